@@ -1,0 +1,1 @@
+"""Machine unlearning for JAX: ids in, an unlearned checkpoint and an audit out."""

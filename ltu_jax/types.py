@@ -1,0 +1,144 @@
+"""The nouns all rooms share: named tuples and protocols, no logic.
+
+Shapes use `N` for examples, `B` for a batch, `C` for classes and `[N, ...]` for inputs of any
+trailing shape (`[N, H, W, C]` for images, `[N, F]` for tables).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+Array = jax.Array | np.ndarray
+Key = jax.Array
+PyTree = Any
+Info = Mapping[str, jax.Array]
+
+
+class Variables(NamedTuple):
+    """Everything a network is: what is trained and what is carried along.
+
+    Attributes:
+      params: the trainable pytree.
+      state: the model state that is not trained (BatchNorm statistics); an empty dict if none.
+    """
+
+    params: PyTree
+    state: PyTree
+
+
+class Apply(Protocol):
+    """The forward pass of a `Model`."""
+
+    def __call__(
+        self, variables: Variables, inputs: Array, *, train: bool = False, key: Key | None = None
+    ) -> tuple[jax.Array, PyTree]:
+        """Return `(logits [B, C], new model state)`.
+
+        With `train=False` the pass is deterministic, normalises with the stored statistics and
+        returns `variables.state` unchanged. With `train=True` dropout and augmentation draw from
+        `key`, BatchNorm normalises with the batch and the returned state holds the new statistics.
+        """
+
+
+class Model(NamedTuple):
+    """A network as a pair of pure functions.
+
+    Attributes:
+      init: `(key, inputs [B, ...]) -> Variables`, from fresh random weights.
+      apply: see `Apply`.
+      name: what it is called in configs and reports.
+    """
+
+    init: Callable[[Key, Array], Variables]
+    apply: Apply
+    name: str
+
+
+class Examples(NamedTuple):
+    """Inputs with their labels.
+
+    Attributes:
+      inputs: `[N, ...]`, uint8 images or float32 features.
+      labels: int32 `[N]`.
+    """
+
+    inputs: Array
+    labels: Array
+
+
+class Dataset(NamedTuple):
+    """A training set, a held-out set that no model trains on, and what is known about them.
+
+    Attributes:
+      name: what it is called in configs and reports.
+      train: the exact training set, host arrays.
+      heldout: examples never trained on; split into validation and test by `request.split`.
+      train_ids: `[N]` strings, the data set's own ids of `train` (its indices where it has none).
+      class_names: one per class; their number is the number of classes.
+      groups: named columns, each `[N]` values over `train`, by which a request may select.
+      mean: per-channel (or scalar) constant subtracted from inputs; uint8 is divided by 255 first.
+      std: per-channel (or scalar) constant that divides after `mean` is subtracted.
+      augment: whether training pads, crops and flips the images.
+    """
+
+    name: str
+    train: Examples
+    heldout: Examples
+    train_ids: np.ndarray
+    class_names: tuple[str, ...]
+    groups: Mapping[str, np.ndarray]
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.25,)
+    augment: bool = False
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+
+class Split(NamedTuple):
+    """Sorted, disjoint index sets; `accessible` is the part of `retain` that a method may see.
+
+    Attributes:
+      forget: into the training set, the examples to unlearn.
+      retain: into the training set, all the others.
+      accessible: into the training set, a stratified share of `retain`.
+      validation: into the held-out set, non-members that methods and selection may see.
+      test: into the held-out set, seen by nothing but the report.
+    """
+
+    forget: np.ndarray
+    retain: np.ndarray
+    accessible: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+class UnlearnData(NamedTuple):
+    """All that an unlearner is ever given, on the device.
+
+    Attributes:
+      forget: the examples to unlearn.
+      retain: the accessible part of the retain set.
+      validation: examples no model was trained on.
+    """
+
+    forget: Examples
+    retain: Examples
+    validation: Examples
+
+
+class UnlearnBatch(NamedTuple):
+    """One step's worth of data.
+
+    Attributes:
+      forget: `[B, ...]` examples of the forget set.
+      retain: `[R, ...]` examples of the accessible retain set.
+    """
+
+    forget: Examples
+    retain: Examples
