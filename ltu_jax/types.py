@@ -132,13 +132,21 @@ class UnlearnData(NamedTuple):
     validation: Examples
 
 
-class UnlearnBatch(NamedTuple):
-    """One step's worth of data.
+class Unlearner(NamedTuple):
+    """A method as four pure functions and a length.
 
     Attributes:
-      forget: `[B, ...]` examples of the forget set.
-      retain: `[R, ...]` examples of the accessible retain set.
+      prepare: `(key, variables, data) -> state`. Once: masks, importances, membership models; may
+        pass over the data. `state` is any pytree.
+      sample: `(key, t, state, data) -> batch`. What step `t` looks at; `batch` is any pytree.
+      step: `(key, state, batch) -> (state, info)`. Pure and jitted, the only hot path; `info` maps
+        names to scalar diagnostics.
+      finish: `state -> Variables`. Parameters and model state, nothing else of the run.
+      num_steps: how often `step` is called.
     """
 
-    forget: Examples
-    retain: Examples
+    prepare: Callable[[Key, Variables, UnlearnData], PyTree]
+    sample: Callable[[Key, jax.Array, PyTree, UnlearnData], PyTree]
+    step: Callable[[Key, PyTree, PyTree], tuple[PyTree, Info]]
+    finish: Callable[[PyTree], Variables]
+    num_steps: int

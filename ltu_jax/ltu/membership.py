@@ -1,0 +1,271 @@
+r"""Membership-inference (MI) models: diverse, differentiable, fitted without the forget set.
+
+An MI model looks at a network's logits for an example and says how likely the example was trained
+on. LTU draws its forgetting tasks from K of them (arXiv 2407.10494, section 3.2). They differ in
+what they look at (`FEATURES`), in architecture (logistic or a small MLP) and in the share of the
+data they are fitted on. Members are accessible retain examples, non-members validation examples;
+the forget set is what they are later asked about, never what they learn from.
+
+A *score* is the logit of membership: above 0 the model says "member".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ltu_jax.types import Array, Key
+
+TOP = 5  # how many of the sorted outputs the `sorted` feature keeps
+
+
+def log_odds(logits: Array, labels: Array) -> jax.Array:
+    """Return ln p_y - ln(1 - p_y), `[B, 1]`: the confidence on an unbounded scale (LiRA's phi)."""
+    is_label = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
+    true_logit = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
+    others = jax.nn.logsumexp(jnp.where(is_label, -jnp.inf, logits), axis=-1)
+    return (true_logit - others)[:, None]
+
+
+def entropy(logits: Array, labels: Array) -> jax.Array:
+    """Return the entropy of the prediction in nats, `[B, 1]`; blind to the label."""
+    del labels
+    log_p = jax.nn.log_softmax(logits)
+    return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1, keepdims=True)
+
+
+def modified_entropy(logits: Array, labels: Array) -> jax.Array:
+    """Return the corrected modified entropy of Song & Mittal (2003.10595), `[B, 1]`."""
+    log_p = jax.nn.log_softmax(logits)
+    p = jnp.exp(log_p)
+    log_rest = jnp.log1p(-jnp.minimum(p, 1 - 1e-6))
+    label = jax.nn.one_hot(labels, logits.shape[-1])
+    terms = jnp.where(label > 0, (1 - p) * log_p, p * log_rest)
+    return -jnp.sum(terms, axis=-1, keepdims=True)
+
+
+def hinge(logits: Array, labels: Array) -> jax.Array:
+    """Return the true logit less the largest other one, `[B, 1]`."""
+    true_first = _true_first(logits, labels)
+    return true_first[:, :1] - true_first[:, 1:2]
+
+
+def sorted_outputs(logits: Array, labels: Array) -> jax.Array:
+    """Return the largest log-probabilities in descending order, `[B, min(C, 5)]`; label-blind."""
+    del labels
+    return jax.lax.top_k(jax.nn.log_softmax(logits), min(TOP, logits.shape[-1]))[0]
+
+
+def labelled_outputs(logits: Array, labels: Array) -> jax.Array:
+    """Return log-probabilities, the true class first and the others sorted, `[B, min(C, 5)]`."""
+    return _true_first(jax.nn.log_softmax(logits), labels)[:, :TOP]
+
+
+def _true_first(outputs: Array, labels: Array) -> jax.Array:
+    is_label = jax.nn.one_hot(labels, outputs.shape[-1], dtype=bool)
+    true = jnp.take_along_axis(outputs, labels[:, None], axis=-1)
+    others = jnp.sort(jnp.where(is_label, -jnp.inf, outputs), axis=-1)[:, :0:-1]
+    return jnp.concatenate([true, others], axis=-1)
+
+
+FEATURES: dict[str, Callable[[Array, Array], jax.Array]] = {
+    "log_odds": log_odds,
+    "entropy": entropy,
+    "modified_entropy": modified_entropy,
+    "hinge": hinge,
+    "sorted": sorted_outputs,
+    "labelled": labelled_outputs,
+}
+
+
+class MembershipSpec(NamedTuple):
+    """One kind of MI model.
+
+    Attributes:
+      feature: a name in `FEATURES`.
+      hidden: width of the hidden layer; 0 is logistic regression.
+      share: share of the members and non-members that this model is fitted on.
+    """
+
+    feature: str
+    hidden: int = 0
+    share: float = 0.7
+
+
+DIVERSE: tuple[MembershipSpec, ...] = (
+    MembershipSpec("log_odds"),
+    MembershipSpec("entropy", hidden=16),
+    MembershipSpec("modified_entropy", share=0.5),
+    MembershipSpec("hinge", hidden=16, share=0.5),
+    MembershipSpec("sorted", hidden=32),
+    MembershipSpec("labelled", hidden=32, share=0.5),
+)
+
+
+class Head(NamedTuple):
+    """The fitted part of an MI model: standardisation, then a linear layer or a small MLP."""
+
+    mean: jax.Array
+    std: jax.Array
+    weights: dict[str, jax.Array]
+
+
+class Ensemble(NamedTuple):
+    """K fitted MI models and what they say of held-out non-members.
+
+    Attributes:
+      heads: K fitted heads.
+      target: `[K, Q]` sorted scores of non-members, the quantiles that matching aims at.
+    """
+
+    heads: tuple[Head, ...]
+    target: jax.Array
+
+
+def score(spec: MembershipSpec, head: Head, logits: Array, labels: Array) -> jax.Array:
+    """Return membership scores `[B]` of a batch of logits `[B, C]`."""
+    features = (FEATURES[spec.feature](logits, labels) - head.mean) / head.std
+    return _head_score(head.weights, features)
+
+
+def fit(
+    key: Key,
+    spec: MembershipSpec,
+    members: tuple[Array, Array],
+    nonmembers: tuple[Array, Array],
+    *,
+    steps: int = 300,
+    learning_rate: float = 0.05,
+    l2: float = 1e-3,
+) -> Head:
+    """Fit one MI model by full-batch Adam on the balanced logistic loss.
+
+    Args:
+      key: draws the model's share of the data and its initial weights.
+      spec: see `MembershipSpec`.
+      members: logits `[M, C]` and labels `[M]` of examples that were trained on.
+      nonmembers: logits `[N, C]` and labels `[N]` of examples that were not.
+      steps: of Adam.
+      learning_rate: of Adam.
+      l2: weight of the squared norm of the weights.
+
+    Returns:
+      The fitted head.
+    """
+    member_key, nonmember_key, weight_key = jax.random.split(key, 3)
+    positive = FEATURES[spec.feature](*_share(member_key, members, spec.share))
+    negative = FEATURES[spec.feature](*_share(nonmember_key, nonmembers, spec.share))
+    both = jnp.concatenate([positive, negative])
+    mean, std = both.mean(0), both.std(0) + 1e-6
+    positive, negative = (positive - mean) / std, (negative - mean) / std
+
+    def loss_fn(weights):
+        loss = jnp.mean(jax.nn.softplus(-_head_score(weights, positive)))
+        loss += jnp.mean(jax.nn.softplus(_head_score(weights, negative)))
+        return loss + l2 * optax.tree.norm(weights, squared=True)
+
+    tx = optax.adam(learning_rate)
+
+    def step(carry, _):
+        weights, opt_state = carry
+        updates, opt_state = tx.update(jax.grad(loss_fn)(weights), opt_state)
+        return (optax.apply_updates(weights, updates), opt_state), None
+
+    weights = _init_head(weight_key, positive.shape[-1], spec.hidden)
+    (weights, _), _ = jax.lax.scan(step, (weights, tx.init(weights)), length=steps)
+    return Head(mean, std, weights)
+
+
+def fit_ensemble(
+    key: Key,
+    specs: tuple[MembershipSpec, ...],
+    members: tuple[Array, Array],
+    nonmembers: tuple[Array, Array],
+    reference: tuple[Array, Array],
+    *,
+    quantiles: int,
+) -> Ensemble:
+    """Fit one MI model per spec and record the scores of the reference non-members.
+
+    Args:
+      key: split over the models.
+      specs: K kinds of MI model.
+      members: logits and labels of accessible retain examples.
+      nonmembers: logits and labels of validation examples.
+      reference: logits and labels of the non-members whose scores forgetting should reach.
+      quantiles: how many quantiles of those scores to keep, one per example of an audit batch.
+
+    Returns:
+      The ensemble.
+    """
+    keys = jax.random.split(key, len(specs))
+    heads = tuple(fit(k, spec, members, nonmembers) for k, spec in zip(keys, specs, strict=True))
+    levels = (jnp.arange(quantiles) + 0.5) / quantiles
+    target = jnp.stack(
+        [
+            jnp.quantile(score(spec, head, *reference), levels)
+            for spec, head in zip(specs, heads, strict=True)
+        ]
+    )
+    return Ensemble(heads, target)
+
+
+def membership_losses(
+    specs: tuple[MembershipSpec, ...],
+    ensemble: Ensemble,
+    logits: Array,
+    labels: Array,
+    target: Literal["match", "push"] = "match",
+) -> jax.Array:
+    r"""Return the loss `[K]` of every MI model on an audit batch.
+
+    `"match"` asks the scores to be distributed as those of held-out non-members: the mean squared
+    distance between their quantiles (one-dimensional Wasserstein-2), in units of the target's
+    spread. `"push"` asks for "non-member", :math:`-\log(1 - m)`: it has no floor and drives scores
+    below what a retrained model shows, which is a trace of its own.
+
+    Args:
+      specs: the K kinds of MI model.
+      ensemble: fitted, with as many quantiles as the batch has examples.
+      logits: `[B, C]` of the audit batch.
+      labels: `[B]`.
+      target: `"match"` or `"push"`.
+    """
+    scores = jnp.stack(
+        [
+            score(spec, head, logits, labels)
+            for spec, head in zip(specs, ensemble.heads, strict=True)
+        ]
+    )
+    if target == "push":
+        return jnp.mean(jax.nn.softplus(scores), axis=-1)
+    spread = jnp.var(ensemble.target, axis=-1) + 1e-6
+    return jnp.mean((jnp.sort(scores, axis=-1) - ensemble.target) ** 2, axis=-1) / spread
+
+
+def _share(key: Key, examples: tuple[Array, Array], share: float) -> tuple[Array, Array]:
+    logits, labels = examples
+    rows = jax.random.permutation(key, len(labels))[: max(int(share * len(labels)), 1)]
+    return logits[rows], labels[rows]
+
+
+def _init_head(key: Key, width: int, hidden: int) -> dict[str, jax.Array]:
+    if not hidden:
+        return {"out": jnp.zeros(width), "bias": jnp.zeros(())}
+    in_key, out_key = jax.random.split(key)
+    return {
+        "in": jax.random.normal(in_key, (width, hidden)) / jnp.sqrt(width),
+        "in_bias": jnp.zeros(hidden),
+        "out": jax.random.normal(out_key, (hidden,)) / jnp.sqrt(hidden),
+        "bias": jnp.zeros(()),
+    }
+
+
+def _head_score(weights: dict[str, jax.Array], features: jax.Array) -> jax.Array:
+    if "in" in weights:
+        features = jnp.tanh(features @ weights["in"] + weights["in_bias"])
+    return features @ weights["out"] + weights["bias"]

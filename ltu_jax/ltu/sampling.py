@@ -1,0 +1,108 @@
+"""What an LTU step looks at: a support batch with random labels and N disjoint query sets.
+
+Query sets differ in how they are drawn from the accessible retain set, which is what opens the gap
+between the tasks of meta-tune and meta-test (arXiv 2407.10494, section 3.1). Every kind is a row
+of log-weights over the examples; drawing without replacement is Gumbel-top-k on such a row.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltu_jax.errors import InputError
+from ltu_jax.types import Array, Key
+
+QueryKind = Literal["uniform", "class", "hard", "cluster"]
+NEVER = -1e9  # log-weight of an example that is drawn only when all others are used up
+
+
+def random_labels(key: Key, labels: Array, allowed: Array) -> jax.Array:
+    """Return `[B]` labels drawn uniformly from the allowed classes, never the true one.
+
+    Args:
+      key: of the draw.
+      labels: `[B]` true labels.
+      allowed: `[C]` booleans; a class that is being forgotten as a whole is not allowed.
+    """
+    is_true = jax.nn.one_hot(labels, len(allowed), dtype=bool)
+    return jax.random.categorical(key, jnp.where(allowed & ~is_true, 0.0, NEVER))
+
+
+def check_query_sampling(kinds: tuple[str, ...]) -> None:
+    """Raise `InputError` unless every kind is known and there is at least one."""
+    unknown = [kind for kind in kinds if kind not in get_args(QueryKind)]
+    if unknown or not kinds:
+        raise InputError(
+            f"query_sampling is {kinds!r}; give one or more of {', '.join(get_args(QueryKind))}"
+        )
+
+
+class QueryPool(NamedTuple):
+    """What query sampling knows of the accessible retain set.
+
+    Attributes:
+      labels: `[n]` classes.
+      losses: `[n]` cross-entropy under the original model.
+      clusters: `[n]` indices of clusters in the original model's output space.
+    """
+
+    labels: jax.Array
+    losses: jax.Array
+    clusters: jax.Array
+
+
+def log_weights(key: Key, kind: QueryKind, pool: QueryPool, num_classes: int) -> jax.Array:
+    """Return the log-weights `[n]` from which one query set of this kind is drawn.
+
+    Args:
+      key: chooses the classes or the cluster of this query set.
+      kind: `"uniform"`: all alike. `"class"`: a random half of the classes only. `"hard"`: in
+        proportion to the original model's loss. `"cluster"`: one cluster of its outputs only.
+      pool: see `QueryPool`.
+      num_classes: C.
+    """
+    if kind == "class":
+        chosen = jax.random.permutation(key, num_classes) < (num_classes + 1) // 2
+        return jnp.where(chosen[pool.labels], 0.0, NEVER)
+    if kind == "hard":
+        return jnp.log(pool.losses + 1e-3)
+    if kind == "cluster":
+        seed = jax.random.randint(key, (), 0, len(pool.clusters))
+        return jnp.where(pool.clusters == pool.clusters[seed], 0.0, NEVER)
+    return jnp.zeros(len(pool.labels))
+
+
+def draw_queries(
+    key: Key, kinds: tuple[QueryKind, ...], pool: QueryPool, num_classes: int, size: int
+) -> jax.Array:
+    """Return `[N, size]` row indices into the accessible set, all different: N disjoint query sets.
+
+    Args:
+      key: of the draw.
+      kinds: how each of the N query sets is drawn.
+      pool: see `QueryPool`; holds at least `N * size` examples.
+      num_classes: C.
+      size: examples in each query set.
+    """
+    free = jnp.ones(len(pool.labels), bool)
+    sets = []
+    for kind, kind_key in zip(kinds, jax.random.split(key, len(kinds)), strict=True):
+        weight_key, draw_key = jax.random.split(kind_key)
+        weights = log_weights(weight_key, kind, pool, num_classes)
+        keyed = weights + jax.random.gumbel(draw_key, weights.shape)
+        rows = jax.lax.top_k(jnp.where(free, keyed, -jnp.inf), size)[1]
+        free = free.at[rows].set(False)
+        sets.append(rows)
+    return jnp.stack(sets)
+
+
+def cluster_outputs(logits: Array, num_clusters: int, seed: int) -> np.ndarray:
+    """Return the k-means cluster `[n]` of every row of `logits` (`[n, C]`), on the host."""
+    from sklearn.cluster import KMeans
+
+    num_clusters = min(num_clusters, len(logits))
+    return KMeans(num_clusters, n_init=4, random_state=seed).fit_predict(np.asarray(logits))

@@ -1,0 +1,1 @@
+"""The one loop, supervised training on top of it, and checkpoints."""

@@ -1,0 +1,138 @@
+"""The one loop: original, retrain and every unlearner advance through `run`.
+
+A run is a function of its key: step `t` draws everything random from `fold_in(key, t)`, so the same
+key gives the same numbers, and a run resumed at step `t` is the uninterrupted run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltu_jax.errors import DivergedError
+from ltu_jax.types import Info, Key, PyTree, UnlearnData, Unlearner, Variables
+
+History = dict[str, np.ndarray]
+
+
+class Step(Protocol):
+    """One pure update; the only thing that differs between the things `run` runs."""
+
+    def __call__(self, key: Key, t: jax.Array, state: PyTree, data: PyTree) -> tuple[PyTree, Info]:
+        """Return the next state and scalar diagnostics of step `t`."""
+
+
+def run(
+    step: Step,
+    state: PyTree,
+    data: PyTree,
+    *,
+    key: Key,
+    num_steps: int,
+    on_info: Callable[[int, dict[str, float]], None] | None = None,
+    steps_per_call: int | None = None,
+) -> tuple[PyTree, History]:
+    """Advance `state` by `num_steps` jitted, donated steps.
+
+    Args:
+      step: see `Step`.
+      state: any pytree; copied once, so the caller's arrays survive the donation.
+      data: any pytree of device arrays; passed to every step, never donated.
+      key: the run's key.
+      num_steps: how many steps to take.
+      on_info: called with `(step index, {name: value})` for every step, a few steps late: values
+        are fetched while the device is already at work on later steps.
+      steps_per_call: how many steps one compiled call takes; `None` picks by backend.
+
+    Returns:
+      The last state and, per diagnostic, its `[num_steps]` values.
+
+    Raises:
+      DivergedError: a diagnostic became NaN or infinite.
+    """
+    steps_per_call = steps_per_call or default_steps_per_call()
+    advance = jax.jit(partial(_advance, step), static_argnums=0, donate_argnums=3)
+    state = jax.tree.map(jnp.copy, state)
+    infos, pending = [], []
+    for first in range(0, num_steps, steps_per_call):
+        count = min(steps_per_call, num_steps - first)
+        state, info = advance(count, key, first, state, data)
+        pending.append((first, info))
+        # One call stays in flight, so that reading its diagnostics never stalls the device.
+        if len(pending) > 1:
+            infos += _fetch(*pending.pop(0), on_info)
+    for first, info in pending:
+        infos += _fetch(first, info, on_info)
+    names = infos[0] if infos else ()
+    return state, {name: np.array([info[name] for info in infos]) for name in names}
+
+
+def default_steps_per_call() -> int:
+    """Python loop on CPU, scan on accelerators: XLA's CPU convolutions are 30x slower in a scan."""
+    return 1 if jax.default_backend() == "cpu" else 50
+
+
+def unlearn(
+    method: Unlearner,
+    variables: Variables,
+    data: UnlearnData,
+    *,
+    key: Key,
+    on_info: Callable[[int, dict[str, float]], None] | None = None,
+) -> tuple[Variables, History]:
+    """Run an unlearner from `variables` to the unlearned variables.
+
+    Args:
+      method: from `ltu_jax.ltu` or `ltu_jax.unlearners`.
+      variables: the trained original.
+      data: all the data that the method may see.
+      key: the run's key.
+      on_info: see `run`.
+
+    Returns:
+      The unlearned variables and the history of diagnostics.
+
+    Raises:
+      DivergedError: a diagnostic became NaN or infinite.
+    """
+    prepare_key, run_key = jax.random.split(key)
+    state = method.prepare(prepare_key, variables, data)
+
+    def step(key: Key, t: jax.Array, state: PyTree, data: UnlearnData) -> tuple[PyTree, Info]:
+        batch_key, step_key = jax.random.split(key)
+        return method.step(step_key, state, method.sample(batch_key, t, state, data))
+
+    state, history = run(
+        step, state, data, key=run_key, num_steps=method.num_steps, on_info=on_info
+    )
+    return method.finish(state), history
+
+
+def _advance(step: Step, count: int, key: Key, first: int, state: PyTree, data: PyTree):
+    def body(state, t):
+        return step(jax.random.fold_in(key, t), t, state, data)
+
+    if count == 1:
+        state, info = body(state, jnp.asarray(first))
+        return state, jax.tree.map(lambda x: x[None], info)
+    return jax.lax.scan(body, state, first + jnp.arange(count))
+
+
+def _fetch(first: int, info: Info, on_info) -> list[dict[str, float]]:
+    columns = jax.device_get(info)
+    steps = len(next(iter(columns.values()), ()))
+    rows = [{name: float(values[i]) for name, values in columns.items()} for i in range(steps)]
+    for t, row in enumerate(rows, start=first):
+        for name, value in row.items():
+            if not np.isfinite(value):
+                raise DivergedError(
+                    f"{name} became {value} at step {t}; lower the learning rate and run again"
+                )
+        if on_info is not None:
+            on_info(t, row)
+    return rows

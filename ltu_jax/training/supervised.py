@@ -1,0 +1,148 @@
+"""Supervised training: how the original and every retrained reference come about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ltu_jax.errors import InputError
+from ltu_jax.training.loop import History, run
+from ltu_jax.types import Examples, Info, Key, Model, Variables
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained from scratch: SGD with momentum under a cosine schedule.
+
+    Attributes:
+      epochs: passes over the training examples.
+      batch_size: examples per step; a remainder smaller than a batch waits for the next shuffle.
+      learning_rate: peak of the schedule, reached after `warmup` of the steps.
+      momentum: of SGD.
+      weight_decay: added to the gradient before momentum, as torch's SGD does.
+      warmup: share of the steps in which the learning rate climbs from zero.
+
+    Raises:
+      InputError: a value is out of its range.
+    """
+
+    epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warmup: float = 0.0
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "learning_rate"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"{name} is {getattr(self, name)}; give a number above 0")
+
+    def optimizer(self, num_steps: int) -> optax.GradientTransformation:
+        """Return the optimizer for a run of `num_steps`."""
+        schedule = optax.warmup_cosine_decay_schedule(
+            0.0 if self.warmup else self.learning_rate,
+            self.learning_rate,
+            int(self.warmup * num_steps),
+            num_steps,
+        )
+        return optax.chain(
+            optax.add_decayed_weights(self.weight_decay),
+            optax.sgd(schedule, momentum=self.momentum),
+        )
+
+
+class TrainState(NamedTuple):
+    """What supervised training carries from step to step."""
+
+    variables: Variables
+    opt_state: optax.OptState
+
+
+def train(
+    model: Model,
+    examples: Examples,
+    recipe: Recipe,
+    *,
+    key: Key,
+    on_info: Callable[[int, dict[str, float]], None] | None = None,
+) -> tuple[Variables, History]:
+    """Train `model` from fresh random weights.
+
+    Args:
+      model: takes raw inputs.
+      examples: on the device, `[N, ...]`.
+      recipe: see `Recipe`.
+      key: of the run; weights, order, dropout and augmentation follow from it.
+      on_info: called with `(step, {"loss": ..., "accuracy": ...})`.
+
+    Returns:
+      The trained variables and the history of loss and accuracy.
+    """
+    init_key, run_key = jax.random.split(key)
+    variables = model.init(init_key, examples.inputs[:1])
+    num_steps = train_steps(len(examples.labels), recipe)
+    tx = recipe.optimizer(num_steps)
+    batch_size = min(recipe.batch_size, len(examples.labels))
+
+    def step(key: Key, t: jax.Array, state: TrainState, data) -> tuple[TrainState, Info]:
+        examples, order_key = data
+        batch = epoch_batch(order_key, t, examples, batch_size)
+        return _sgd_step(model, tx, key, state, batch)
+
+    order_key, run_key = jax.random.split(run_key)
+    state = TrainState(variables, tx.init(variables.params))
+    state, history = run(
+        step, state, (examples, order_key), key=run_key, num_steps=num_steps, on_info=on_info
+    )
+    return state.variables, history
+
+
+def train_steps(num_examples: int, recipe: Recipe) -> int:
+    """Return how many steps `recipe` takes on `num_examples`."""
+    return recipe.epochs * max(num_examples // recipe.batch_size, 1)
+
+
+def epoch_batch(key: Key, t: jax.Array, examples: Examples, batch_size: int) -> Examples:
+    """Return batch `t` of an endless walk through `examples`, shuffled anew for every epoch."""
+    num_examples = len(examples.labels)
+    steps_per_epoch = max(num_examples // batch_size, 1)
+    order = jax.random.permutation(jax.random.fold_in(key, t // steps_per_epoch), num_examples)
+    rows = jax.lax.dynamic_slice_in_dim(order, (t % steps_per_epoch) * batch_size, batch_size)
+    return jax.tree.map(lambda x: jnp.take(x, rows, axis=0), examples)
+
+
+def _sgd_step(model: Model, tx, key: Key, state: TrainState, batch: Examples):
+    def loss_fn(params):
+        variables = Variables(params, state.variables.state)
+        logits, model_state = model.apply(variables, batch.inputs, train=True, key=key)
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
+        return loss, (model_state, jnp.mean(logits.argmax(-1) == batch.labels))
+
+    (loss, (model_state, accuracy)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+        state.variables.params
+    )
+    updates, opt_state = tx.update(grads, state.opt_state, state.variables.params)
+    variables = Variables(optax.apply_updates(state.variables.params, updates), model_state)
+    return TrainState(variables, opt_state), {"loss": loss, "accuracy": accuracy}
+
+
+def predict(model: Model, variables: Variables, inputs, *, batch_size: int = 512) -> jax.Array:
+    """Return the logits `[N, C]` of `inputs` in evaluation mode, batch by batch."""
+    forward = jax.jit(lambda variables, inputs: model.apply(variables, inputs)[0])
+    count = len(inputs)
+    # A short last batch would compile the network a second time: pad it, then drop the padding.
+    batch_size = min(batch_size, count)
+    starts = range(0, count, batch_size)
+    logits = []
+    for start in starts:
+        batch = inputs[start : start + batch_size]
+        missing = batch_size - len(batch)
+        padded = jnp.concatenate([batch, inputs[:missing]]) if missing else batch
+        logits.append(forward(variables, padded)[: len(batch)])
+    return jnp.concatenate(logits)
