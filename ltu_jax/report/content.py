@@ -1,0 +1,126 @@
+"""What a report is made of: plain dictionaries and NumPy arrays, no models and no devices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+METRICS = ("ua", "ra", "ta", "mia")
+REFERENCES = ("original", "retrain", "retrain_2")
+ROW_KEYS = (
+    "model",
+    *METRICS,
+    "avg_gap",
+    "auc",
+    "ks",
+    "seconds",
+    "gaps",
+    "ra_accessible",
+    "ra_inaccessible",
+)
+DASH = "\N{EN DASH}"  # stands for what was not measured
+LABELS = {
+    "original": "Original",
+    "retrain": "Retrain",
+    "retrain_2": "Second Retrain",
+    "ltu": "LTU",
+}
+
+
+class ReportContent(NamedTuple):
+    """Everything the report says. Accuracies, rates, gaps and AUCs are in percent (0 to 100).
+
+    Attributes:
+      run: `data`, `model`, `method` (the `model` of the row the report is about), `seeds` (name to
+        integer), `command` (the exact command line) and `sizes` (`train`, `forget`, `retain`,
+        `accessible`, `validation`, `test`, in examples).
+      request: what `request.describe` says of it: `kind` (`ids`, `class`, `group` or `fraction`)
+        with `sha256`, `value`, `column` and `value`, or `fraction`. Never the ids themselves.
+      rows: one per model, an `audit.summary.Row` as a dict; `model` is `original`, `retrain`,
+        `retrain_2` or a method's name, `gaps` holds the signed differences to Retrain of `METRICS`.
+        What was not measured is absent, None or NaN.
+      config: the options of the run; may be nested.
+      versions: see `write.versions`.
+      attacks: `name`, `data` (what it was fitted and scored on), `shares_features` and
+        `shares_data` (whether the method's own MI models use the same) and `sentence`.
+      signals: per model `forget_confidence` and `forget_loss`, `[n]`, `test_confidence` and
+        `test_loss`, `[m]`: confidence in the true class (0 to 1) and cross-entropy in nats.
+      class_accuracy: per model `[C]`, test accuracy of each class.
+      class_names: `C` names.
+      history: per-step diagnostics of the method, lists of equal length: `step`, any `loss_*`,
+        `cosine` of the two gradients, `conflict` (0 or 1, or a share). Empty for other methods.
+      auc_band: `audit.bounds.auc_floor_band`, which holds the loss attack's AUC in 95 % of exact
+        unlearnings. None where forget and test examples are not exchangeable even for Retrain: a
+        class or a group was asked for.
+      roc_band: `audit.bounds.ks_floor`, the half-width of the band around the diagonal that holds
+        the whole ROC curve in 95 % of exact unlearnings. None as for `auc_band`.
+    """
+
+    run: Mapping[str, Any]
+    request: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+    config: Mapping[str, Any]
+    versions: Mapping[str, str]
+    attacks: Sequence[Mapping[str, Any]]
+    signals: Mapping[str, Mapping[str, np.ndarray]]
+    class_accuracy: Mapping[str, np.ndarray]
+    class_names: Sequence[str]
+    history: Mapping[str, Sequence[float]]
+    auc_band: tuple[float, float] | None = None
+    roc_band: float | None = None
+
+
+def find_row(content: ReportContent, model: str) -> Mapping[str, Any]:
+    """The row of `model`; an empty mapping if it has none."""
+    return next((row for row in content.rows if row["model"] == model), {})
+
+
+def label(model: str) -> str:
+    """The name of a model as people read it: `retrain_2` is "Second Retrain"."""
+    return LABELS.get(model, model)
+
+
+def measured(value: Any) -> bool:
+    """Whether `value` is a number: not None, NaN or infinite."""
+    return value is not None and bool(np.isfinite(value))
+
+
+def number(value: Any, digits: int = 1) -> str:
+    """`value` rounded to `digits`, thousands set apart; a dash where it was not measured."""
+    return f"{value:,.{digits}f}".replace("-", "\N{MINUS SIGN}") if measured(value) else DASH
+
+
+def signed(value: Any) -> str:
+    """A difference with its sign and one digit, zero as "0.0"; a dash if not measured."""
+    if not measured(value):
+        return DASH
+    text = f"{value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "\N{MINUS SIGN}")
+
+
+def seconds(value: Any) -> str:
+    """A duration with its unit: seconds below ten minutes, then minutes and hours."""
+    if not measured(value):
+        return DASH
+    if value < 600:
+        return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
+    return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON holds it: plain containers and scalars, null for what is not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)

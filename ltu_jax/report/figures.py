@@ -1,0 +1,363 @@
+"""The figures of a report as PNG pictures, each with its caption and a text for those who hear it.
+
+Colours are those of Okabe and Ito, told apart by colour-blind readers; lines differ by dash too.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ltu_jax.audit import attacks
+from ltu_jax.report.content import ReportContent, find_row, label, measured, number, signed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH_INCHES, HEIGHT_INCHES, DOTS_PER_INCH = 6.0, 4.5, 200
+WIDTH, HEIGHT = int(WIDTH_INCHES * DOTS_PER_INCH), int(HEIGHT_INCHES * DOTS_PER_INCH)
+MOST_BARS = 20  # classes; with more, differences are sorted instead
+
+BLACK, GREY, FAINT = "#1a1a1a", "#6b6b6b", "#d9d9d9"
+ORANGE, SKY, GREEN, BLUE = "#E69F00", "#56B4E9", "#009E73", "#0072B2"
+VERMILION, PURPLE = "#D55E00", "#CC79A7"
+REFERENCE_STYLES = {
+    "original": (VERMILION, (0, (4, 1.5))),
+    "retrain": (BLUE, "-"),
+    "retrain_2": (SKY, (0, (1.5, 1))),
+}
+METHOD_STYLES = ((GREEN, "-"), (PURPLE, "-"), (ORANGE, "-"), (BLACK, "-"))
+
+
+class Picture(NamedTuple):
+    """One figure, `WIDTH` by `HEIGHT` pixels.
+
+    Attributes:
+      name: its file name without `.png`.
+      png: the file.
+      alt: what it shows, for a reader who cannot see it.
+      caption: how to read it.
+    """
+
+    name: str
+    png: bytes
+    alt: str
+    caption: str
+
+
+def pictures(content: ReportContent) -> list[Picture]:
+    """Every figure for which `content` holds data."""
+    found = (confidences(content), roc(content), steps(content), classes(content))
+    return [picture for picture in found if picture is not None]
+
+
+def confidences(content: ReportContent) -> Picture | None:
+    """Histograms of the confidence in the true class, forget against test, one panel a model."""
+    models = [m for m in ("original", "retrain", content.run["method"]) if m in content.signals]
+    if not models:
+        return None
+    pairs = {model: _pair(content, model, "confidence") for model in models}
+    known = {m: pair for m, pair in pairs.items() if pair[0].size and pair[1].size}
+    distances = {m: number(attacks.ks_distance(*pair), 0) for m, pair in known.items()}
+    listed = ", ".join(f"{_short(label(m))} {distance}" for m, distance in distances.items())
+    figure = _figure(f"KS distance, forget to test: {listed}")
+    panels = figure.subplots(len(models), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axes, model in zip(panels, models, strict=True):
+        _histogram(axes, *pairs[model])
+        axes.set_title(label(model), loc="left", fontsize=10, weight="bold", parse_math=False)
+    panels[0].legend(loc="upper left", frameon=False, fontsize=9)
+    panels[len(models) // 2].set_ylabel("share of examples (%), root scale", fontsize=9)
+    panels[-1].set_xlabel("confidence in the true class", fontsize=9)
+    return Picture(
+        "confidences",
+        _png(figure),
+        "Histograms of the confidence in the true class, forget set against test set. "
+        f"Kolmogorov-Smirnov distance in points: {listed}.",
+        "How sure each model is of the true class, for the examples to unlearn (filled) and for "
+        "test examples that no model trained on (line). A retrained model sets the pattern to "
+        "match. KS distance: the largest difference between the two cumulative curves, in points.",
+    )
+
+
+def _histogram(axes: Axes, forget: np.ndarray, test: np.ndarray) -> None:
+    bins = np.linspace(0, 1, 26)
+    for values, name, look in (
+        (forget, "forget set", {"histtype": "stepfilled", "color": ORANGE}),
+        (test, "test set", {"histtype": "step", "color": BLACK, "linewidth": 1.4}),
+    ):
+        share = np.full(values.size, 100 / max(values.size, 1))
+        axes.hist(values, bins, weights=share, label=name, **look)
+    # A memorised set piles up at 1; the root leaves the rest of the histogram readable.
+    axes.set_yscale("function", functions=(np.sqrt, np.square))
+    axes.set_yticks([0, 10, 40, 90])
+    axes.set(xlim=(0, 1), ylim=(0, 100))
+    _style(axes)
+
+
+def roc(content: ReportContent) -> Picture | None:
+    """ROC curves of the loss attack on every model, with the band of exact unlearning."""
+    curves = {}
+    for model in (row["model"] for row in content.rows if row["model"] in content.signals):
+        forget, test = _pair(content, model, "loss")
+        if forget.size and test.size:
+            curves[model] = attacks.roc(-forget, -test)  # a low loss means member
+    if not curves:
+        return None
+    figure = _figure(_roc_title(content))
+    axes = figure.subplots()
+    if content.roc_band is not None:
+        x = np.linspace(0, 100, 201)
+        low, high = np.clip([x - content.roc_band, x + content.roc_band], 0, 100)
+        name = "exact unlearning\n(95 % of cases)"
+        axes.fill_between(x, low, high, color=FAINT, linewidth=0, label=name)
+    axes.plot([0, 100], [0, 100], color=GREY, linewidth=0.8)
+    styles, aucs = model_styles(content), {}
+    for model, (fpr, tpr) in curves.items():
+        color, dashes = styles[model]
+        aucs[model] = number(find_row(content, model).get("auc"))
+        name = f"{label(model)}\nAUC {aucs[model]}"
+        axes.plot(100 * fpr, 100 * tpr, color=color, linestyle=dashes, linewidth=1.8, label=name)
+    axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
+    axes.set_xlabel("test examples called members (%)", fontsize=9)
+    axes.set_ylabel("forget examples called members (%)", fontsize=9)
+    _style(axes)
+    axes.legend(
+        loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=9, labelspacing=0.9
+    )
+    listed = ", ".join(f"{label(m)} {auc}" for m, auc in aucs.items())
+    return Picture(
+        "roc",
+        _png(figure),
+        f"ROC curves of the loss attack, forget set against test set. AUC: {listed}.",
+        "The attack calls an example a member of the training set when its loss is low. On the "
+        "diagonal it guesses."
+        + (
+            " Under exact unlearning the whole curve stays in the grey band in 95 % of cases."
+            if content.roc_band is not None
+            else " The curve to match is Retrain's."
+        ),
+    )
+
+
+def _roc_title(content: ReportContent) -> str:
+    method, band = content.run["method"], content.auc_band
+    auc = find_row(content, method).get("auc")
+    if not measured(auc):
+        return "The loss attack on every model"
+    title = f"Loss attack on {label(method)}: AUC {number(auc)}"
+    if band is None:
+        return title
+    inside = band[0] <= auc <= band[1]
+    return f"{title}, {'inside' if inside else 'outside'} {number(band[0])} to {number(band[1])}"
+
+
+def steps(content: ReportContent) -> Picture | None:
+    """Losses and the cosine of the two gradients over the method's steps."""
+    history = {key: np.asarray(values, float) for key, values in content.history.items()}
+    losses = {key: values for key, values in history.items() if key.startswith("loss")}
+    cosine = history.get("cosine", np.empty(0))
+    if not losses and not cosine.size:
+        return None
+    length = max(values.size for values in [*losses.values(), cosine])
+    step = history.get("step", np.arange(1, length + 1))
+    figure = _figure(_steps_title(history))
+    count = bool(losses) + bool(cosine.size)
+    panels = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
+    panels[-1].set_xlim(step[0], step[-1] + (length == 1))
+    panels[-1].set_xlabel("step", fontsize=9)
+    if cosine.size:
+        _cosine(panels[-1], step, cosine)
+    if losses:
+        _losses(panels[0], step, losses)
+    return Picture(
+        "steps",
+        _png(figure),
+        f"Curves over {length} steps. {_steps_title(history)}.",
+        ("The losses that the method brings down. " if losses else "")
+        + (
+            "The cosine between the gradients of remembering and of forgetting: below zero they "
+            "conflict. "
+            if cosine.size
+            else ""
+        )
+        + "Faint: every step. Bold: running mean.",
+    )
+
+
+def _steps_title(history: dict[str, np.ndarray]) -> str:
+    if "conflict" in history and history["conflict"].size:
+        share = number(100 * np.nanmean(history["conflict"]), 0)
+        return f"Remembering and forgetting conflict in {share} % of steps"
+    return "Losses over the steps of the method"
+
+
+def _losses(axes: Axes, step: np.ndarray, losses: dict[str, np.ndarray]) -> None:
+    colors = (BLUE, VERMILION, PURPLE, GREY)
+    for (key, values), color in zip(losses.items(), colors, strict=False):
+        name = key.removeprefix("loss").replace("_", " ").strip() or "loss"
+        axes.plot(step, values, color=color, alpha=0.3, linewidth=0.8)
+        axes.plot(step, _smooth(values), color=color, linewidth=1.8, label=name)
+    values = np.concatenate(list(losses.values()))
+    finite = values[np.isfinite(values)]
+    if finite.size and finite.min() > 0 and finite.max() > 20 * np.median(finite):
+        axes.set_yscale("log")
+    axes.set_ylabel("loss", fontsize=9)
+    axes.legend(frameon=False, fontsize=9, ncols=2, loc="upper right")
+    _style(axes)
+
+
+def _cosine(axes: Axes, step: np.ndarray, cosine: np.ndarray) -> None:
+    axes.axhspan(-1, 0, color=FAINT, alpha=0.5, linewidth=0)
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    axes.plot(step, cosine, color=GREEN, alpha=0.3, linewidth=0.8)
+    axes.plot(step, _smooth(cosine), color=GREEN, linewidth=1.8)
+    axes.text(0.01, 0.04, "conflict", transform=axes.transAxes, fontsize=9, color=GREY)
+    axes.set_ylim(-1, 1)
+    axes.set_ylabel("cosine of gradients", fontsize=9)
+    _style(axes)
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Running mean over a twentieth of the steps, with shorter windows at both ends."""
+    window = np.ones(max(1, values.size // 20))
+    weight = np.convolve(np.ones(values.size), window, "same")
+    return np.convolve(values, window, "same") / weight
+
+
+def classes(content: ReportContent) -> Picture | None:
+    """Test accuracy of each class: bars for few classes, sorted differences for many."""
+    method = content.run["method"]
+    if method not in content.class_accuracy:
+        return None
+    base = "retrain" if "retrain" in content.class_accuracy else "original"
+    if base not in content.class_accuracy:
+        return None
+    accuracy = {model: np.asarray(a, float) for model, a in content.class_accuracy.items()}
+    change = accuracy[method] - accuracy[base]
+    title = f"Test accuracy of each class, {label(method)} against {label(base)}"
+    if np.isfinite(change).any():
+        worst = int(np.nanargmax(np.abs(change)))
+        name = _short(content.class_names[worst])
+        title = f"Furthest from {label(base)}: {name}, {signed(change[worst])} points"
+    figure = _figure(title)
+    axes = figure.subplots()
+    if len(content.class_names) <= MOST_BARS:
+        _bars(
+            axes, content, accuracy, [m for m in ("original", "retrain", method) if m in accuracy]
+        )
+        caption = "Share of each class's test examples that a model gets right."
+    else:
+        _differences(axes, content, accuracy, base)
+        caption = (
+            f"Test accuracy of each class minus {label(base)}'s, sorted. Grey: the same for a "
+            "second Retrain, the spread that chance alone gives."
+            if base == "retrain" and "retrain_2" in accuracy
+            else f"Test accuracy of each class minus {label(base)}'s, sorted."
+        )
+    return Picture("classes", _png(figure), f"Test accuracy by class. {title}.", caption)
+
+
+def _bars(
+    axes: Axes, content: ReportContent, accuracy: dict[str, np.ndarray], models: list[str]
+) -> None:
+    styles, width = model_styles(content), 0.84 / len(models)
+    places = np.arange(len(content.class_names))
+    for i, model in enumerate(models):
+        at = places + (i - (len(models) - 1) / 2) * width
+        heights = np.nan_to_num(accuracy[model])
+        axes.bar(at, heights, 0.9 * width, color=styles[model][0], label=label(model))
+    names = [_short(name) for name in content.class_names]
+    turn = 0 if max(map(len, names)) * len(names) <= 50 else 50
+    look = {"rotation": turn, "ha": "right", "rotation_mode": "anchor"} if turn else {}
+    axes.set_xticks(places, names, parse_math=False, **look)
+    axes.set_ylim(0, 100)
+    axes.set_ylabel("test accuracy (%)", fontsize=9)
+    figure = axes.get_figure()
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        fontsize=9,
+    )
+    _style(axes)
+
+
+def _differences(
+    axes: Axes, content: ReportContent, accuracy: dict[str, np.ndarray], base: str
+) -> None:
+    method = content.run["method"]
+    change = accuracy[method] - accuracy[base]
+    known = np.flatnonzero(np.isfinite(change))
+    order = known[np.argsort(change[known], kind="stable")]
+    if base == "retrain" and "retrain_2" in accuracy:
+        floor = np.sort(accuracy["retrain_2"] - accuracy["retrain"])
+        floor = floor[np.isfinite(floor)]
+        axes.plot(
+            np.arange(1, floor.size + 1), floor, color=GREY, linewidth=1.2, label=label("retrain_2")
+        )
+    ranks = np.arange(1, order.size + 1)
+    color = model_styles(content)[method][0]
+    axes.plot(ranks, change[order], "o", color=color, markersize=4, label=label(method))
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    ends = [(0, "left", 6), (1, "left", 6), (-1, "right", -6), (-2, "right", -6)]
+    for at, side, offset in ends[: order.size]:
+        axes.annotate(
+            _short(content.class_names[order[at]]),
+            (ranks[at], change[order[at]]),
+            (offset, 0),
+            textcoords="offset points",
+            ha=side,
+            va="center",
+            fontsize=8,
+            parse_math=False,
+        )
+    axes.set_xlabel("classes, sorted by difference", fontsize=9)
+    axes.set_ylabel(f"test accuracy minus {label(base)}'s (points)", fontsize=9)
+    axes.legend(frameon=False, fontsize=9, loc="upper left")
+    _style(axes)
+
+
+def model_styles(content: ReportContent) -> dict[str, tuple]:
+    """A colour and a dash for every model: fixed for references, in row order for methods."""
+    methods = [row["model"] for row in content.rows if row["model"] not in REFERENCE_STYLES]
+    looks = {name: METHOD_STYLES[i % len(METHOD_STYLES)] for i, name in enumerate(methods)}
+    return {**REFERENCE_STYLES, **looks}
+
+
+def _pair(content: ReportContent, model: str, signal: str) -> tuple[np.ndarray, np.ndarray]:
+    """The finite forget and test values of a signal."""
+    values = (np.asarray(content.signals[model][f"{s}_{signal}"]) for s in ("forget", "test"))
+    forget, test = (v[np.isfinite(v)] for v in values)
+    return forget, test
+
+
+def _figure(title: str) -> Figure:
+    """An empty figure of the common size; object by object, so no pyplot state is touched."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure((WIDTH_INCHES, HEIGHT_INCHES), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, x=0.02, ha="left", fontsize=11, weight="bold", parse_math=False)
+    return figure
+
+
+def _style(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(labelsize=9, color=GREY)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 16 else f"{name[:15]}…"
+
+
+def _png(figure: Figure) -> bytes:
+    """The figure as a PNG file that depends on nothing but its content."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    return buffer.getvalue()

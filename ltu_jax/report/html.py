@@ -1,0 +1,225 @@
+"""`report.html`: one file that needs nothing else, readable on a screen, a phone and paper."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from ltu_jax.report import words
+from ltu_jax.report.content import (
+    METRICS,
+    ReportContent,
+    find_row,
+    label,
+    measured,
+    number,
+    plain,
+    seconds,
+    signed,
+)
+from ltu_jax.report.figures import HEIGHT, WIDTH, Picture
+from ltu_jax.report.template import PAGE
+
+COLUMNS = (
+    ("ua", "UA", "forget error"),
+    ("ra", "RA", "retain acc."),
+    ("ta", "TA", "test acc."),
+    ("mia", "MIA", "look unseen"),
+    ("avg_gap", "Avg. gap", "points"),
+    ("auc", "AUC", "loss attack"),
+    ("ks", "KS", "distance"),
+    ("ra_accessible", "RA seen", "by method"),
+    ("ra_inaccessible", "RA unseen", "by method"),
+    ("seconds", "Time", "wall clock"),
+)
+ROLES = {
+    "original": "before unlearning",
+    "retrain": "the target",
+    "retrain_2": "the floor",
+}
+READING = (
+    "<p><strong>The target of every metric is Retrain's value</strong>, not 0 and not 100: Retrain "
+    "is a model trained from scratch without the examples to unlearn. Small numbers are signed "
+    "gaps to it; too high is as telling as too low. "
+    "<strong>The second Retrain is the floor</strong>: it differs from the first by its seed "
+    "alone, so its gaps are what chance gives.</p>"
+    "<p>UA is the error on the examples to unlearn, RA the accuracy on the training examples to "
+    "keep, TA the accuracy on test data. MIA is the share of the examples to unlearn that an SVC "
+    "on the model's confidence calls unseen. Avg. gap is the mean of the four distances to "
+    "Retrain. AUC is that of a loss attack that tells the examples to unlearn from test data: 50 "
+    "is guessing, and “in band” means within what 95 % of exact unlearnings give. KS is the "
+    "largest difference between the distributions of the confidence on both. RA seen and RA "
+    "unseen split RA by whether the method had access to the examples.</p>"
+)
+
+
+def render(content: ReportContent, pictures: Sequence[Picture]) -> str:
+    """The whole page; every value of `content` is escaped."""
+    return PAGE.substitute(
+        title=escape(words.title(content)),
+        level=words.verdict(content).level,
+        asked=escape(words.asked(content)),
+        done=escape(words.done(content)),
+        measured=_measured(content),
+        tiles="".join(_tile(*tile) for tile in _tiles(content)),
+        results=_results(content),
+        reading=READING,
+        figures="".join(map(_figure, pictures)),
+        limits="".join(f"<li>{escape(text)}</li>" for text in words.limits(content)),
+        attacks=_attacks(content.attacks),
+        command=escape(content.run["command"]),
+        details=_details(content),
+    )
+
+
+def _measured(content: ReportContent) -> str:
+    finding, *others = words.measurements(content)
+    rest = "".join(f"<p>{escape(text)}</p>" for text in others)
+    return f'<p class="finding">{escape(finding)}</p>{rest}'
+
+
+def _tiles(content: ReportContent) -> list[tuple[str, str, str]]:
+    """The numbers to see first: name, value, and what to compare it with."""
+    method, retrain = find_row(content, content.run["method"]), find_row(content, "retrain")
+    original = find_row(content, "original")
+    floor = find_row(content, "retrain_2").get("avg_gap")
+    band = content.auc_band
+    reference = ("Retrain", retrain) if retrain else ("Original", original)
+    return [
+        (
+            "Avg. gap to Retrain",
+            number(method.get("avg_gap")),
+            f"second Retrain {number(floor)}, Original {number(original.get('avg_gap'))}"
+            if retrain
+            else "unknown: nothing was retrained",
+        ),
+        (
+            "Loss attack's AUC",
+            number(method.get("auc")),
+            f"exact unlearning {number(band[0])} to {number(band[1])}"
+            if _band_applies(content)
+            else f"{reference[0]} {number(reference[1].get('auc'))}",
+        ),
+        (
+            "Test accuracy",
+            f"{number(method.get('ta'))} %",
+            f"{reference[0]} {number(reference[1].get('ta'))} %",
+        ),
+        (
+            "Time to unlearn",
+            seconds(method.get("seconds")),
+            f"{reference[0]} {seconds(reference[1].get('seconds'))}",
+        ),
+    ]
+
+
+def _tile(name: str, value: str, compare: str) -> str:
+    return (
+        f'<li class="card"><small>{escape(name)}</small><b>{escape(value)}</b>'
+        f"<small>{escape(compare)}</small></li>"
+    )
+
+
+def _results(content: ReportContent) -> str:
+    head = "".join(f'<th scope="col">{name}<small>{unit}</small></th>' for _, name, unit in COLUMNS)
+    body = "".join(_row(content, row) for row in content.rows)
+    return (
+        '<table class="results"><thead><tr><th scope="col">Model</th>'
+        f"{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def _row(content: ReportContent, row: Mapping[str, Any]) -> str:
+    mark = ' class="method"' if row["model"] == content.run["method"] else ""
+    role = ROLES.get(row["model"], "unlearned")
+    cells = "".join(f"<td>{_cell(content, row, key)}</td>" for key, _, _ in COLUMNS)
+    name = escape(label(row["model"]))
+    return f'<tr{mark}><th scope="row">{name}<small>{role}</small></th>{cells}</tr>'
+
+
+def _cell(content: ReportContent, row: Mapping[str, Any], key: str) -> str:
+    value, below = row.get(key), ""
+    if key == "seconds":
+        return seconds(value)
+    if key in METRICS and row["model"] != "retrain":
+        gap = (row.get("gaps") or {}).get(key)
+        below = signed(gap) if measured(gap) else ""
+    if key == "auc" and measured(value) and _band_applies(content):
+        low, high = content.auc_band
+        below = "in band" if low <= value <= high else "outside"
+    return number(value) + (f"<small>{below}</small>" if below else "")
+
+
+def _band_applies(content: ReportContent) -> bool:
+    return words.verdict(content).level in ("inside", "outside")
+
+
+def _figure(picture: Picture) -> str:
+    data = base64.b64encode(picture.png).decode("ascii")
+    return (
+        f'<figure class="card" id="{escape(picture.name)}"><img width="{WIDTH}" height="{HEIGHT}" '
+        f'src="data:image/png;base64,{data}" alt="{escape(picture.alt)}">'
+        f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
+    )
+
+
+def _attacks(attacks: Sequence[Mapping[str, Any]]) -> str:
+    head = "".join(
+        f'<th scope="col">{name}</th>'
+        for name in (
+            "Attack",
+            "Data it used",
+            "Shares with the method's own MI models",
+            "What it does",
+        )
+    )
+    body = "".join(
+        f'<tr><th scope="row">{escape(str(attack["name"]))}</th>'
+        f"<td>{escape(str(attack['data']))}</td><td>{_shared(attack)}</td>"
+        f"<td>{escape(str(attack['sentence']))}</td></tr>"
+        for attack in attacks
+    )
+    return f'<table class="attacks"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _shared(attack: Mapping[str, Any]) -> str:
+    shared = [name for name in ("features", "data") if attack[f"shares_{name}"]]
+    return " and ".join(shared) if shared else "nothing"
+
+
+def _details(content: ReportContent) -> str:
+    sizes = {f"{name} examples": f"{size:,}" for name, size in content.run["sizes"].items()}
+    run = {key: content.run[key] for key in ("data", "model", "method")}
+    return "".join(
+        f'<div class="card"><h3>{name}</h3>{_pairs(values)}</div>'
+        for name, values in (
+            ("Request", content.request),
+            ("Run", {**run, **sizes}),
+            ("Seeds", content.run["seeds"]),
+            ("Configuration", content.config),
+            ("Versions", content.versions),
+        )
+    )
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    pairs = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in _flatten(plain(values))
+    )
+    return f"<dl>{pairs}</dl>"
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested mappings as `outer.inner` names, each with its value as text."""
+    flat: list[tuple[str, str]] = []
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat += _flatten(value, f"{name}.")
+        elif isinstance(value, list):
+            flat.append((name, ", ".join(map(str, value))))
+        else:
+            flat.append((name, "none" if value is None else str(value)))
+    return flat

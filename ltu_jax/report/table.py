@@ -1,0 +1,55 @@
+"""The result table as the terminal shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ltu_jax.report.content import METRICS, REFERENCES, label, number, seconds, signed
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def result_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """One line a model, with the signed gaps to Retrain under its values; fits 80 columns.
+
+    Example:
+      rich.print(result_table(content.rows))
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
+    table.add_column("model\n", no_wrap=True)
+    headers = (
+        *(f"{key.upper()}\n%" for key in METRICS),
+        "gap\npoints",
+        "AUC\n%",
+        "RA seen\nunseen",
+    )
+    for header in (*headers, "time\n"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for row in rows:
+        gaps = row.get("gaps") or {}
+        cells = [
+            *(_stack(number(row.get(key)), _gap(row, gaps.get(key))) for key in METRICS),
+            number(row.get("avg_gap")),
+            number(row.get("auc")),
+            _stack(number(row.get("ra_accessible")), number(row.get("ra_inaccessible"))),
+            seconds(row.get("seconds")),
+        ]
+        name = Text(label(row["model"]), style="" if row["model"] in REFERENCES else "bold")
+        table.add_row(name, *cells)
+    return table
+
+
+def _gap(row: Mapping[str, Any], gap: Any) -> str:
+    return "target" if row["model"] == "retrain" else signed(gap)
+
+
+def _stack(value: str, below: str):
+    from rich.text import Text
+
+    return Text.assemble(value, "\n", (below, "dim"))

@@ -1,0 +1,226 @@
+"""What the numbers say in plain words, and what they do not say.
+
+The wording is careful on purpose: an audit can fail to find the forget set, it can never show that
+a model holds nothing of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ltu_jax.report.content import (
+    ReportContent,
+    find_row,
+    label,
+    measured,
+    number,
+    seconds,
+    signed,
+)
+
+
+class Verdict(NamedTuple):
+    """What the loss attack found.
+
+    Attributes:
+      level: `inside` or `outside` the band of exact unlearning; `relative` where Retrain's own AUC
+        is the target; `unknown` where there is nothing to compare with.
+      sentence: the same in words.
+    """
+
+    level: str
+    sentence: str
+
+
+def verdict(content: ReportContent) -> Verdict:
+    """Judge the loss attack's AUC on the method's model.
+
+    The band of exact unlearning holds where forget and test examples are exchangeable for a
+    retrained model. Where Retrain itself lies outside it, they are not, and Retrain's own AUC is
+    the target.
+    """
+    auc = find_row(content, content.run["method"]).get("auc")
+    retrain = find_row(content, "retrain").get("auc")
+    if not measured(auc):
+        return Verdict("unknown", "The loss attack was not measured on the unlearned model.")
+    band = content.auc_band
+    if measured(retrain) and (band is None or not band[0] <= retrain <= band[1]):
+        return Verdict("relative", _relative(content, auc, retrain))
+    if band is None:
+        return Verdict(
+            "unknown",
+            f"The loss attack's AUC is {number(auc)}. This forget set is not a random sample and "
+            "there is no retrained model, so there is nothing to compare it with.",
+        )
+    span = f"the {number(band[0])} to {number(band[1])} that hold 95 % of exact unlearnings"
+    if auc > band[1]:
+        return Verdict(
+            "outside",
+            f"The loss attack still finds the forget set: AUC {number(auc)}, above {span}.",
+        )
+    if auc < band[0]:
+        return Verdict(
+            "outside",
+            f"The loss attack still finds the forget set, by a loss that is too high: AUC "
+            f"{number(auc)}, below {span}. The method went too far.",
+        )
+    return Verdict(
+        "inside",
+        "At the 5 % level, the loss attack cannot tell the forget set from unseen data: AUC "
+        f"{number(auc)}, within {span}.",
+    )
+
+
+def _relative(content: ReportContent, auc: float, retrain: float) -> str:
+    floor = find_row(content, "retrain_2").get("auc")
+    second = f"; a second Retrain has {number(floor)}" if measured(floor) else ""
+    return (
+        f"The loss attack's AUC is {number(auc)}, {signed(auc - retrain)} points from Retrain's "
+        f"{number(retrain)}{second}. Retrain's value is the target here, not 50: a model that "
+        "never saw these examples tells them from the test data too."
+    )
+
+
+def title(content: ReportContent) -> str:
+    """The report's title: method, data and how much was asked."""
+    sizes = content.run["sizes"]
+    return (
+        f"{label(content.run['method'])} on {content.run['data']}: "
+        f"unlearning {sizes['forget']:,} of {sizes['train']:,} training examples"
+    )
+
+
+def asked(content: ReportContent) -> str:
+    """The request in one sentence."""
+    request, sizes = content.request, content.run["sizes"]
+    count, train = sizes["forget"], sizes["train"]
+    share = f"{count:,} of {train:,} training examples ({number(100 * count / train)} %)"
+    if request["kind"] == "class":
+        named = ", ".join(f"“{value}”" for value in request["value"])
+        which = f"all that belong to class {named}"
+    elif request["kind"] == "group":
+        which = f"all whose “{request['column']}” is “{request['value']}”"
+    else:
+        which = "drawn at random" if request["kind"] == "fraction" else "named by their ids"
+    return f"Remove the influence of {share}, {which}."
+
+
+def done(content: ReportContent) -> str:
+    """What was done to answer the request, and at what cost."""
+    sizes = content.run["sizes"]
+    method = find_row(content, content.run["method"])
+    retrain = find_row(content, "retrain")
+    text = (
+        f"{label(content.run['method'])} changed the trained {content.run['model']} model"
+        f"{_in_time(method)}. It saw the forget set and {sizes['accessible']:,} of the other "
+        f"{sizes['retain']:,} training examples."
+    )
+    if not retrain:
+        return text + " No model was retrained for comparison."
+    count = "Two models were" if find_row(content, "retrain_2") else "One model was"
+    return (
+        f"{text} {count} retrained from scratch without the forget set as the reference"
+        f"{_in_time(retrain, ', the first')}."
+    )
+
+
+def _in_time(row: Mapping[str, Any], prefix: str = "") -> str:
+    return f"{prefix} in {seconds(row['seconds'])}" if measured(row.get("seconds")) else ""
+
+
+def measurements(content: ReportContent) -> list[str]:
+    """What was measured, one sentence each, the loss attack first."""
+    sentences = [verdict(content).sentence, _gap(content), _utility(content)]
+    return [sentence for sentence in sentences + over_unlearning(content) if sentence]
+
+
+def _gap(content: ReportContent) -> str:
+    gap = find_row(content, content.run["method"]).get("avg_gap")
+    if not measured(gap):
+        return ""
+    text = f"On average over UA, RA, TA and MIA it is {number(gap)} points from Retrain"
+    floor = find_row(content, "retrain_2").get("avg_gap")
+    original = find_row(content, "original").get("avg_gap")
+    others = [f"a second Retrain is {number(floor)}"] if measured(floor) else []
+    others += [f"the original model {number(original)}"] if measured(original) else []
+    return f"{text}; {', '.join(others)}." if others else f"{text}."
+
+
+def _utility(content: ReportContent) -> str:
+    method = find_row(content, content.run["method"])
+    base = "retrain" if find_row(content, "retrain") else "original"
+    reference = find_row(content, base)
+    parts = []
+    for key, name in (
+        ("ta", "test accuracy"),
+        ("ra_inaccessible", "accuracy on the training examples to keep that the method never saw"),
+    ):
+        if measured(method.get(key)):
+            beside = f" ({label(base)} {number(reference.get(key))} %)"
+            parts.append(f"{name} {number(method[key])} %{beside}")
+    return f"Utility: {', '.join(parts)}." if parts else ""
+
+
+def over_unlearning(content: ReportContent) -> list[str]:
+    """One sentence for UA and MIA each where the method overshot Retrain beyond chance.
+
+    Chance is the larger of the second Retrain's gap and the 95 % half-width of the difference of
+    two proportions over the forget set.
+    """
+    method, floor = find_row(content, content.run["method"]), find_row(content, "retrain_2")
+    sentences = []
+    for key, meaning in (
+        ("ua", "it gets more of the forget set wrong than a model that never saw it"),
+        ("mia", "more of the forget set looks unseen than for a model that never saw it"),
+    ):
+        gap = (method.get("gaps") or {}).get(key)
+        if not measured(gap) or not measured(method.get(key)):
+            continue
+        noise = _half_width(method[key] - gap, content.run["sizes"]["forget"])
+        floor_gap = (floor.get("gaps") or {}).get(key)
+        if gap > max(noise, abs(floor_gap) if measured(floor_gap) else 0):
+            sentences.append(
+                f"Over-unlearning: {key.upper()} is {number(gap)} points above Retrain's; "
+                f"{meaning}, which gives it away too."
+            )
+    return sentences
+
+
+def _half_width(percent: float, count: int) -> float:
+    """95 % half-width, in points, of the difference of two rates near `percent` over `count`."""
+    rate = min(max(percent / 100, 0.0), 1.0)
+    return 196 * math.sqrt(2 * rate * (1 - rate) / count)
+
+
+def limits(content: ReportContent) -> list[str]:
+    """What this report cannot say."""
+    sentences = []
+    if not find_row(content, "retrain"):
+        sentences.append(
+            "Nothing was retrained (--reference none), so the gaps to Retrain are unknown. Whether "
+            "UA, RA, TA and MIA are too high, too low or right cannot be said: their targets are "
+            "Retrain's values, not 0 and not 100. Run without --reference none to learn them."
+        )
+    elif not find_row(content, "retrain_2"):
+        sentences.append(
+            "There is no second Retrain, so how far two retrained models lie apart is unknown; a "
+            "gap of a point or two may be chance."
+        )
+    sentences.append(
+        "It is no proof and no guarantee. These attacks, on this many examples, found what is "
+        "written here; a stronger attack may find more."
+    )
+    if content.auc_band is not None:
+        low, high = content.auc_band
+        sentences.append(
+            f"A leak too small to move the loss attack's AUC by {number((high - low) / 2)} points "
+            f"cannot be seen with {content.run['sizes']['forget']:,} examples to unlearn."
+        )
+    sentences += [
+        "It is one run with one seed a model; intervals over seeds need several runs.",
+        "It concerns the unlearned checkpoint alone: the data itself, the original checkpoint, "
+        "its copies and whatever was derived from them are outside its reach.",
+    ]
+    return sentences

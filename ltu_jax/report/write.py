@@ -1,0 +1,103 @@
+"""Write a report: `report.json`, `report.html` and `figures/*.png`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ltu_jax.report.content import ROW_KEYS, ReportContent, plain
+from ltu_jax.report.figures import pictures
+from ltu_jax.report.html import render
+
+PACKAGES = (
+    "ltu-jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+)
+
+
+def write(content: ReportContent, folder: str | os.PathLike[str]) -> Path:
+    """Write the report into `folder`, made if absent, and return the path of `report.html`.
+
+    Every file appears whole or not at all, the page last.
+
+    Raises:
+      OSError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    drawn = pictures(content)
+    for picture in drawn:
+        _replace(folder / "figures" / f"{picture.name}.png", picture.png)
+    text = json.dumps(as_json(content), indent=2, allow_nan=False, ensure_ascii=False)
+    _replace(folder / "report.json", f"{text}\n".encode())
+    page = folder / "report.html"
+    _replace(page, render(content, drawn).encode())
+    return page
+
+
+def as_json(content: ReportContent) -> dict[str, Any]:
+    """The report as plain JSON values; every row has all keys, what is not finite becomes null.
+
+    Scores of single examples are left out: they belong to people and stay with the run.
+    """
+    run = dict(content.run)
+    return plain(
+        {
+            "rows": [{key: row.get(key) for key in ROW_KEYS} for row in content.rows],
+            "request": content.request,
+            "config": content.config,
+            "seeds": run.pop("seeds"),
+            "versions": content.versions,
+            "attacks": content.attacks,
+            "run": run,
+            "auc_band": content.auc_band,
+            "roc_band": content.roc_band,
+            "class_names": content.class_names,
+            "class_accuracy": content.class_accuracy,
+        }
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of what the numbers depend on, the platform and the device."""
+    import jax
+
+    devices = jax.devices()
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "device": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed as a package"
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write `data` beside `path`, then move it there in one step."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,119 @@
+"""The report in a real browser: headless Chromium, driven by selenium."""
+
+import shutil
+
+import pytest
+
+from ltu_jax.report.write import write
+
+from .conftest import make_content
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+DRIVER = shutil.which("chromedriver")
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+OVERFLOW = """
+  const width = document.documentElement.clientWidth;
+  return [document.documentElement.scrollWidth - width, width];
+"""
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None or DRIVER is None,
+    reason="needs Chromium and chromedriver: apt-get install chromium chromium-driver",
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    profile = tmp_path_factory.mktemp("profile")
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def _show(browser, page, *, width=1280, scheme="light"):
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.get(page.resolve().as_uri())
+
+
+def _elements(browser, selector):
+    from selenium.webdriver.common.by import By
+
+    return browser.find_elements(By.CSS_SELECTOR, selector)
+
+
+def _severe(browser):
+    return [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_report_opens_whole(browser, page, width, scheme):
+    _show(browser, page, width=width, scheme=scheme)
+    assert _severe(browser) == []
+    images = _elements(browser, "figure img")
+    assert len(images) == 4
+    for image in images:
+        assert image.is_displayed()
+        assert int(image.get_property("naturalWidth")) > 0
+        assert min(width / 3, 500) < image.size["width"] <= width
+    names = [cell.text.split("\n")[0] for cell in _elements(browser, ".results tbody th")]
+    assert names == ["Original", "Retrain", "Second Retrain", "LTU"]
+    overflow, shown = browser.execute_script(OVERFLOW)
+    assert overflow <= 0
+    assert shown <= width
+
+
+def test_dark_scheme_darkens_the_page_but_not_the_figures(browser, page):
+    colour = "return getComputedStyle(document.querySelector('{}')).backgroundColor"
+    seen = {}
+    for scheme in ("light", "dark"):
+        _show(browser, page, scheme=scheme)
+        seen[scheme] = [browser.execute_script(colour.format(s)) for s in ("body", "figure img")]
+    assert seen["light"][0] == "rgb(246, 247, 248)"
+    assert seen["dark"][0] == "rgb(20, 23, 26)"
+    assert seen["light"][1] == seen["dark"][1] == "rgb(255, 255, 255)"
+
+
+def test_the_desktop_table_needs_no_scrolling(browser, page):
+    _show(browser, page)
+    hidden = "const e = document.querySelector('.scroll'); return e.scrollWidth - e.clientWidth"
+    assert browser.execute_script(hidden) <= 0
+
+
+def test_long_and_hostile_names_neither_run_nor_overflow(browser, tmp_path):
+    content = make_content()
+    name = "<img src=x onerror=alert(1)>" + "long" * 60
+    hostile = content._replace(
+        run=content.run | {"data": name, "command": name}, config={name: name}
+    )
+    _show(browser, write(hostile, tmp_path), width=390)
+    assert _severe(browser) == []
+    assert len(_elements(browser, "img")) == 4
+    assert browser.execute_script(OVERFLOW)[0] <= 0
+
+
+def test_the_console_check_can_fail(browser, tmp_path):
+    page = tmp_path / "broken.html"
+    page.write_text("<script>throw new Error('seen')</script>")
+    browser.get(page.as_uri())
+    assert "seen" in _severe(browser)[0]["message"]
