@@ -1,0 +1,1 @@
+"""Scores in, numbers out: NumPy, SciPy and scikit-learn, and no model anywhere."""
