@@ -1,0 +1,252 @@
+"""Where a data set comes from: scikit-learn's digits, TFDS by name, or a function of the user's."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ltu_jax.data.arrays import from_arrays, stratified_rows, take_train, validate
+from ltu_jax.errors import InputError
+from ltu_jax.types import Dataset, Examples
+
+DIGITS_TRAIN_SIZE = 1200
+DIGITS_SPLIT_SEED = 0
+
+
+def load(
+    name: str,
+    *,
+    data_dir: str | None = None,
+    train_size: int | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """Return the data set called `name`.
+
+    Args:
+      name: "digits" (shipped with scikit-learn), an image classification set of TFDS such as
+        "cifar10" or "tiny_imagenet", or "package.module:function", a function without arguments
+        that returns a `Dataset`, a tuple `(train_x, train_y, test_x, test_y)` or a mapping with
+        these four keys.
+      data_dir: the folder of prepared TFDS data; TFDS's own default if absent. Digits and
+        functions do not read it.
+      train_size: keep this many training examples, drawn by class in proportion; they keep the
+        ids they have in the whole set.
+      seed: draws that subset and nothing else.
+
+    Raises:
+      InputError: no such data set, nothing there to read, or data of a kind this cannot be.
+
+    >>> load("digits").train.inputs.shape
+    (1200, 8, 8, 1)
+    """
+    if seed < 0:
+        raise InputError(f"--seed {seed}: pass a number of at least 0")
+    if name == "digits":
+        dataset = _digits()
+    elif name.partition(":")[2].isidentifier():  # "cifar10:3.0.2" is a TFDS version.
+        dataset = _from_function(name)
+    else:
+        return _from_tfds(name, data_dir, train_size, seed)
+    return take_train(dataset, _train_rows(dataset.train.labels, train_size, seed))
+
+
+def _train_rows(labels: np.ndarray, train_size: int | None, seed: int) -> np.ndarray:
+    if train_size is None:
+        return np.arange(len(labels))
+    smallest = 2 * len(np.unique(labels))
+    if not smallest <= train_size <= len(labels):
+        raise InputError(
+            f"--train-size {train_size}: pass a number from {smallest} (two examples a class) "
+            f"to {len(labels)} (the whole training set)"
+        )
+    return stratified_rows(labels, train_size, seed)
+
+
+def _digits() -> Dataset:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
+    train = stratified_rows(bunch.target, DIGITS_TRAIN_SIZE, DIGITS_SPLIT_SEED)
+    heldout = np.setdiff1d(np.arange(len(images)), train)
+    return from_arrays(
+        Examples(images[train], bunch.target[train]),
+        Examples(images[heldout], bunch.target[heldout]),
+        name="digits",
+        ids=train,
+    )
+
+
+def _from_function(name: str) -> Dataset:
+    module_name, _, function_name = name.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # A console script does not look where it is started.
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, ValueError) as error:
+        raise InputError(
+            f"--data {name}: cannot import {module_name!r} ({error}); "
+            "run from the folder that holds it, or install it"
+        ) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise InputError(
+            f"--data {name}: {module_name!r} has no function {function_name!r}; "
+            "name one that returns a Dataset or the arrays (train_x, train_y, test_x, test_y)"
+        )
+    result = function()
+    if isinstance(result, Dataset):
+        return validate(result)
+    return from_arrays(*_four_arrays(name, result), name=name)
+
+
+def _four_arrays(name: str, result: object) -> tuple[Examples, Examples]:
+    keys = ("train_x", "train_y", "test_x", "test_y")
+    if isinstance(result, Mapping) and set(result) == set(keys):
+        result = tuple(result[key] for key in keys)
+    if not isinstance(result, tuple | list) or len(result) != len(keys):
+        shown = f"the keys {sorted(map(str, result))}" if isinstance(result, Mapping) else result
+        shown = shown if isinstance(shown, str) else f"a {type(result).__name__}"
+        raise InputError(
+            f"--data {name}: the function returned {shown}; return a Dataset, a tuple "
+            f"({', '.join(keys)}) or a mapping with just these keys"
+        )
+    return Examples(*result[:2]), Examples(*result[2:])
+
+
+def _from_tfds(name: str, data_dir: str | None, train_size: int | None, seed: int) -> Dataset:
+    builder = _tfds_builder(name, data_dir)
+    image_key, group_keys = _columns(name, builder.info)
+    heldout_split = next((s for s in ("test", "validation") if s in builder.info.splits), None)
+    if "train" not in builder.info.splits or heldout_split is None:
+        raise InputError(
+            f"--data {name}: its splits are {', '.join(builder.info.splits)}; "
+            "choose a data set with 'train' and 'test' or 'validation'"
+        )
+    features = builder.info.features
+    train_rows = _read(name, builder, "train", image_key)
+    chosen = _train_rows(np.array([row["label"] for row in train_rows]), train_size, seed)
+    ids = [train_rows[i]["id"] if "id" in features else i for i in chosen]
+    train_rows = [train_rows[i] for i in chosen]
+    heldout_rows = _read(name, builder, heldout_split, image_key)
+    train, heldout = (
+        Examples(
+            _decode(name, features[image_key], [row[image_key] for row in rows]),
+            np.array([row["label"] for row in rows]),
+        )
+        for rows in (train_rows, heldout_rows)
+    )
+    return from_arrays(
+        train,
+        heldout,
+        name=name,
+        ids=ids,
+        class_names=features["label"].names,
+        groups={key: _group(features[key], train_rows, key) for key in group_keys},
+        augment=train.inputs.shape[-1] == 3,
+    )
+
+
+def _tfds_builder(name: str, data_dir: str | None):
+    """Return the TFDS builder of prepared data, preparing it where that can be done here."""
+    import tensorflow_datasets as tfds
+
+    if data_dir is not None and not Path(data_dir).exists():
+        raise InputError(
+            f"--data-dir {data_dir}: there is no such folder; name the one that holds {name!r} as "
+            "TFDS prepared it, or create it to have it prepared there"
+        )
+    if name == "tiny_imagenet":
+        from ltu_jax.data import tiny_imagenet
+
+        return tiny_imagenet.open_or_build(data_dir)
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except (ValueError, AssertionError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"--data {name}: neither 'digits' nor a data set of TFDS nor package.module:function "
+            f"({reason}); see tensorflow.org/datasets/catalog"
+        ) from error
+    if not builder.data_path.exists():
+        _download(name, builder)
+    return builder
+
+
+def _download(name: str, builder) -> None:
+    """Have TFDS download and prepare `builder`'s data, once."""
+    where = f"--data {name}: {builder.data_path} is not there"
+    if importlib.util.find_spec("tensorflow") is None:
+        raise InputError(
+            f"{where}, and preparing it needs TensorFlow once; pip install tensorflow, "
+            "or name the folder of data already prepared as array_record by --data-dir"
+        )
+    try:
+        builder.download_and_prepare(file_format="array_record")
+    except OSError as error:
+        raise InputError(
+            f"{where} and TFDS could not fetch it ({' '.join(str(error).split())[:200]}); "
+            "name the folder of data already prepared as array_record by --data-dir"
+        ) from error
+
+
+def _columns(name: str, info) -> tuple[str, list[str]]:
+    """Return the key of the image and those of the scalar columns besides image, label and id."""
+    import tensorflow_datasets as tfds
+
+    features = dict(getattr(info.features, "items", dict)())
+    images = [key for key, f in features.items() if isinstance(f, tfds.features.Image)]
+    if len(images) != 1 or not isinstance(features.get("label"), tfds.features.ClassLabel):
+        raise InputError(
+            f"--data {name}: no image classification, its columns are "
+            f"{', '.join(features) or 'none'}; choose a data set with one image and a 'label'"
+        )
+    scalars = [key for key, f in features.items() if f.shape == () and key not in ("label", "id")]
+    return images[0], scalars
+
+
+def _read(name: str, builder, split: str, image_key: str) -> Sequence[dict]:
+    """Return all rows of a split, images still encoded."""
+    import tensorflow_datasets as tfds
+
+    try:
+        source = builder.as_data_source(
+            split=split, decoders={image_key: tfds.decode.SkipDecoding()}
+        )
+    except NotImplementedError as error:
+        raise InputError(
+            f"--data {name}: {builder.data_path} is prepared as {builder.info.file_format.value}, "
+            "which cannot be read by row; prepare it again in another --data-dir by "
+            f"`tfds build {name} --file_format=array_record`"
+        ) from error
+    return source.__getitems__(range(len(source)))
+
+
+def _decode(name: str, feature, encoded: list[bytes]) -> np.ndarray:
+    first = feature.decode_example_np(encoded[0])
+    images = np.empty((len(encoded), *first.shape), first.dtype)
+    for row, data in enumerate(encoded):
+        image = feature.decode_example_np(data)
+        if image.shape != first.shape:
+            raise InputError(
+                f"--data {name}: images differ in shape, {first.shape} in row 0 and "
+                f"{image.shape} in row {row}; choose a data set of equal images, or pass resized "
+                "ones by package.module:function"
+            )
+        images[row] = image
+    return images
+
+
+def _group(feature, rows: list[dict], key: str) -> np.ndarray:
+    """Return a scalar column, class labels by their names and bytes as text."""
+    import tensorflow_datasets as tfds
+
+    values = [row[key] for row in rows]
+    if isinstance(feature, tfds.features.ClassLabel):
+        return np.array([feature.int2str(int(value)) for value in values])
+    return np.array([v.decode() if isinstance(v, bytes) else v for v in values])

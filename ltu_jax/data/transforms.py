@@ -1,0 +1,56 @@
+"""Normalisation and augmentation on the device: pure functions to be called inside `jax.jit`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from ltu_jax.types import Array, Key
+
+
+def normalise(inputs: Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
+    """Return `(inputs - mean) / std`; uint8 inputs are divided by 255 first.
+
+    Args:
+      inputs: `[..., C]`, uint8 or float.
+      mean: one value or `C` values, in units of the inputs after the division.
+      std: one value or `C` values.
+
+    Returns:
+      `[..., C]`, float32 for uint8 inputs, else the dtype of the inputs.
+    """
+    x = jnp.asarray(inputs)
+    if x.dtype == jnp.uint8:
+        x = x.astype(jnp.float32) / 255
+    return (x - jnp.asarray(mean, x.dtype)) / jnp.asarray(std, x.dtype)
+
+
+def pad_crop_flip(key: Key, images: Array) -> jax.Array:
+    """Shift each image by up to an eighth of its side and mirror half of them left to right.
+
+    Every image is padded with zeros by `H // 8` and `W // 8` on each side, cropped to its size at
+    an offset of its own and flipped horizontally with probability one half: for 32x32 images the
+    usual four pixels (He et al. 2016, section 4.2).
+
+    Args:
+      key: draws the offsets and the flips.
+      images: `[B, H, W, C]` of any dtype.
+
+    Returns:
+      `[B, H, W, C]` of the same dtype.
+    """
+    images = jnp.asarray(images)
+    batch, height, width, _ = images.shape
+    pad = (height // 8, width // 8)
+    crop_key, flip_key = jax.random.split(key)
+    offsets = jax.random.randint(crop_key, (batch, 2), 0, 2 * jnp.array(pad) + 1)
+    flips = jax.random.bernoulli(flip_key, shape=(batch, 1, 1, 1))
+
+    padded = jnp.pad(images, ((0, 0), (pad[0], pad[0]), (pad[1], pad[1]), (0, 0)))
+    shape = images.shape[1:]
+    cropped = jax.vmap(
+        lambda image, offset: jax.lax.dynamic_slice(image, (offset[0], offset[1], 0), shape)
+    )(padded, offsets)
+    return jnp.where(flips, cropped[:, :, ::-1], cropped)

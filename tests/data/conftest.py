@@ -1,0 +1,70 @@
+"""A toy TFDS data set, built from encoded images without TensorFlow."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+COLOURS = ("red", "blue")
+
+
+def png(array):
+    out = io.BytesIO()
+    Image.fromarray(array.squeeze()).save(out, format="PNG")
+    return out.getvalue()
+
+
+# Unregistered, so that it is read from its files alone.
+class ToyImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A few images with every kind of column; what is built depends on the arguments."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, *, sides=(8,), channels=3, heldout="test", with_label=True, **kwargs):
+        self.sides, self.channels = sides, channels
+        self.heldout, self.with_label = heldout, with_label
+        super().__init__(**kwargs)
+
+    def _info(self):
+        side = self.sides[0] if len(self.sides) == 1 else None
+        features = {
+            "image": tfds.features.Image(shape=(side, side, self.channels)),
+            "label": tfds.features.ClassLabel(names=["cat", "dog"]),
+            "coarse_label": tfds.features.ClassLabel(names=COLOURS),
+            "sensor": np.int64,
+            "site": tfds.features.Text(),
+        }
+        if not self.with_label:
+            del features["label"]
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(12), self.heldout: self._generate_examples(4)}
+
+    def _generate_examples(self, count):
+        for i in range(count):
+            side = self.sides[i % len(self.sides)]
+            row = {
+                "image": png(np.full((side, side, self.channels), i, np.uint8)),
+                "label": i % 2,
+                "coarse_label": i // 2 % 2,
+                "sensor": i,
+                "site": f"site {i % 3}",
+            }
+            yield i, {key: row[key] for key in self.info.features}
+
+
+@pytest.fixture
+def toy_dir(tmp_path):
+    """Return a function that builds `ToyImages` in a folder and returns the folder."""
+
+    def build(said_format="array_record", **arguments):
+        builder = ToyImages(data_dir=tmp_path, **arguments)
+        builder.download_and_prepare(file_format="array_record")
+        info = builder.data_path / "dataset_info.json"
+        info.write_text(info.read_text().replace("array_record", said_format))
+        return str(tmp_path)
+
+    return build
