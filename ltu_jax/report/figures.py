@@ -6,12 +6,14 @@ Colours are those of Okabe and Ito, told apart by colour-blind readers; lines di
 from __future__ import annotations
 
 import io
+from itertools import cycle
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ltu_jax.audit import attacks
 from ltu_jax.report.content import ReportContent, find_row, label, measured, number, signed
+from ltu_jax.report.words import verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -132,26 +134,27 @@ def roc(content: ReportContent) -> Picture | None:
         "roc",
         _png(figure),
         f"ROC curves of the loss attack, forget set against test set. AUC: {listed}.",
-        "The attack calls an example a member of the training set when its loss is low. On the "
-        "diagonal it guesses."
+        "The attack calls an example a member of the training set when its loss is low; on the "
+        "diagonal it guesses. "
         + (
-            " Under exact unlearning the whole curve stays in the grey band in 95 % of cases."
+            "Under exact unlearning the whole curve stays in the grey band in 95 % of cases."
             if content.roc_band is not None
-            else " The curve to match is Retrain's."
+            else "The curve to match is that of a retrained model."
         ),
     )
 
 
 def _roc_title(content: ReportContent) -> str:
-    method, band = content.run["method"], content.auc_band
-    auc = find_row(content, method).get("auc")
+    auc = find_row(content, content.run["method"]).get("auc")
+    retrain = find_row(content, "retrain").get("auc")
     if not measured(auc):
         return "The loss attack on every model"
-    title = f"Loss attack on {label(method)}: AUC {number(auc)}"
-    if band is None:
-        return title
-    inside = band[0] <= auc <= band[1]
-    return f"{title}, {'inside' if inside else 'outside'} {number(band[0])} to {number(band[1])}"
+    title = f"Loss attack on {label(content.run['method'])}: AUC {number(auc)}"
+    level = verdict(content).level
+    if level in ("inside", "outside"):
+        low, high = content.auc_band
+        return f"{title}, {level} {number(low)} to {number(high)}"
+    return f"{title}, Retrain {number(retrain)}" if measured(retrain) else title
 
 
 def steps(content: ReportContent) -> Picture | None:
@@ -176,7 +179,7 @@ def steps(content: ReportContent) -> Picture | None:
         "steps",
         _png(figure),
         f"Curves over {length} steps. {_steps_title(history)}.",
-        ("The losses that the method brings down. " if losses else "")
+        ("The losses that the method works with. " if losses else "")
         + (
             "The cosine between the gradients of remembering and of forgetting: below zero they "
             "conflict. "
@@ -195,17 +198,20 @@ def _steps_title(history: dict[str, np.ndarray]) -> str:
 
 
 def _losses(axes: Axes, step: np.ndarray, losses: dict[str, np.ndarray]) -> None:
-    colors = (BLUE, VERMILION, PURPLE, GREY)
-    for (key, values), color in zip(losses.items(), colors, strict=False):
+    for (key, values), color in zip(losses.items(), cycle((BLUE, VERMILION, PURPLE, BLACK))):
         name = key.removeprefix("loss").replace("_", " ").strip() or "loss"
         axes.plot(step, values, color=color, alpha=0.3, linewidth=0.8)
         axes.plot(step, _smooth(values), color=color, linewidth=1.8, label=name)
-    values = np.concatenate(list(losses.values()))
-    finite = values[np.isfinite(values)]
-    if finite.size and finite.min() > 0 and finite.max() > 20 * np.median(finite):
-        axes.set_yscale("log")
+    known = [values[np.isfinite(values)] for values in losses.values()]
+    if all(values.size and values.min() > 0 for values in known):
+        levels = [np.median(values) for values in known]
+        if max(levels) > 20 * min(levels):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
     axes.set_ylabel("loss", fontsize=9)
-    axes.legend(frameon=False, fontsize=9, ncols=2, loc="upper right")
+    axes.legend(
+        loc="lower right", bbox_to_anchor=(1, 1), ncols=len(losses), frameon=False, fontsize=9
+    )
     _style(axes)
 
 

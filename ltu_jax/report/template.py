@@ -77,14 +77,13 @@ tr.method > * { background: var(--mark); }
 .results tr.method th:first-child { background: var(--mark); }
 tr.method th, tr.method td { font-weight: 650; }
 .left td, .left th { text-align: left; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(30rem, 100%), 1fr));
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(25rem, 100%), 1fr));
   gap: 1rem; }
-figure { margin: 0; padding: 1rem; }
+figure { margin: 0; padding: 1rem; max-width: 42rem; }
 figure img { display: block; width: 100%; height: auto; background: #fff; border-radius: 6px; }
 figcaption { padding-top: .7rem; line-height: 1.45; }
-.pairs { margin-top: 1rem; display: grid; gap: 1rem; align-items: start;
-  grid-template-columns: repeat(auto-fit, minmax(min(21rem, 100%), 1fr)); }
-.pairs > div { padding: 1rem 1.25rem; }
+.pairs { margin-top: 1rem; columns: 21rem; column-gap: 1rem; }
+.pairs > div { padding: 1rem 1.25rem; margin-bottom: 1rem; break-inside: avoid; }
 .pairs h3 { font-size: 1rem; margin: 0 0 .5rem; }
 .pairs dl { display: grid; grid-template-columns: minmax(7rem, auto) 1fr; gap: .15rem 1rem;
   margin: 0; font-size: .875rem; }
@@ -116,7 +115,7 @@ li { margin-bottom: .35rem; }
   th, td { padding: .3rem .4rem; }
   .results { font-size: .8rem; }
   h2 { break-after: avoid; }
-  figure, tr, .tiles, .summary, .pairs > div { break-inside: avoid; }
+  figure, tr, .tiles, .summary { break-inside: avoid; }
 }
 </style>
 </head>

@@ -114,8 +114,9 @@ def done(content: ReportContent) -> str:
     retrain = find_row(content, "retrain")
     text = (
         f"{label(content.run['method'])} changed the trained {content.run['model']} model"
-        f"{_in_time(method)}. It saw the forget set and {sizes['accessible']:,} of the other "
-        f"{sizes['retain']:,} training examples."
+        f"{_in_time(method)}. It was given the forget set, {sizes['accessible']:,} of the other "
+        f"{sizes['retain']:,} training examples and {sizes['validation']:,} that no model was "
+        "trained on."
     )
     if not retrain:
         return text + " No model was retrained for comparison."
@@ -217,6 +218,11 @@ def limits(content: ReportContent) -> list[str]:
         sentences.append(
             f"A leak too small to move the loss attack's AUC by {number((high - low) / 2)} points "
             f"cannot be seen with {content.run['sizes']['forget']:,} examples to unlearn."
+        )
+    if content.auc_band is not None and content.request["kind"] == "ids":
+        sentences.append(
+            "The band of exact unlearning supposes that the ids are like a random draw from the "
+            "training set. If they are not, Retrain's values are the target."
         )
     sentences += [
         "It is one run with one seed a model; intervals over seeds need several runs.",

@@ -132,6 +132,7 @@ def _history(rng, steps=400):
     cosine = np.clip(rng.normal(-0.25, 0.22, steps), -1, 1)
     return {
         "step": list(range(1, steps + 1)),
+        "loss_random_label": list(11 - 6 * decay + rng.normal(0, 0.6, steps)),
         "loss_remember": list(0.5 + 0.6 * decay + rng.normal(0, 0.06, steps)),
         "loss_forget": list(0.15 + 0.9 * decay + np.abs(rng.normal(0, 0.05, steps))),
         "cosine": list(cosine),

@@ -44,6 +44,12 @@ def test_no_band_and_no_retrain_leave_nothing_to_compare_with():
     assert "No model was retrained" in words.done(content)
 
 
+def test_ids_are_not_taken_for_a_random_draw(content):
+    by_ids = content._replace(request={"kind": "ids", "count": 1000, "sha256": "00"})
+    assert any("like a random draw" in sentence for sentence in words.limits(by_ids))
+    assert not any("like a random draw" in sentence for sentence in words.limits(content))
+
+
 def test_a_missing_second_retrain_is_named():
     content = make_content(models=("original", "retrain", "ltu"))
     assert "no second Retrain" in words.limits(content)[0]
