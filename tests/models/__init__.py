@@ -1,0 +1,1 @@
+"""Tests of `ltu_jax.models`, and a pair of networks for tests elsewhere."""
