@@ -1,1 +1,70 @@
-"""Machine unlearning for JAX: ids in, an unlearned checkpoint and an audit out."""
+"""Machine unlearning for JAX: ids in, an unlearned checkpoint and an audit out.
+
+>>> import ltu_jax
+>>> result = ltu_jax.unlearn("digits", ltu_jax.by_fraction(0.1))  # doctest: +SKIP
+>>> result.rows[-1].avg_gap                                       # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ltu_jax.data import from_arrays, load
+    from ltu_jax.errors import DivergedError, InputError
+    from ltu_jax.ltu.unlearner import LTUConfig
+    from ltu_jax.pipeline import Result, unlearn
+    from ltu_jax.request import by_class, by_fraction, by_group, by_ids
+    from ltu_jax.training.supervised import Recipe
+    from ltu_jax.types import Dataset, Examples, Model, Variables
+
+# Names are imported when first used, so that `import ltu_jax` costs next to nothing.
+_HOMES = {
+    "from_arrays": "data",
+    "load": "data",
+    "DivergedError": "errors",
+    "InputError": "errors",
+    "LTUConfig": "ltu.unlearner",
+    "Result": "pipeline",
+    "unlearn": "pipeline",
+    "by_class": "request",
+    "by_fraction": "request",
+    "by_group": "request",
+    "by_ids": "request",
+    "Recipe": "training.supervised",
+    "Dataset": "types",
+    "Examples": "types",
+    "Model": "types",
+    "Variables": "types",
+}
+
+__all__ = [
+    "Dataset",
+    "DivergedError",
+    "Examples",
+    "InputError",
+    "LTUConfig",
+    "Model",
+    "Recipe",
+    "Result",
+    "Variables",
+    "by_class",
+    "by_fraction",
+    "by_group",
+    "by_ids",
+    "from_arrays",
+    "load",
+    "unlearn",
+]
+
+
+def __getattr__(name: str):
+    """Import a public name from the module that defines it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ltu_jax' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"ltu_jax.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -12,6 +12,7 @@ A *score* is the logit of membership: above 0 the model says "member".
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -156,17 +157,19 @@ def fit(
     Returns:
       The fitted head.
     """
-    member_key, nonmember_key, weight_key = jax.random.split(key, 3)
-    positive = FEATURES[spec.feature](*_share(member_key, members, spec.share))
-    negative = FEATURES[spec.feature](*_share(nonmember_key, nonmembers, spec.share))
-    both = jnp.concatenate([positive, negative])
-    mean, std = both.mean(0), both.std(0) + 1e-6
-    positive, negative = (positive - mean) / std, (negative - mean) / std
+    share_key, weight_key = jax.random.split(key)
+    features = jnp.concatenate([FEATURES[spec.feature](*both) for both in (members, nonmembers)])
+    mean, std = features.mean(0), features.std(0) + 1e-6
+    features = (features - mean) / std
+    is_member = jnp.arange(len(features)) < len(members[1])
+    chosen = jax.random.uniform(share_key, is_member.shape) < spec.share
+    # Members and non-members count alike, whatever their numbers.
+    balance = jnp.where(is_member, 1 / len(members[1]), 1 / len(nonmembers[1])) * chosen
 
     def loss_fn(weights):
-        loss = jnp.mean(jax.nn.softplus(-_head_score(weights, positive)))
-        loss += jnp.mean(jax.nn.softplus(_head_score(weights, negative)))
-        return loss + l2 * optax.tree.norm(weights, squared=True)
+        scores = _head_score(weights, features)
+        losses = jax.nn.softplus(jnp.where(is_member, -scores, scores))
+        return jnp.sum(balance * losses) + l2 * optax.tree.norm(weights, squared=True)
 
     tx = optax.adam(learning_rate)
 
@@ -175,11 +178,12 @@ def fit(
         updates, opt_state = tx.update(jax.grad(loss_fn)(weights), opt_state)
         return (optax.apply_updates(weights, updates), opt_state), None
 
-    weights = _init_head(weight_key, positive.shape[-1], spec.hidden)
+    weights = _init_head(weight_key, features.shape[-1], spec.hidden)
     (weights, _), _ = jax.lax.scan(step, (weights, tx.init(weights)), length=steps)
     return Head(mean, std, weights)
 
 
+@partial(jax.jit, static_argnames=("specs", "quantiles"))
 def fit_ensemble(
     key: Key,
     specs: tuple[MembershipSpec, ...],
@@ -204,14 +208,11 @@ def fit_ensemble(
     """
     keys = jax.random.split(key, len(specs))
     heads = tuple(fit(k, spec, members, nonmembers) for k, spec in zip(keys, specs, strict=True))
-    levels = (jnp.arange(quantiles) + 0.5) / quantiles
-    target = jnp.stack(
-        [
-            jnp.quantile(score(spec, head, *reference), levels)
-            for spec, head in zip(specs, heads, strict=True)
-        ]
+    scores = jnp.stack(
+        [score(spec, head, *reference) for spec, head in zip(specs, heads, strict=True)]
     )
-    return Ensemble(heads, target)
+    levels = (jnp.arange(quantiles) + 0.5) / quantiles
+    return Ensemble(heads, jnp.quantile(scores, levels, axis=-1).T)
 
 
 def membership_losses(
@@ -223,10 +224,10 @@ def membership_losses(
 ) -> jax.Array:
     r"""Return the loss `[K]` of every MI model on an audit batch.
 
-    `"match"` asks the scores to be distributed as those of held-out non-members: the mean squared
-    distance between their quantiles (one-dimensional Wasserstein-2), in units of the target's
-    spread. `"push"` asks for "non-member", :math:`-\log(1 - m)`: it has no floor and drives scores
-    below what a retrained model shows, which is a trace of its own.
+    `"match"` asks the scores to be distributed as those of held-out non-members: the mean Huber
+    distance between their quantiles (a one-dimensional Wasserstein distance that outliers cannot
+    own), in units of the target's spread. `"push"` asks for "non-member", :math:`-\log(1 - m)`: it
+    has no floor and drives scores below what a retrained model shows, a trace of its own.
 
     Args:
       specs: the K kinds of MI model.
@@ -243,14 +244,9 @@ def membership_losses(
     )
     if target == "push":
         return jnp.mean(jax.nn.softplus(scores), axis=-1)
-    spread = jnp.var(ensemble.target, axis=-1) + 1e-6
-    return jnp.mean((jnp.sort(scores, axis=-1) - ensemble.target) ** 2, axis=-1) / spread
-
-
-def _share(key: Key, examples: tuple[Array, Array], share: float) -> tuple[Array, Array]:
-    logits, labels = examples
-    rows = jax.random.permutation(key, len(labels))[: max(int(share * len(labels)), 1)]
-    return logits[rows], labels[rows]
+    spread = jnp.std(ensemble.target, axis=-1, keepdims=True) + 1e-3
+    distance = (jnp.sort(scores, axis=-1) - ensemble.target) / spread
+    return jnp.mean(optax.losses.huber_loss(distance), axis=-1)
 
 
 def _init_head(key: Key, width: int, hidden: int) -> dict[str, jax.Array]:

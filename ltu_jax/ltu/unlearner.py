@@ -75,7 +75,7 @@ class LTUConfig:
     steps: int = 200
     learning_rate: float = 0.01
     momentum: float = 0.9
-    max_update_norm: float = float("inf")
+    max_update_norm: float = 1.0
     batch_size: int = 128
     query_sampling: tuple[QueryKind, ...] = ("uniform", "class", "hard")
     query_size: int = 128

@@ -1,0 +1,6 @@
+"""`python -m ltu_jax` is the console command `ltu`."""
+
+from ltu_jax.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""A deletion, end to end: request, model, unlearning, audit, report, as one readable function."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from ltu_jax import request as requests
+from ltu_jax.audit.summary import Row
+from ltu_jax.evaluate import Measured, Network, measure, report_content
+from ltu_jax.plan import Plan, check_folder, make_folder, make_plan, on_device, visible_data
+from ltu_jax.progress import Progress
+from ltu_jax.report import write as report
+from ltu_jax.training.checkpoint import export
+from ltu_jax.training.loop import History
+from ltu_jax.training.loop import unlearn as run_unlearner
+from ltu_jax.training.supervised import Recipe, train, train_steps
+from ltu_jax.types import Dataset, Model, Split, Variables
+
+# Every network of a run has a random stream of its own, so that leaving one out moves no other.
+_STREAMS = {"original": 0, "retrain": 1, "retrain_2": 2}
+_METHOD_STREAM = 3
+
+
+class Result(NamedTuple):
+    """What a deletion leaves.
+
+    Attributes:
+      folder: of the run: checkpoints, report, scores, metrics.
+      unlearned: parameters and model state of the unlearned network.
+      model: the network as pure functions of raw inputs.
+      rows: one per audited network, gaps to Retrain included where there is one.
+      split: which examples played which part.
+      history: per-step diagnostics of the method.
+    """
+
+    folder: Path
+    unlearned: Variables
+    model: Model
+    rows: list[Row]
+    split: Split
+    history: History
+
+
+def unlearn(
+    data: str | Dataset = "digits",
+    forget: requests.Request | str | os.PathLike | Iterable | None = None,
+    *,
+    model: str | Model | None = None,
+    method: str = "ltu",
+    config: Any = None,
+    checkpoint: str | os.PathLike | None = None,
+    retain_fraction: float = 0.3,
+    reference: Literal["retrain", "none"] = "retrain",
+    recipe: Recipe | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    out: str | os.PathLike | None = None,
+    data_dir: str | None = None,
+    train_size: int | None = None,
+    quiet: bool = False,
+    command: str = "ltu_jax.unlearn(...)",
+) -> Result:
+    """Unlearn training examples, audit the result and write the report.
+
+    Args:
+      data: `"digits"`, a TFDS name, `"package.module:function"`, or a `Dataset` from
+        `ltu_jax.from_arrays`.
+      forget: a request from `by_ids`, `by_class`, `by_group` or `by_fraction`, or the ids
+        themselves, or a file of ids; `None` forgets a random tenth.
+      model: a name in `ltu_jax.models.MODELS`, `"package.module:function"`, or a `Model`; `None`
+        takes `mlp` for tables and images below 16 pixels, else `cnn`.
+      method: a name in `ltu_jax.unlearners.METHODS`.
+      config: the method's options, such as `LTUConfig(steps=100)`; `None` takes its defaults.
+      checkpoint: an exported network to start from; `None` trains the original.
+      retain_fraction: share of the retain set that the method may see.
+      reference: `"retrain"` also trains two networks without the forget set, to compare with.
+      recipe: how original and references are trained; `None` takes the model's own.
+      epochs: passes over the data when training, in place of the recipe's.
+      seed: of subset, splits and all training.
+      out: folder of the run, new or empty; `None` makes a fresh one under `runs/`.
+      data_dir: where TFDS keeps its data.
+      train_size: train on a stratified subset of this size.
+      quiet: show no progress.
+      command: what the report names as the way to make it again.
+
+    Returns:
+      See `Result`.
+
+    Raises:
+      InputError: something asked for is wrong; nothing was computed or written.
+      DivergedError: training or unlearning became NaN; what had been written stays.
+
+    Example:
+      >>> import ltu_jax
+      >>> result = ltu_jax.unlearn("digits", ltu_jax.by_class(3))  # doctest: +SKIP
+      >>> result.folder / "report.html"  # doctest: +SKIP
+    """
+    check_folder(out)
+    plan = make_plan(
+        data,
+        forget,
+        model=model,
+        method=method,
+        config=config,
+        checkpoint=checkpoint,
+        retain_fraction=retain_fraction,
+        reference=reference,
+        recipe=recipe,
+        epochs=epochs,
+        seed=seed,
+        data_dir=data_dir,
+        train_size=train_size,
+    )
+    folder = make_folder(out, f"{plan.dataset.name}-{method}")
+    save_request(plan, folder)
+    with Progress(folder / "metrics.jsonl", quiet=quiet) as progress:
+        networks = {"original": original_network(plan, folder, progress)}
+        unlearned, history = unlearned_network(plan, networks["original"], folder, progress)
+        if reference == "retrain":
+            for name in ("retrain", "retrain_2"):
+                networks[name] = retrained_network(plan, name, folder, progress)
+        networks[method] = unlearned
+        on_info = progress.phase("audit", len(networks))
+        measured = measure(plan, networks, on_done=lambda done: on_info(done, {}))
+    save_scores(measured, folder)
+    report.write(report_content(plan, measured, history, command), folder)
+    return Result(folder, unlearned.variables, plan.model, measured.rows, plan.split, history)
+
+
+def original_network(plan: Plan, folder: Path, progress: Progress) -> Network:
+    """Return the network that has seen the forget set: the caller's, or a freshly trained one."""
+    if plan.original is not None:
+        network = Network(plan.original, 0.0)
+    else:
+        everyone = np.arange(len(plan.dataset.train.labels))
+        network = _trained(plan, "original", everyone, progress)
+    export(folder / "original", network.variables)
+    return network
+
+
+def retrained_network(plan: Plan, name: str, folder: Path, progress: Progress) -> Network:
+    """Return a network trained from fresh random weights on the retain set alone."""
+    network = _trained(plan, name, plan.split.retain, progress)
+    export(folder / name, network.variables)
+    return network
+
+
+def unlearned_network(
+    plan: Plan, original: Network, folder: Path, progress: Progress
+) -> tuple[Network, History]:
+    """Run the method on the original and export what it leaves."""
+    on_info = progress.phase(f"unlearn ({plan.method})", plan.unlearner.num_steps)
+    start = time.perf_counter()
+    variables, history = run_unlearner(
+        plan.unlearner,
+        original.variables,
+        visible_data(plan.dataset, plan.split),
+        key=_key(plan, _METHOD_STREAM),
+        on_info=on_info,
+    )
+    network = Network(jax.block_until_ready(variables), time.perf_counter() - start)
+    export(folder / "unlearned", network.variables)
+    return network, history
+
+
+def save_request(plan: Plan, folder: Path) -> None:
+    """Write what was asked (without ids) and the index sets that followed."""
+    text = json.dumps(requests.describe(plan.request), indent=2)
+    (folder / "request.json").write_text(text + "\n", encoding="utf-8")
+    requests.save_split(folder / "split.npz", plan.split)
+
+
+def save_scores(measured: Measured, folder: Path) -> None:
+    """Write the raw per-example scores, from which every number of the report can be had again."""
+    flat = {
+        f"{model}/{name}": values
+        for model, scores in measured.signals.items()
+        for name, values in scores.items()
+    }
+    np.savez_compressed(folder / "scores.npz", **flat)
+
+
+def _trained(plan: Plan, name: str, rows: np.ndarray, progress: Progress) -> Network:
+    on_info = progress.phase(f"train {name}", train_steps(len(rows), plan.recipe))
+    examples = on_device(plan.dataset.train, rows)
+    start = time.perf_counter()
+    variables, _ = train(
+        plan.model, examples, plan.recipe, key=_key(plan, _STREAMS[name]), on_info=on_info
+    )
+    return Network(jax.block_until_ready(variables), time.perf_counter() - start)
+
+
+def _key(plan: Plan, stream: int) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(plan.seed), stream)

@@ -1,0 +1,179 @@
+"""Everything a deletion needs, checked: whatever is wrong with the input is found here.
+
+Making a plan trains nothing and writes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltu_jax import request as requests
+from ltu_jax import unlearners
+from ltu_jax.data import load
+from ltu_jax.errors import InputError
+from ltu_jax.models import build, with_preprocessing
+from ltu_jax.training.checkpoint import restore
+from ltu_jax.training.supervised import Recipe, recipe_for
+from ltu_jax.types import Dataset, Examples, Model, Split, UnlearnData, Unlearner, Variables
+
+REFERENCES = ("retrain", "none")
+
+
+class Plan(NamedTuple):
+    """A deletion, ready to run.
+
+    Attributes:
+      dataset: the exact training set and the held-out set.
+      request: whom to forget.
+      split: the index sets that follow.
+      model: takes raw inputs.
+      recipe: how original and references are trained.
+      method: name of the unlearning method.
+      config: its options.
+      unlearner: the method, built.
+      original: the network to start from; `None` if it is to be trained.
+      reference: `"retrain"` or `"none"`.
+      retain_fraction: share of the retain set that the method may see.
+      seed: of subset, splits and training.
+    """
+
+    dataset: Dataset
+    request: requests.Request
+    split: Split
+    model: Model
+    recipe: Recipe
+    method: str
+    config: Any
+    unlearner: Unlearner
+    original: Variables | None
+    reference: str
+    retain_fraction: float
+    seed: int
+
+
+def make_plan(
+    data: str | Dataset,
+    forget: requests.Request | str | os.PathLike | Iterable | None,
+    *,
+    model: str | Model | None,
+    method: str,
+    config: Any,
+    checkpoint: str | os.PathLike | None,
+    retain_fraction: float,
+    reference: str,
+    recipe: Recipe | None,
+    epochs: int | None,
+    seed: int,
+    data_dir: str | None,
+    train_size: int | None,
+) -> Plan:
+    """Check all input and build what follows from it; the arguments are `pipeline.unlearn`'s.
+
+    Raises:
+      InputError: something asked for is wrong.
+    """
+    if reference not in REFERENCES:
+        raise InputError(f"--reference {reference}: choose one of {', '.join(REFERENCES)}")
+    chosen = unlearners.find(method)
+    request = as_request(forget, seed)
+    dataset = data
+    if isinstance(data, str):
+        dataset = load(data, data_dir=data_dir, train_size=train_size, seed=seed)
+    split = requests.split(
+        dataset, requests.resolve(request, dataset), retain_fraction=retain_fraction, seed=seed
+    )
+    network = as_model(model, dataset)
+    recipe = recipe or recipe_for(network.name)
+    recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
+    config = chosen.config if config is None else config
+    unlearner = chosen.build(network, visible_data(dataset, split), dataset.num_classes, config)
+    # Tracing the network once finds a model that does not fit the data before anything is trained.
+    like = jax.eval_shape(network.init, jax.random.key(0), jnp.asarray(dataset.train.inputs[:1]))
+    return Plan(
+        dataset=dataset,
+        request=request,
+        split=split,
+        model=network,
+        recipe=recipe,
+        method=method,
+        config=config,
+        unlearner=unlearner,
+        original=None if checkpoint is None else restore(checkpoint, like),
+        reference=reference,
+        retain_fraction=retain_fraction,
+        seed=seed,
+    )
+
+
+def as_request(forget: Any, seed: int) -> requests.Request:
+    """Return the request that `forget` stands for; `None` is a random tenth."""
+    if isinstance(forget, requests.Request):
+        return forget
+    return requests.by_fraction(0.1, seed=seed) if forget is None else requests.by_ids(forget)
+
+
+def as_model(model: str | Model | None, dataset: Dataset) -> Model:
+    """Return the network with the data set's preprocessing; `None` picks one by the data."""
+    if model is None:
+        small = dataset.train.inputs.ndim != 4 or dataset.train.inputs.shape[1] < 16
+        model = "mlp" if small else "cnn"
+    if isinstance(model, str):
+        model = build(model, dataset.num_classes)
+    return with_preprocessing(model, mean=dataset.mean, std=dataset.std, augment=dataset.augment)
+
+
+def visible_data(dataset: Dataset, split: Split) -> UnlearnData:
+    """Return all that a method may see, on the device."""
+    return UnlearnData(
+        forget=on_device(dataset.train, split.forget),
+        retain=on_device(dataset.train, split.accessible),
+        validation=on_device(dataset.heldout, split.validation),
+    )
+
+
+def on_device(examples: Examples, rows: np.ndarray) -> Examples:
+    """Return some of the examples as device arrays."""
+    return Examples(jnp.asarray(examples.inputs[rows]), jnp.asarray(examples.labels[rows]))
+
+
+def check_folder(out: str | os.PathLike | None) -> None:
+    """Raise `InputError` unless a run may be written to `out`; creates nothing that stays."""
+    if out is None:
+        return
+    folder = Path(out)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"--out {folder}: holds another run or other files; name a new folder")
+    parent = folder
+    while not parent.exists():
+        parent = parent.parent
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"--out {folder}: cannot write to {parent} ({error.strerror}); name another folder"
+        ) from error
+
+
+def make_folder(out: str | os.PathLike | None, name: str) -> Path:
+    """Create the run's folder; without `out` the first free `runs/NAME-001`, `-002`, ..."""
+    if out is not None:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        return Path(out)
+    for number in range(1, 10_000):
+        folder = Path("runs") / f"{name}-{number:03d}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise InputError(f"runs/ holds 9,999 runs of {name}; name a folder with --out")
