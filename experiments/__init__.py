@@ -1,0 +1,1 @@
+"""Scripts over the library that make the tables and figures of the documentation."""

@@ -1,0 +1,1 @@
+"""Tests of the scripts that make the documentation's tables and pictures."""
