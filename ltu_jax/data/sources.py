@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import numpy as np
 
 from ltu_jax.data.arrays import from_arrays, stratified_rows, take_train, validate
 from ltu_jax.errors import InputError
+from ltu_jax.importing import import_function
 from ltu_jax.types import Dataset, Examples
 
 DIGITS_TRAIN_SIZE = 1200
@@ -83,29 +82,19 @@ def _digits() -> Dataset:
 
 
 def _from_function(name: str) -> Dataset:
-    module_name, _, function_name = name.partition(":")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # A console script does not look where it is started.
+    function = import_function(name, "--data")
     try:
-        module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
-        raise InputError(
-            f"--data {name}: cannot import {module_name!r} ({error}); "
-            "run from the folder that holds it, or install it"
-        ) from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise InputError(
-            f"--data {name}: {module_name!r} has no function {function_name!r}; "
-            "name one that returns a Dataset or the arrays (train_x, train_y, test_x, test_y)"
-        )
-    result = function()
-    if isinstance(result, Dataset):
-        return validate(result)
-    return from_arrays(*_four_arrays(name, result), name=name)
+        result = function()
+        if isinstance(result, Dataset):
+            return validate(result)
+        return from_arrays(*_four_arrays(result), name=name)
+    except InputError as error:
+        # Checks of arrays know no flag; they begin with the data set's name.
+        problem = str(error).removeprefix(f"{name}: ")
+        raise InputError(f"--data {name}: {problem}") from error
 
 
-def _four_arrays(name: str, result: object) -> tuple[Examples, Examples]:
+def _four_arrays(result: object) -> tuple[Examples, Examples]:
     keys = ("train_x", "train_y", "test_x", "test_y")
     if isinstance(result, Mapping) and set(result) == set(keys):
         result = tuple(result[key] for key in keys)
@@ -113,7 +102,7 @@ def _four_arrays(name: str, result: object) -> tuple[Examples, Examples]:
         shown = f"the keys {sorted(map(str, result))}" if isinstance(result, Mapping) else result
         shown = shown if isinstance(shown, str) else f"a {type(result).__name__}"
         raise InputError(
-            f"--data {name}: the function returned {shown}; return a Dataset, a tuple "
+            f"the function returned {shown}; return a Dataset, a tuple "
             f"({', '.join(keys)}) or a mapping with just these keys"
         )
     return Examples(*result[:2]), Examples(*result[2:])

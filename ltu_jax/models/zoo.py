@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 
 import flax.linen as nn
 from flax import nnx
 
 from ltu_jax.errors import InputError
+from ltu_jax.importing import import_function
 from ltu_jax.models.cnn import CNN
 from ltu_jax.models.functional import from_linen, from_nnx
 from ltu_jax.models.mlp import MLP
@@ -41,11 +41,11 @@ def build(name: str, num_classes: int) -> Model:
       (1, 10)
     """
     if ":" in name:
-        return _as_model(_imported(name)(num_classes), name)
+        return _as_model(import_function(name, "--model")(num_classes), name)
     if name not in MODELS:
         raise InputError(
-            f"--model: there is no model {name!r}; choose one of {', '.join(MODELS)} or name your "
-            "own as package.module:function"
+            f"--model {name}: there is no such model; choose one of {', '.join(MODELS)} or name "
+            "your own as package.module:function"
         )
     model = from_linen(MODELS[name](num_classes=num_classes), name=name)
     return model if name == "mlp" else _over_images(model)
@@ -63,25 +63,6 @@ def _over_images(model: Model) -> Model:
         return model.init(key, inputs)
 
     return model._replace(init=init)
-
-
-def _imported(name: str) -> Callable:
-    """Import the function that `package.module:function` names."""
-    module_name, _, function_name = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        # A package that the user's module lacks is the user's to see, with its traceback.
-        if not f"{module_name}.".startswith(f"{error.name}."):
-            raise
-        raise InputError(
-            f"--model {name}: there is no module {error.name!r} on the Python path; install it or "
-            "set PYTHONPATH"
-        ) from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise InputError(f"--model {name}: {module_name} has no function {function_name!r}")
-    return function
 
 
 def _as_model(network: object, name: str) -> Model:

@@ -221,7 +221,7 @@ def test_the_cnn_costs_2_6_million_multiply_adds():
 
 
 def test_unknown_names_list_the_choices():
-    with pytest.raises(InputError, match=r"--model: .*'resnet50'.*mlp, cnn, resnet20, resnet18"):
+    with pytest.raises(InputError, match=r"--model resnet50: .*mlp, cnn, resnet20, resnet18"):
         build("resnet50", 10)
 
 
@@ -264,9 +264,10 @@ def test_own_networks_are_named_by_import_path(function):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("no_such_package.nets:f", "no module 'no_such_package'"),
-        ("own_models:absent", "own_models has no function 'absent'"),
-        ("own_models:constant", "own_models has no function 'constant'"),
+        ("no_such_package.nets:f", "cannot import 'no_such_package.nets' .*install"),
+        ("lacks_a_package:f", "No module named 'no_such_package_anywhere'"),
+        ("own_models:absent", "'own_models' has no function 'absent'"),
+        ("own_models:constant", "'own_models' has no function 'constant'"),
         ("own_models:number", "must return .* got int"),
         ("own_models:instance", "must return .* got Linear"),
     ],
@@ -276,9 +277,3 @@ def test_own_networks_that_cannot_be_used_are_refused(name, message):
         build(name, 7)
     assert f"--model {name}" in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.usefixtures("own_models")
-def test_a_package_that_own_code_lacks_is_not_hidden():
-    with pytest.raises(ModuleNotFoundError, match="no_such_package_anywhere"):
-        build("lacks_a_package:f", 7)
