@@ -13,60 +13,72 @@ import tyro
 from ltu_jax.errors import DivergedError, InputError
 
 
+def _unset(kind: type, metavar: str):
+    """Return the type of an option that may be left out; its help says what happens then."""
+    return Annotated[kind | None, tyro.conf.arg(metavar=metavar, help_behavior_hint="")]
+
+
+_Text = _unset(str, "NAME")
+_Folder = _unset(Path, "DIR")
+_File = _unset(Path, "FILE")
+_Count = _unset(int, "N")
+_Share = _unset(float, "SHARE")
+_Classes = _unset(tuple[str, ...], "CLASS [CLASS ...]")
+_Group = _unset(str, "COLUMN=VALUE")
+
+
+# Lines of the docstring that begin with a letter are joined by tyro and never wrapped.
 @dataclass(frozen=True)
 class Unlearn:
     """Make a trained network unlearn training examples, and audit the result.
 
-    Trains a network on the data (or takes yours with --checkpoint), removes the influence of the
-    forget set from it by the chosen method, retrains twice without the forget set to compare with,
-    attacks all of them, and writes checkpoints and a report (report.html) into a folder.
+    1. Trains a network on the data, or takes the one that --checkpoint names.
+    2. Removes the influence of the forget set from it by an unlearning method.
+    3. Retrains two networks without the forget set, to compare with.
+    4. Attacks all of them; writes checkpoints and report.html into a folder.
 
-    Whom to forget is said by one of the --forget-* options; without any, a random tenth.
+    One --forget-* option says whom to forget; without any, a random tenth.
 
-    Examples:
       ltu unlearn
       ltu unlearn --forget-class 3
-      ltu unlearn --data cifar10 --data-dir ~/tensorflow_datasets --forget-ids ids.txt --out RUN
+      ltu unlearn --data cifar10 --data-dir DIR --forget-ids ids.txt --out RUN
     """
 
-    data: str = "digits"
-    """digits (embedded), the name of a TFDS image classification set such as cifar10, or
-    package.module:function for your own."""
-    data_dir: str | None = None
-    """Folder in which TFDS keeps prepared data sets."""
-    train_size: int | None = None
-    """Train on a stratified subset of this many examples instead of all."""
-    model: str | None = None
-    """mlp, cnn, resnet20, resnet18, vit_tiny, or package.module:function for your own. Default:
-    mlp for tables and tiny images, cnn for others."""
-    checkpoint: Path | None = None
-    """Folder of a trained network to start from (Orbax). Default: train one."""
-    epochs: int | None = None
-    """Passes over the data when training. Default: the model's own number."""
+    data: Annotated[str, tyro.conf.arg(metavar="NAME")] = "digits"
+    """digits (embedded), a TFDS image set such as cifar10, or your own package.module:function."""
+    data_dir: _Folder = None
+    """Folder in which TFDS keeps prepared data sets; by default TFDS's own."""
+    train_size: _Count = None
+    """Train on a stratified subset of this many examples; by default on all."""
+    model: _Text = None
+    """mlp, cnn, resnet20, resnet18, vit_tiny or package.module:function; by default what fits."""
+    checkpoint: _Folder = None
+    """Trained network to start from (Orbax, such as RUN/original); by default one is trained."""
+    epochs: _Count = None
+    """Passes over the data when training; by default the model's own number."""
 
-    forget_ids: Path | None = None
+    forget_ids: _File = None
     """File of ids to forget: text with one id a line, .csv, .json list or .npy array."""
-    forget_id_column: str | None = None
-    """Column of the CSV file that holds the ids."""
-    forget_class: tuple[str, ...] | None = None
+    forget_id_column: _Text = None
+    """Column of the CSV file that holds the ids; needed where it has several."""
+    forget_class: _Classes = None
     """Forget all examples of these classes, by name or index."""
-    forget_group: str | None = None
-    """Forget all examples of a group, as COLUMN=VALUE."""
-    forget_fraction: float | None = None
+    forget_group: _Group = None
+    """Forget all examples that have this value in a column of the data set."""
+    forget_fraction: _Share = None
     """Forget a random share of the training set, between 0 and 1."""
 
-    method: str = "ltu"
+    method: Annotated[str, tyro.conf.arg(metavar="NAME")] = "ltu"
     """Unlearning method; `ltu methods` lists them."""
-    retain_fraction: float = 0.3
+    retain_fraction: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 0.3
     """Share of the remaining data that the method may see, above 0 and at most 1."""
     reference: Literal["retrain", "none"] = "retrain"
-    """retrain: also train two networks without the forget set, the only way to know how close the
-    result is. none: skip that."""
-    seed: int = 0
+    """retrain: also train two networks without the forget set, to compare with; none: do not."""
+    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Of subset, splits, training and unlearning; the same seed gives the same numbers."""
-    out: Path | None = None
-    """Folder for the results; must be new or empty. Default: a fresh one under runs/."""
-    quiet: bool = False
+    out: _Folder = None
+    """Folder for the results, new or empty; by default a fresh one under runs/."""
+    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Show no progress bars."""
 
 
@@ -76,7 +88,7 @@ class Methods:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the command line; bad input exits with code 2, a diverged run with code 1."""
+    """Run the command line; bad input exits with code 2, a run that fails midway with code 1."""
     command = tyro.cli(
         Annotated[Unlearn, tyro.conf.subcommand("unlearn")]
         | Annotated[Methods, tyro.conf.subcommand("methods")],
@@ -91,7 +103,7 @@ def main(args: list[str] | None = None) -> None:
             list_methods()
     except InputError as error:
         _stop(error, 2)
-    except DivergedError as error:
+    except (DivergedError, OSError) as error:
         _stop(error, 1)
 
 
@@ -120,10 +132,9 @@ def unlearn(options: Unlearn, command: str) -> None:
         quiet=options.quiet,
         command=command,
     )
-    console = Console()
-    console.print(result_table([row._asdict() for row in result.rows]))
-    console.print(f"Unlearned checkpoint: {result.folder / 'unlearned'}", soft_wrap=True)
-    console.print(f"Report:               {result.folder / 'report.html'}", soft_wrap=True)
+    Console().print(result_table([row._asdict() for row in result.rows]))
+    print(f"Unlearned checkpoint: {result.folder / 'unlearned'}")
+    print(f"Report:               {result.folder / 'report.html'}")
 
 
 def list_methods() -> None:
@@ -171,5 +182,5 @@ def _by_group(text: str):
 
 
 def _stop(error: Exception, code: int) -> None:
-    print(f"error: {error}", file=sys.stderr)
+    print("error:", *str(error).split(), file=sys.stderr)  # whatever it holds, one line
     raise SystemExit(code)

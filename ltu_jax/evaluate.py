@@ -26,7 +26,7 @@ class Network(NamedTuple):
 
     Attributes:
       variables: parameters and model state.
-      seconds: wall time, compilation included.
+      seconds: wall time, compilation included; NaN where the network was given.
     """
 
     variables: Variables

@@ -138,7 +138,7 @@ def unlearn(
 def original_network(plan: Plan, folder: Path, progress: Progress) -> Network:
     """Return the network that has seen the forget set: the caller's, or a freshly trained one."""
     if plan.original is not None:
-        network = Network(plan.original, 0.0)
+        network = Network(plan.original, float("nan"))
     else:
         everyone = np.arange(len(plan.dataset.train.labels))
         network = _trained(plan, "original", everyone, progress)

@@ -6,12 +6,14 @@ Making a plan trains nothing and writes nothing.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +21,7 @@ import numpy as np
 from ltu_jax import request as requests
 from ltu_jax import unlearners
 from ltu_jax.data import load
+from ltu_jax.data.arrays import validate
 from ltu_jax.errors import InputError
 from ltu_jax.models import build, with_preprocessing
 from ltu_jax.training.checkpoint import restore
@@ -83,21 +86,20 @@ def make_plan(
     """
     if reference not in REFERENCES:
         raise InputError(f"--reference {reference}: choose one of {', '.join(REFERENCES)}")
+    if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
+        raise InputError(f"--seed {seed}: give an integer of at least 0 and below 2**32")
     chosen = unlearners.find(method)
     request = as_request(forget, seed)
-    dataset = data
-    if isinstance(data, str):
-        dataset = load(data, data_dir=data_dir, train_size=train_size, seed=seed)
+    dataset = as_dataset(data, data_dir, train_size, seed)
     split = requests.split(
         dataset, requests.resolve(request, dataset), retain_fraction=retain_fraction, seed=seed
     )
     network = as_model(model, dataset)
+    like = trace(network, dataset)
     recipe = recipe or recipe_for(network.name)
     recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
     config = chosen.config if config is None else config
     unlearner = chosen.build(network, visible_data(dataset, split), dataset.num_classes, config)
-    # Tracing the network once finds a model that does not fit the data before anything is trained.
-    like = jax.eval_shape(network.init, jax.random.key(0), jnp.asarray(dataset.train.inputs[:1]))
     return Plan(
         dataset=dataset,
         request=request,
@@ -121,6 +123,25 @@ def as_request(forget: Any, seed: int) -> requests.Request:
     return requests.by_fraction(0.1, seed=seed) if forget is None else requests.by_ids(forget)
 
 
+def as_dataset(
+    data: str | Dataset, data_dir: str | None, train_size: int | None, seed: int
+) -> Dataset:
+    """Return the data set that `data` names, or `data` itself once it has passed all checks."""
+    if isinstance(data, str):
+        return load(data, data_dir=data_dir, train_size=train_size, seed=seed)
+    if not isinstance(data, Dataset):
+        raise InputError(
+            f"data: a {type(data).__name__} is neither a name nor a Dataset; "
+            "make one by ltu_jax.from_arrays"
+        )
+    if train_size is not None:
+        raise InputError(
+            f"train_size {train_size}: draws from data sets given by name; "
+            "take the subset before from_arrays"
+        )
+    return validate(data)
+
+
 def as_model(model: str | Model | None, dataset: Dataset) -> Model:
     """Return the network with the data set's preprocessing; `None` picks one by the data."""
     if model is None:
@@ -129,6 +150,28 @@ def as_model(model: str | Model | None, dataset: Dataset) -> Model:
     if isinstance(model, str):
         model = build(model, dataset.num_classes)
     return with_preprocessing(model, mean=dataset.mean, std=dataset.std, augment=dataset.augment)
+
+
+def trace(model: Model, dataset: Dataset) -> Variables:
+    """Return the shapes of the network's variables; a network that does not fit is found here."""
+    inputs = jnp.asarray(dataset.train.inputs[:1])
+    try:
+        like = jax.eval_shape(model.init, jax.random.key(0), inputs)
+        logits, _ = jax.eval_shape(model.apply, like, inputs)
+    except InputError:
+        raise
+    except (TypeError, ValueError, flax.errors.FlaxError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"--model {model.name}: does not take inputs of shape {list(inputs.shape)} ({reason}); "
+            "give one that does"
+        ) from error
+    if logits.shape != (1, dataset.num_classes):
+        raise InputError(
+            f"--model {model.name}: answers one example with logits of shape "
+            f"{list(logits.shape)}; {dataset.name} needs {[1, dataset.num_classes]}"
+        )
+    return like
 
 
 def visible_data(dataset: Dataset, split: Split) -> UnlearnData:
@@ -147,15 +190,13 @@ def on_device(examples: Examples, rows: np.ndarray) -> Examples:
 
 def check_folder(out: str | os.PathLike | None) -> None:
     """Raise `InputError` unless a run may be written to `out`; creates nothing that stays."""
-    if out is None:
-        return
-    folder = Path(out)
-    if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"--out {folder}: holds another run or other files; name a new folder")
+    folder = Path("runs" if out is None else out)
     parent = folder
-    while not parent.exists():
-        parent = parent.parent
     try:
+        if out is not None and folder.is_dir() and any(folder.iterdir()):
+            raise InputError(f"--out {folder}: holds another run or other files; name a new folder")
+        while not parent.exists():
+            parent = parent.parent
         with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as error:
@@ -169,6 +210,7 @@ def make_folder(out: str | os.PathLike | None, name: str) -> Path:
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         return Path(out)
+    name = re.sub(r"[^\w.-]+", "-", name)  # "my_module:load" is no name for a folder everywhere
     for number in range(1, 10_000):
         folder = Path("runs") / f"{name}-{number:03d}"
         try:

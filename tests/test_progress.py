@@ -1,0 +1,47 @@
+"""Bars on stderr, every step in `metrics.jsonl`."""
+
+import json
+
+import pytest
+
+from ltu_jax.progress import Progress
+
+
+def advance(progress):
+    first = progress.phase("train original", 2)
+    second = progress.phase("unlearn (ltu)", 1)
+    first(0, {"loss": 2.5, "accuracy": 0.25})
+    first(1, {"loss": 1.25, "accuracy": 0.5})
+    second(0, {})
+
+
+def test_every_step_is_one_json_object_with_its_phase(tmp_path, capsys):
+    with Progress(tmp_path / "metrics.jsonl", quiet=True) as progress:
+        advance(progress)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"phase": "train original", "step": 0, "loss": 2.5, "accuracy": 0.25},
+        {"phase": "train original", "step": 1, "loss": 1.25, "accuracy": 0.5},
+        {"phase": "unlearn (ltu)", "step": 0},
+    ]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_every_phase_has_a_bar_on_stderr_with_its_latest_values(capsys):
+    with Progress(None, quiet=False) as progress:
+        advance(progress)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    for text in ("train original", "unlearn (ltu)", "2/2", "1/1", "loss 1.25"):
+        assert text in shown.err
+
+
+def test_what_was_measured_before_a_failure_is_on_disk(tmp_path):
+    def fail():
+        with Progress(tmp_path / "metrics.jsonl", quiet=True) as progress:
+            progress.phase("train", 9)(0, {"loss": 1.0})
+            raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        fail()
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["loss"] == 1.0

@@ -1,0 +1,41 @@
+"""A data set and a method so small that a whole deletion takes seconds."""
+
+import numpy as np
+
+import ltu_jax
+from ltu_jax.ltu.membership import MembershipSpec
+
+# Two one-line membership models and one query set: little to compile, every branch taken.
+TINY_LTU = ltu_jax.LTUConfig(
+    steps=3,
+    batch_size=8,
+    query_sampling=("uniform",),
+    query_size=16,
+    membership=(MembershipSpec("log_odds"), MembershipSpec("hinge")),
+    membership_support=1,
+)
+
+FORGOTTEN = [f"patient-{i:04d}" for i in range(0, 120, 10)]
+
+
+def table(num_train=120, num_heldout=60, **options):
+    """Three classes in six columns, ids that no other text contains, one group column."""
+    rng = np.random.default_rng(0)
+    centres = 3.0 * rng.normal(size=(3, 6))
+
+    def examples(size):
+        labels = np.arange(size) % 3
+        inputs = centres[labels] + rng.normal(size=(size, 6))
+        return inputs.astype(np.float32), labels
+
+    return ltu_jax.from_arrays(
+        examples(num_train),
+        examples(num_heldout),
+        **{
+            "name": "table",
+            "ids": [f"patient-{i:04d}" for i in range(num_train)],
+            "class_names": ["healthy", "ill", "recovered"],
+            "groups": {"site": np.array(["north", "south"])[np.arange(num_train) % 5 // 4]},
+            **options,
+        },
+    )
