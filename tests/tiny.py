@@ -8,7 +8,7 @@ from ltu_jax.ltu.membership import MembershipSpec
 # Two one-line membership models and one query set: little to compile, every branch taken.
 TINY_LTU = ltu_jax.LTUConfig(
     steps=3,
-    batch_size=8,
+    audit_size=8,
     query_sampling=("uniform",),
     query_size=16,
     membership=(MembershipSpec("log_odds"), MembershipSpec("hinge")),

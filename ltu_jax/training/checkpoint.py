@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax.errors import InputError
@@ -17,10 +18,18 @@ def export(folder: Path, variables: Variables) -> None:
     Args:
       folder: must not exist yet.
       variables: parameters and model state.
+
+    Raises:
+      OSError: the folder exists, or the disk refused it.
     """
     from orbax.checkpoint import v1 as ocp
 
-    ocp.save(folder.absolute(), variables._asdict())
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists; a checkpoint is never written over")
+    try:
+        ocp.save(folder.absolute(), variables._asdict())
+    except ValueError as error:  # what Orbax makes of a full disk
+        raise OSError(f"could not write the checkpoint {folder}: {error}") from error
 
 
 def restore(folder: str | Path, like: Variables, *, argument: str = "--checkpoint") -> Variables:
@@ -35,8 +44,8 @@ def restore(folder: str | Path, like: Variables, *, argument: str = "--checkpoin
       The stored variables.
 
     Raises:
-      InputError: there is no checkpoint, or it holds a network of another architecture; found by
-        reading the metadata, before any array.
+      InputError: there is no checkpoint, it holds a network of another architecture (found by
+        reading the metadata, before any array), or its arrays are damaged.
     """
     from orbax.checkpoint import v1 as ocp
 
@@ -48,6 +57,8 @@ def restore(folder: str | Path, like: Variables, *, argument: str = "--checkpoin
             f"{argument} {folder} is no Orbax checkpoint; give the folder that a run wrote, "
             "such as RUN/original"
         ) from error
+    if not jax.tree.leaves(stored):
+        raise InputError(f"{argument} {folder} is damaged (it lists no array); give an intact copy")
     difference = _first_difference(stored, like._asdict())
     if difference:
         raise InputError(
@@ -58,7 +69,15 @@ def restore(folder: str | Path, like: Variables, *, argument: str = "--checkpoin
     abstract = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like._asdict()
     )
-    return Variables(**ocp.load(folder, abstract))
+    try:
+        loaded = ocp.load(folder, abstract)
+    except Exception as error:  # Orbax raises bare exceptions for missing and truncated files
+        raise InputError(
+            f"{argument} {folder} is damaged ({type(error).__name__} while reading its arrays); "
+            "give an intact copy"
+        ) from error
+    # Loaded arrays are bound to their device, which would compile every later step anew.
+    return Variables(**jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), loaded))
 
 
 def _first_difference(stored, expected) -> str | None:

@@ -1,5 +1,7 @@
 """Exported networks come back whole, and a wrong folder is named before anything is read."""
 
+import gc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,3 +50,24 @@ def test_another_architecture_is_named(tmp_path, like, message):
     export(tmp_path / "net", variables())
     with pytest.raises(InputError, match=message):
         restore(tmp_path / "net", like)
+
+
+# Orbax abandons the coroutines of a failed read.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_truncated_checkpoint_is_named(tmp_path):
+    export(tmp_path / "net", variables())
+    arrays = [path for path in (tmp_path / "net").rglob("d/*") if path.is_file()]
+    assert arrays
+    for path in arrays:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"--checkpoint .*net is damaged"):
+        restore(tmp_path / "net", variables())
+    gc.collect()  # so that what Orbax abandoned is reported here and not in a later test
+
+
+def test_an_existing_folder_is_not_overwritten(tmp_path):
+    export(tmp_path / "net", variables())
+    with pytest.raises(FileExistsError, match="never written over"):
+        export(tmp_path / "net", variables(width=4))
+    restored = restore(tmp_path / "net", variables())
+    jax.tree.map(np.testing.assert_array_equal, restored, variables())
