@@ -17,11 +17,15 @@ from ltu_jax.errors import InputError
 from ltu_jax.types import Array, Key
 
 QueryKind = Literal["uniform", "class", "hard", "cluster"]
-NEVER = -1e9  # log-weight of an example that is drawn only when all others are used up
+# Log-weight of an example that is drawn only when all others are used up; small enough that float32
+# still tells Gumbel noise on top of it apart, so that such examples, too, come at random.
+NEVER = -1e3
 
 
 def random_labels(key: Key, labels: Array, allowed: Array) -> jax.Array:
     """Return `[B]` labels drawn uniformly from the allowed classes, never the true one.
+
+    Where the true class is the only one allowed, the others serve.
 
     Args:
       key: of the draw.
@@ -29,7 +33,9 @@ def random_labels(key: Key, labels: Array, allowed: Array) -> jax.Array:
       allowed: `[C]` booleans; a class that is being forgotten as a whole is not allowed.
     """
     is_true = jax.nn.one_hot(labels, len(allowed), dtype=bool)
-    return jax.random.categorical(key, jnp.where(allowed & ~is_true, 0.0, NEVER))
+    return jax.random.categorical(
+        key, jnp.where(is_true, 2 * NEVER, jnp.where(allowed, 0.0, NEVER))
+    )
 
 
 def check_query_sampling(kinds: tuple[str, ...]) -> None:

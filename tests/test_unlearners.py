@@ -1,0 +1,147 @@
+"""What every method owes the loop: a pure, jittable step that is traced once and does something."""
+
+from dataclasses import fields, replace
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ltu_jax.errors import InputError
+from ltu_jax.ltu.membership import MembershipSpec
+from ltu_jax.models import from_functions
+from ltu_jax.training.loop import unlearn
+from ltu_jax.types import Examples, Model, UnlearnData, Unlearner, Variables
+from ltu_jax.unlearners import METHODS, find
+
+CLASSES, STEPS = 3, 3
+# A method takes of these what it knows.
+SMALL = {
+    "steps": STEPS,
+    "batch_size": 8,
+    "query_size": 8,
+    "query_sampling": ("uniform",),
+    "membership": (MembershipSpec("log_odds"),),
+    "membership_support": 1,
+}
+
+
+def init(key, inputs):
+    return {"kernel": jax.random.normal(key, (inputs.shape[-1], CLASSES)), "bias": jnp.zeros(3)}
+
+
+def make_data():
+    rng = np.random.default_rng(0)
+    return UnlearnData(
+        *(
+            Examples(
+                jnp.asarray(rng.normal(size=(size, 4)), jnp.float32),
+                jnp.asarray(np.arange(size) % CLASSES, jnp.int32),
+            )
+            for size in (12, 30, 24)
+        )
+    )
+
+
+LINEAR = from_functions(init, lambda p, x: jnp.tanh(x) @ p["kernel"] + p["bias"], name="linear")
+DATA = make_data()
+VARIABLES = LINEAR.init(jax.random.key(0), DATA.forget.inputs)
+
+
+@pytest.fixture(params=METHODS)
+def name(request):
+    return request.param
+
+
+def build(name, model=LINEAR) -> Unlearner:
+    method = METHODS[name]
+    known = {field.name for field in fields(method.config)}
+    config = replace(method.config, **{k: v for k, v in SMALL.items() if k in known})
+    return method.build(model, DATA, CLASSES, config)
+
+
+def leaves(tree):
+    return [np.array(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def assert_same(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    assert all(np.array_equal(a, b) for a, b in zip(leaves(one), leaves(other)))
+
+
+def test_step_is_pure_and_the_same_when_compiled(name):
+    method = build(name)
+    state = method.prepare(jax.random.key(1), VARIABLES, DATA)
+    batch = jax.jit(method.sample)(jax.random.key(2), jnp.asarray(0), state, DATA)
+    before = jax.tree.map(np.array, (state, batch))
+    step = jax.jit(method.step)
+    once = step(jax.random.key(3), state, batch)
+    assert_same(once, step(jax.random.key(3), state, batch))
+
+    by_hand = method.step(jax.random.key(3), state, batch)
+    assert jax.tree.structure(by_hand) == jax.tree.structure(once)
+    for one, other in zip(leaves(by_hand), leaves(once)):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    assert_same((state, batch), before)
+
+    state_after, info = once
+    assert jax.tree.structure(state_after) == jax.tree.structure(state)
+    assert info
+    assert all(value.shape == () for value in info.values())
+
+
+@cache
+def run_small(name):
+    """Return the unlearned variables, the history, and the number of passes traced after steps."""
+    calls, traced = [], []
+
+    def apply(variables, inputs, *, train=False, key=None):
+        calls.append(train)
+        return LINEAR.apply(variables, inputs)
+
+    method = build(name, Model(LINEAR.init, apply, "counting"))
+    unlearned, history = unlearn(
+        method,
+        VARIABLES,
+        DATA,
+        key=jax.random.key(4),
+        on_info=lambda t, info: traced.append(len(calls)),
+    )
+    return unlearned, history, traced
+
+
+def test_step_is_traced_once(name):
+    *_, traced = run_small(name)
+    assert len(traced) == STEPS
+    assert traced[0] > 0
+    # A step is told while the next is under way: a second trace would show from there on.
+    assert len(set(traced)) == 1
+
+
+def test_run_is_finite_and_changes_the_weights(name):
+    unlearned, history, _ = run_small(name)
+    assert isinstance(unlearned, Variables)
+    assert jax.tree.structure(unlearned) == jax.tree.structure(VARIABLES)
+    assert all(np.isfinite(leaf).all() for leaf in leaves(unlearned))
+    assert all(values.shape == (STEPS,) for values in history.values())
+    assert not any(
+        np.array_equal(a, b) for a, b in zip(leaves(unlearned.params), leaves(VARIABLES.params))
+    )
+
+
+def test_first_order_differs_from_second():
+    second, first = (run_small(name)[0].params["kernel"] for name in ("ltu", "ltu_first_order"))
+    assert float(jnp.abs(second - first).max()) > 1e-6
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_say_what_they_are(name):
+    assert find(name) is METHODS[name]
+    assert METHODS[name].summary
+    assert METHODS[name].reference
+
+
+def test_unknown_method_is_refused_with_the_choice():
+    with pytest.raises(InputError, match=r"--method forget_it: .* ltu, ltu_first_order"):
+        find("forget_it")
