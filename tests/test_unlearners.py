@@ -20,6 +20,8 @@ CLASSES, STEPS = 3, 3
 SMALL = {
     "steps": STEPS,
     "batch_size": 8,
+    "support_size": 6,
+    "audit_size": 8,
     "query_size": 8,
     "query_sampling": ("uniform",),
     "membership": (MembershipSpec("log_odds"),),

@@ -23,7 +23,8 @@ CLASSES = 3
 SIZES = {"forget": 16, "retain": 40, "validation": 32}
 SMALL = LTUConfig(
     steps=3,
-    batch_size=8,
+    support_size=6,
+    audit_size=8,
     query_size=8,
     query_sampling=("uniform", "class", "hard", "cluster"),
     membership=(mi.MembershipSpec("log_odds"), mi.MembershipSpec("entropy")),
@@ -156,10 +157,10 @@ def test_update_is_clipped_to_its_norm(linear_step):
 def test_batch_is_what_it_says(linear_step):
     state, _, batch, _ = linear_step
     forget = {tuple(x): int(y) for x, y in zip(np.array(DATA.forget.inputs), DATA.forget.labels)}
-    for examples, relabelled in ((batch.support, True), (batch.audit, False)):
+    for examples, size, relabelled in ((batch.support, 6, True), (batch.audit, 8, False)):
         rows = [tuple(x) for x in np.array(examples.inputs)]
         true = np.array([forget[row] for row in rows])  # a KeyError: not of the forget set
-        assert len(set(rows)) == SMALL.batch_size
+        assert len(set(rows)) == len(rows) == size
         assert (np.array(examples.labels) != true).all() == relabelled
     queries = {tuple(x) for x in np.array(batch.queries.inputs)}
     assert len(queries) == 4 * SMALL.query_size
@@ -318,6 +319,11 @@ def test_forgetting_a_class_never_labels_with_it():
         ({"membership_target": "pull"}, "membership_target is 'pull'; choose one of match, push"),
         ({"membership": ()}, "membership looks at nothing"),
         ({"membership": (mi.MembershipSpec("loss"),) * 2}, "membership looks at .*'loss'"),
+        ({"steps": 0}, "steps is 0; give a number above 0"),
+        ({"learning_rate": -0.1}, "learning_rate is -0.1; give a number above 0"),
+        ({"support_size": 0}, "support_size is 0; give a number above 0"),
+        ({"audit_size": 0}, "audit_size is 0; give a number above 0"),
+        ({"query_size": 0}, "query_size is 0; give a number above 0"),
         ({"query_sampling": ("uniform",) * 6}, "--retain-fraction leaves 40 .* 6 disjoint"),
     ],
 )
