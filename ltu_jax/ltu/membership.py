@@ -13,14 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from ltu_jax.errors import InputError
 from ltu_jax.types import Array, Key
 
+Target = Literal["match", "push"]
+ROUNDING = 0.1  # below this distance the matching loss is quadratic, above it linear
+MEAN_WEIGHT = 4.0  # of the squared distance between means, beside that between quantiles
 TOP = 5  # how many of the sorted outputs the `sorted` feature keeps
 
 
@@ -107,6 +112,20 @@ DIVERSE: tuple[MembershipSpec, ...] = (
 )
 
 
+def check_membership(specs: tuple[MembershipSpec, ...], target: str) -> None:
+    """Raise `InputError` unless there are MI models, their features and the target are known."""
+    unknown = [spec.feature for spec in specs if spec.feature not in FEATURES]
+    if unknown or not specs:
+        raise InputError(
+            f"membership looks at {unknown or 'nothing'}; give MI models with features among "
+            f"{', '.join(FEATURES)}"
+        )
+    if target not in get_args(Target):
+        raise InputError(
+            f"membership_target is {target!r}; choose one of {', '.join(get_args(Target))}"
+        )
+
+
 class Head(NamedTuple):
     """The fitted part of an MI model: standardisation, then a linear layer or a small MLP."""
 
@@ -116,11 +135,11 @@ class Head(NamedTuple):
 
 
 class Ensemble(NamedTuple):
-    """K fitted MI models and what they say of held-out non-members.
+    """K fitted MI models and the scores that forgetting aims at.
 
     Attributes:
       heads: K fitted heads.
-      target: `[K, Q]` sorted scores of non-members, the quantiles that matching aims at.
+      target: `[K, B]` quantiles, in ascending order, of the scores of the forget set's stand-ins.
     """
 
     heads: tuple[Head, ...]
@@ -189,19 +208,19 @@ def fit_ensemble(
     specs: tuple[MembershipSpec, ...],
     members: tuple[Array, Array],
     nonmembers: tuple[Array, Array],
-    reference: tuple[Array, Array],
+    stand_ins: tuple[Array, Array],
     *,
     quantiles: int,
 ) -> Ensemble:
-    """Fit one MI model per spec and record the scores of the reference non-members.
+    """Fit one MI model per spec and score the stand-ins of the forget set.
 
     Args:
       key: split over the models.
       specs: K kinds of MI model.
       members: logits and labels of accessible retain examples.
       nonmembers: logits and labels of validation examples.
-      reference: logits and labels of the non-members whose scores forgetting should reach.
-      quantiles: how many quantiles of those scores to keep, one per example of an audit batch.
+      stand_ins: logits `[n, C]` and labels `[n]`, see `stand_ins`.
+      quantiles: how many quantiles to keep, one for each example of an audit batch.
 
     Returns:
       The ensemble.
@@ -209,10 +228,43 @@ def fit_ensemble(
     keys = jax.random.split(key, len(specs))
     heads = tuple(fit(k, spec, members, nonmembers) for k, spec in zip(keys, specs, strict=True))
     scores = jnp.stack(
-        [score(spec, head, *reference) for spec, head in zip(specs, heads, strict=True)]
+        [score(spec, head, *stand_ins) for spec, head in zip(specs, heads, strict=True)]
     )
     levels = (jnp.arange(quantiles) + 0.5) / quantiles
     return Ensemble(heads, jnp.quantile(scores, levels, axis=-1).T)
+
+
+def stand_ins(
+    labels: Array, heldout: tuple[Array, Array], gone: Array
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return outputs of non-members whose scores the forget set should come to share.
+
+    They are held-out examples under the original model, class by class in the proportions of the
+    forget set. A class that is forgotten as a whole has no such stand-ins: images of it look
+    familiar to the original model, while a model retrained without the class never answers with
+    it. It is represented by held-out images of the remaining classes, under the forgotten label.
+    A class that validation happens to lack is represented by all others, under their own labels.
+
+    Args:
+      labels: `[n]` of the forget set.
+      heldout: logits `[N, C]` and labels `[N]` of validation examples.
+      gone: `[C]` booleans, the classes of which no retain example is left.
+
+    Returns:
+      Logits `[n, C]` and labels `[n]`.
+    """
+    labels, (pool_logits, pool_labels), gone = jax.tree.map(np.asarray, (labels, heldout, gone))
+    chosen = []
+    for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
+        under = np.full_like(pool_labels, label) if gone[label] else pool_labels
+        fit_in = ~gone[pool_labels] if gone[label] else pool_labels == label
+        rows = np.flatnonzero(fit_in if fit_in.any() else ~gone[pool_labels])
+        # Evenly spaced ranks of the class's log-odds: its distribution, without sampling noise.
+        rows = rows[np.argsort(np.asarray(log_odds(pool_logits, under))[rows, 0])]
+        rows = rows[((np.arange(count) + 0.5) / count * len(rows)).astype(int)]
+        chosen.append((pool_logits[rows], under[rows]))
+    logits, under = zip(*chosen, strict=True)
+    return np.concatenate(logits), np.concatenate(under)
 
 
 def membership_losses(
@@ -220,14 +272,16 @@ def membership_losses(
     ensemble: Ensemble,
     logits: Array,
     labels: Array,
-    target: Literal["match", "push"] = "match",
+    target: Target = "match",
 ) -> jax.Array:
     r"""Return the loss `[K]` of every MI model on an audit batch.
 
-    `"match"` asks the scores to be distributed as those of held-out non-members: the mean Huber
-    distance between their quantiles (a one-dimensional Wasserstein distance that outliers cannot
-    own), in units of the target's spread. `"push"` asks for "non-member", :math:`-\log(1 - m)`: it
-    has no floor and drives scores below what a retrained model shows, a trace of its own.
+    `"match"` asks the scores to be distributed as those of the stand-ins, in units of their spread:
+    the mean distance between the quantiles (one-dimensional Wasserstein-1, rounded at zero) plus
+    the squared distance between the means. The quantiles of a batch are noisy, and examples are
+    easier to hold than to let go, so quantiles alone stop short; the mean carries on.
+    `"push"` asks for "non-member", :math:`-\log(1 - m)`: it has no floor and drives scores below
+    what a retrained model shows, a trace of its own.
 
     Args:
       specs: the K kinds of MI model.
@@ -246,7 +300,8 @@ def membership_losses(
         return jnp.mean(jax.nn.softplus(scores), axis=-1)
     spread = jnp.std(ensemble.target, axis=-1, keepdims=True) + 1e-3
     distance = (jnp.sort(scores, axis=-1) - ensemble.target) / spread
-    return jnp.mean(optax.losses.huber_loss(distance), axis=-1)
+    quantiles = jnp.mean(optax.losses.huber_loss(distance, delta=ROUNDING) / ROUNDING, axis=-1)
+    return quantiles + MEAN_WEIGHT * jnp.mean(distance, axis=-1) ** 2
 
 
 def _init_head(key: Key, width: int, hidden: int) -> dict[str, jax.Array]:

@@ -12,7 +12,7 @@ The paper leaves much open; what is chosen here follows experiments and is state
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,6 @@ from ltu_jax.ltu import membership as mi
 from ltu_jax.ltu.harmonize import Harmony, check_harmony, harmonize
 from ltu_jax.ltu.meta import InnerStep, meta_gradient
 from ltu_jax.ltu.sampling import (
-    NEVER,
     QueryKind,
     QueryPool,
     check_query_sampling,
@@ -53,7 +52,8 @@ class LTUConfig:
       learning_rate: peak of a cosine schedule for SGD with momentum.
       momentum: of SGD.
       max_update_norm: the direction is scaled down to this norm before the optimizer.
-      batch_size: examples in the support batch and in the audit batch.
+      support_size: forget examples under random labels; they only shape the temporary step.
+      audit_size: forget examples that the MI models look at.
       query_sampling: how each of the N query sets is drawn; its length is N.
       query_size: examples in each query set.
       random_label_inner: inner step of the remembering branch. Its norm is clipped because the
@@ -65,7 +65,7 @@ class LTUConfig:
       membership_tune_weight: weight of the support MI models' loss in the forgetting gradient.
       membership: the K kinds of MI model.
       membership_support: how many of the K are the support of a step; drawn anew every step.
-      membership_target: `"match"` the scores of held-out non-members or `"push"` to non-member.
+      membership_target: `"match"` the scores of held-out stand-ins or `"push"` to non-member.
       forget_weight: factor on the forgetting gradient.
       distill: share of the query loss that is KL to the original model's outputs.
       temperature: of that KL.
@@ -76,7 +76,8 @@ class LTUConfig:
     learning_rate: float = 0.01
     momentum: float = 0.9
     max_update_norm: float = 1.0
-    batch_size: int = 128
+    support_size: int = 32
+    audit_size: int = 128
     query_sampling: tuple[QueryKind, ...] = ("uniform", "class", "hard")
     query_size: int = 128
     random_label_inner: InnerStep = InnerStep(lr=0.03, max_norm=1.0)
@@ -85,7 +86,7 @@ class LTUConfig:
     membership_tune_weight: float = 1.0
     membership: tuple[mi.MembershipSpec, ...] = field(default=mi.DIVERSE)
     membership_support: int = 3
-    membership_target: Literal["match", "push"] = "match"
+    membership_target: mi.Target = "match"
     forget_weight: float = 1.0
     distill: float = 0.9
     temperature: float = 2.0
@@ -150,7 +151,8 @@ def ltu(
       InputError: a knob is out of range or the accessible retain set is too small.
     """
     num_queries = len(config.query_sampling)
-    batch_size = min(config.batch_size, len(data.forget.labels))
+    support_size = min(config.support_size, len(data.forget.labels))
+    audit_size = min(config.audit_size, len(data.forget.labels))
     query_size = min(config.query_size, len(data.retain.labels) // max(num_queries, 1))
     _check(config, query_size, len(data.retain.labels))
     tx = optax.chain(
@@ -162,20 +164,20 @@ def ltu(
     )
 
     def prepare(key: Key, variables: Variables, data: UnlearnData) -> LTUState:
-        ensemble_key, reference_key = jax.random.split(key)
         teacher = predict(model, variables, data.retain.inputs)
         heldout = predict(model, variables, data.validation.inputs)
         losses = optax.softmax_cross_entropy_with_integer_labels(teacher, data.retain.labels)
+        kept = jnp.isin(jnp.arange(num_classes), data.retain.labels)
+        nonmembers = (heldout, data.validation.labels)
         ensemble = mi.fit_ensemble(
-            ensemble_key,
+            key,
             config.membership,
             (teacher, data.retain.labels),
-            (heldout, data.validation.labels),
-            nonmember_reference(reference_key, heldout, data, num_classes),
-            quantiles=batch_size,
+            nonmembers,
+            mi.stand_ins(data.forget.labels, nonmembers, ~kept),
+            quantiles=audit_size,
         )
         clusters = jnp.asarray(cluster_outputs(teacher, num_classes, seed=0))
-        kept = jnp.isin(jnp.arange(num_classes), data.retain.labels)
         return LTUState(
             variables=variables,
             opt_state=tx.init(variables.params),
@@ -188,14 +190,14 @@ def ltu(
     def sample(key: Key, t: jax.Array, state: LTUState, data: UnlearnData) -> LTUBatch:
         del t
         support_key, label_key, audit_key, query_key = jax.random.split(key, 4)
-        support = _draw(support_key, data.forget, batch_size)
+        support = _draw(support_key, data.forget, support_size)
         labels = random_labels(label_key, support.labels, state.allowed)
         rows = draw_queries(
             query_key, config.query_sampling, state.pool, num_classes, query_size
         ).reshape(-1)
         return LTUBatch(
             support=support._replace(labels=labels),
-            audit=_draw(audit_key, data.forget, batch_size),
+            audit=_draw(audit_key, data.forget, audit_size),
             queries=_take(data.retain, rows),
             teacher=state.teacher[rows],
         )
@@ -255,38 +257,6 @@ def ltu(
     return Unlearner(prepare, sample, step, lambda state: state.variables, config.steps)
 
 
-def nonmember_reference(
-    key: Key, heldout_logits: jax.Array, data: UnlearnData, num_classes: int
-) -> tuple[jax.Array, jax.Array]:
-    """Return logits and labels of non-members that stand for the forget set, had it been unseen.
-
-    A class of which retain examples remain is represented by its own held-out examples, in the
-    forget set's proportions. A class that is forgotten as a whole has no such examples: held-out
-    images of it look familiar to the original model, while a model retrained without the class
-    never answers with it. It is represented by held-out images of other classes under its label.
-
-    Args:
-      key: of the draws.
-      heldout_logits: `[N, C]` of the original model on `data.validation`.
-      data: see `UnlearnData`.
-      num_classes: C.
-
-    Returns:
-      Logits `[M, C]` and labels `[M]`.
-    """
-    labels = data.validation.labels
-    gone = ~jnp.isin(jnp.arange(num_classes), data.retain.labels)
-    wanted = data.forget.labels[
-        jax.random.randint(key, (max(len(labels), 1000),), 0, len(data.forget.labels))
-    ]
-    # One draw per wanted label, among the held-out examples that may stand for it.
-    stands_for = (labels[None, :] == wanted[:, None]) ^ gone[wanted][:, None]
-    stands_for &= ~gone[labels][None, :]
-    noise = jax.random.gumbel(jax.random.fold_in(key, 1), stands_for.shape)
-    rows = jnp.argmax(jnp.where(stands_for, noise, NEVER), axis=1)
-    return heldout_logits[rows], jnp.where(gone[wanted], wanted, labels[rows])
-
-
 def refresh_statistics(model: Model, key: Key, variables: Variables, inputs) -> Variables:
     """Return `variables` with BatchNorm statistics updated by one training pass over `inputs`."""
     if not jax.tree.leaves(variables.state):
@@ -325,15 +295,21 @@ def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def _check(config: LTUConfig, query_size: int, num_retain: int) -> None:
+    for name in ("steps", "learning_rate", "support_size", "audit_size", "query_size"):
+        if getattr(config, name) <= 0:
+            raise InputError(f"{name} is {getattr(config, name)}; give a number above 0")
     check_harmony(config.harmonize)
     check_query_sampling(config.query_sampling)
+    mi.check_membership(config.membership, config.membership_target)
     if query_size < 8:
         raise InputError(
             f"--retain-fraction leaves {num_retain} accessible retain examples, too few for "
             f"{len(config.query_sampling)} disjoint query sets of at least 8; raise it"
         )
-    if not 1 <= config.membership_support < max(len(config.membership), 2):
+    # A single MI model is support and query at once.
+    most = max(len(config.membership) - 1, 1)
+    if not 1 <= config.membership_support <= most:
         raise InputError(
-            f"membership_support is {config.membership_support}; give 1 to "
-            f"{len(config.membership) - 1}, so that MI models are left for the queries"
+            f"membership_support is {config.membership_support}; give 1 to {most}, "
+            "so that MI models are left for the queries"
         )
