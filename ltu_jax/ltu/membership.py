@@ -25,7 +25,6 @@ from ltu_jax.types import Array, Key
 
 Target = Literal["match", "push"]
 ROUNDING = 0.1  # below this distance the matching loss is quadratic, above it linear
-MEAN_WEIGHT = 4.0  # of the squared distance between means, beside that between quantiles
 TOP = 5  # how many of the sorted outputs the `sorted` feature keeps
 
 
@@ -140,10 +139,12 @@ class Ensemble(NamedTuple):
     Attributes:
       heads: K fitted heads.
       target: `[K, B]` quantiles, in ascending order, of the scores of the forget set's stand-ins.
+      unit: `[K]` standard deviation of the scores of non-members, the unit of the matching loss.
     """
 
     heads: tuple[Head, ...]
     target: jax.Array
+    unit: jax.Array
 
 
 def score(spec: MembershipSpec, head: Head, logits: Array, labels: Array) -> jax.Array:
@@ -227,11 +228,13 @@ def fit_ensemble(
     """
     keys = jax.random.split(key, len(specs))
     heads = tuple(fit(k, spec, members, nonmembers) for k, spec in zip(keys, specs, strict=True))
-    scores = jnp.stack(
-        [score(spec, head, *stand_ins) for spec, head in zip(specs, heads, strict=True)]
+    aim, usual = (
+        jnp.stack([score(spec, head, *both) for spec, head in zip(specs, heads, strict=True)])
+        for both in (stand_ins, nonmembers)
     )
     levels = (jnp.arange(quantiles) + 0.5) / quantiles
-    return Ensemble(heads, jnp.quantile(scores, levels, axis=-1).T)
+    unit = jnp.std(usual, axis=-1) + 1e-6
+    return Ensemble(heads, jnp.quantile(aim, levels, axis=-1).T, unit)
 
 
 def stand_ins(
@@ -251,11 +254,14 @@ def stand_ins(
       gone: `[C]` booleans, the classes of which no retain example is left.
 
     Returns:
-      Logits `[n, C]` and labels `[n]`.
+      Logits `[M, C]` and labels `[M]`, with M a multiple of n that is large enough for the
+      proportions to be kept without leaving held-out examples out.
     """
     labels, (pool_logits, pool_labels), gone = jax.tree.map(np.asarray, (labels, heldout, gone))
+    classes, counts = np.unique(labels, return_counts=True)
+    repeats = -(-10 * len(pool_labels) // len(labels))
     chosen = []
-    for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
+    for label, count in zip(classes, repeats * counts, strict=True):
         under = np.full_like(pool_labels, label) if gone[label] else pool_labels
         fit_in = ~gone[pool_labels] if gone[label] else pool_labels == label
         rows = np.flatnonzero(fit_in if fit_in.any() else ~gone[pool_labels])
@@ -276,10 +282,9 @@ def membership_losses(
 ) -> jax.Array:
     r"""Return the loss `[K]` of every MI model on an audit batch.
 
-    `"match"` asks the scores to be distributed as those of the stand-ins, in units of their spread:
-    the mean distance between the quantiles (one-dimensional Wasserstein-1, rounded at zero) plus
-    the squared distance between the means. The quantiles of a batch are noisy, and examples are
-    easier to hold than to let go, so quantiles alone stop short; the mean carries on.
+    `"match"` asks the scores to be distributed as those of the stand-ins: the mean distance between
+    their quantiles (one-dimensional Wasserstein-1, rounded at zero), in units of the spread of
+    non-members' scores.
     `"push"` asks for "non-member", :math:`-\log(1 - m)`: it has no floor and drives scores below
     what a retrained model shows, a trace of its own.
 
@@ -298,10 +303,8 @@ def membership_losses(
     )
     if target == "push":
         return jnp.mean(jax.nn.softplus(scores), axis=-1)
-    spread = jnp.std(ensemble.target, axis=-1, keepdims=True) + 1e-3
-    distance = (jnp.sort(scores, axis=-1) - ensemble.target) / spread
-    quantiles = jnp.mean(optax.losses.huber_loss(distance, delta=ROUNDING) / ROUNDING, axis=-1)
-    return quantiles + MEAN_WEIGHT * jnp.mean(distance, axis=-1) ** 2
+    distance = (jnp.sort(scores, axis=-1) - ensemble.target) / ensemble.unit[:, None]
+    return jnp.mean(optax.losses.huber_loss(distance, delta=ROUNDING), axis=-1) / ROUNDING
 
 
 def _init_head(key: Key, width: int, hidden: int) -> dict[str, jax.Array]:

@@ -146,6 +146,8 @@ def test_target_holds_the_quantiles_of_the_stand_ins():
     stand_ins = scores(mi.DIVERSE, ensemble, *outputs(1, 300, 1.0))
     wanted = np.quantile(stand_ins, (np.arange(8) + 0.5) / 8, axis=1).T
     np.testing.assert_allclose(ensemble.target, wanted, rtol=1e-4, atol=1e-4)
+    # Here the stand-ins are the non-members themselves, whose spread is the unit.
+    np.testing.assert_allclose(ensemble.unit, stand_ins.std(axis=1), rtol=1e-4)
 
 
 def test_fitting_is_a_function_of_its_key():
@@ -198,18 +200,18 @@ def test_losses_in_closed_form():
     # This head's score is the log-odds themselves.
     head = mi.Head(jnp.zeros(1), jnp.ones(1), {"out": jnp.ones(1), "bias": jnp.zeros(())})
     target = np.linspace(-1.0, 2.0, 16)
-    ensemble = mi.Ensemble((head,), jnp.asarray(target)[None])
+    unit = 0.7
+    ensemble = mi.Ensemble((head,), jnp.asarray(target)[None], jnp.array([unit]))
     log_odds = true(logits, labels) - logsumexp(others_descending(logits, labels), 1, keepdims=True)
 
-    distance = (np.sort(log_odds[:, 0]) - target) / (target.std() + 1e-3)
+    distance = (np.sort(log_odds[:, 0]) - target) / unit
     rounded = np.where(
         np.abs(distance) < mi.ROUNDING,
         distance**2 / 2 / mi.ROUNDING,
         np.abs(distance) - mi.ROUNDING / 2,
     )
     matching = losses((spec,), ensemble, logits, labels, "match")
-    wanted = rounded.mean() + mi.MEAN_WEIGHT * distance.mean() ** 2
-    np.testing.assert_allclose(matching, [wanted], rtol=1e-4)
+    np.testing.assert_allclose(matching, [rounded.mean()], rtol=1e-4)
     # -log(1 - m) of the membership probability m = sigmoid(score).
     pushing = losses((spec,), ensemble, logits, labels, "push")
     np.testing.assert_allclose(pushing, [softplus(log_odds).mean()], rtol=1e-4)
@@ -268,19 +270,18 @@ def test_stand_ins_are_of_the_class_in_the_proportions_of_the_forget_set():
     labels = np.random.default_rng(1).permutation(np.repeat([0, 2], [15, 5]))
     rows, under, _ = stand_in_rows(labels, HELDOUT_LABELS)
     np.testing.assert_array_equal(HELDOUT_LABELS[rows], under)
-    np.testing.assert_array_equal(np.bincount(under, minlength=3), [15, 0, 5])
+    counts = np.bincount(under, minlength=3)
+    np.testing.assert_array_equal(counts / len(under), [0.75, 0.0, 0.25])
 
 
-@pytest.mark.parametrize("count", [20, 10, 60])
-def test_stand_ins_have_the_distribution_of_their_class(count):
-    rows, _, heldout = stand_in_rows(np.full(count, 1), HELDOUT_LABELS)
-    if count >= 20:  # every held-out example of the class equally often
-        np.testing.assert_array_equal(np.bincount(rows)[20:40], count // 20)
-    # Fewer: at evenly spaced ranks of the log-odds.
-    own = np.sort(signals.margin(heldout[20:40], np.full(20, 1)))
-    chosen = np.sort(signals.margin(heldout[rows], np.full(count, 1)))
-    spaced = own[((np.arange(count) + 0.5) / count * 20).astype(int)]
-    np.testing.assert_allclose(chosen, spaced, rtol=1e-6)
+@pytest.mark.parametrize("count", [1, 7, 20, 60])
+def test_stand_ins_use_every_heldout_example_of_the_class_about_equally(count):
+    rows, _, _ = stand_in_rows(np.full(count, 1), HELDOUT_LABELS)
+    uses = np.bincount(rows, minlength=60)
+    assert (uses[:20] == 0).all()
+    assert (uses[40:] == 0).all()
+    assert uses[20:40].min() > 0
+    assert np.ptp(uses[20:40]) <= 1
 
 
 def test_stand_ins_of_a_forgotten_class_are_other_images_under_its_label():
@@ -292,12 +293,14 @@ def test_stand_ins_of_a_forgotten_class_are_other_images_under_its_label():
 def test_stand_ins_of_a_class_and_some_of_another():
     labels = np.repeat([0, 1], 20)
     rows, under, _ = stand_in_rows(labels, HELDOUT_LABELS, gone=(False, True, False))
-    np.testing.assert_array_equal(np.bincount(under), [20, 20])
+    ordinary, gone = np.bincount(under)
+    assert ordinary == gone
     assert set(HELDOUT_LABELS[rows[under == 0]]) == {0}
     assert set(HELDOUT_LABELS[rows[under == 1]]) == {0, 2}
 
 
 def test_class_without_heldout_examples_is_stood_for_by_all_others():
     rows, under, _ = stand_in_rows(np.full(40, 2), HELDOUT_LABELS[:40])
-    np.testing.assert_array_equal(np.sort(rows), np.arange(40))
+    uses = np.bincount(rows, minlength=40)
+    assert uses.min() == uses.max() > 0
     np.testing.assert_array_equal(under, HELDOUT_LABELS[rows])
