@@ -165,8 +165,9 @@ def ensemble_for(logits, labels):
         weights = mi._init_head(jax.random.key(number), features.shape[-1], spec.hidden)
         weights["out"] = weights["out"] + 0.7
         heads.append(mi.Head(features.mean(0), features.std(0) + 0.1, weights))
-    ensemble = mi.Ensemble(tuple(heads), None)
-    return ensemble._replace(target=jnp.sort(scores(mi.DIVERSE, ensemble, logits, labels)))
+    ensemble = mi.Ensemble(tuple(heads), None, None)
+    target = jnp.sort(scores(mi.DIVERSE, ensemble, logits, labels))
+    return ensemble._replace(target=target, unit=target.std(axis=1))
 
 
 losses = jax.jit(mi.membership_losses, static_argnums=(0, 4))

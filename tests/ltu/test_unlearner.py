@@ -276,7 +276,8 @@ def test_membership_models_are_fitted_on_retain_and_validation_alone(monkeypatch
     heldout = {tuple(row) for row in np.array(given["nonmembers"][0])}
     stand_ins, labels = given["stand_ins"]
     assert {tuple(row) for row in np.array(stand_ins)} <= heldout
-    np.testing.assert_array_equal(np.sort(labels), np.sort(DATA.forget.labels))
+    shares = [np.bincount(some) / len(some) for some in (labels, DATA.forget.labels)]
+    np.testing.assert_allclose(*shares)
 
 
 def test_what_is_prepared_does_not_depend_on_forget_images():
