@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ltu_jax.data import from_arrays, load
     from ltu_jax.errors import DivergedError, InputError
-    from ltu_jax.ltu.unlearner import LTUConfig
+    from ltu_jax.ltu.config import LTUConfig
     from ltu_jax.pipeline import Result, unlearn
     from ltu_jax.request import by_class, by_fraction, by_group, by_ids
     from ltu_jax.training.supervised import Recipe
@@ -25,7 +25,7 @@ _HOMES = {
     "load": "data",
     "DivergedError": "errors",
     "InputError": "errors",
-    "LTUConfig": "ltu.unlearner",
+    "LTUConfig": "ltu.config",
     "Result": "pipeline",
     "unlearn": "pipeline",
     "by_class": "request",

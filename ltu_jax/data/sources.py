@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ltu_jax.types import Dataset, Examples
 
 DIGITS_TRAIN_SIZE = 1200
 DIGITS_SPLIT_SEED = 0
+HANDED = ("svhn_cropped",)  # colour images that a flip would make into something else
 
 
 def load(
@@ -137,7 +139,7 @@ def _from_tfds(name: str, data_dir: str | None, train_size: int | None, seed: in
         ids=ids,
         class_names=features["label"].names,
         groups={key: _group(features[key], train_rows, key) for key in group_keys},
-        augment=train.inputs.shape[-1] == 3,
+        augment=train.inputs.shape[-1] == 3 and re.split(r"[/:]", name)[0] not in HANDED,
     )
 
 

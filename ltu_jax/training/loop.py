@@ -1,7 +1,7 @@
 """The one loop: original, retrain and every unlearner advance through `run`.
 
 A run is a function of its key: step `t` draws everything random from `fold_in(key, t)`, so the same
-key gives the same numbers, and a run resumed at step `t` is the uninterrupted run.
+key gives the same numbers however the steps are grouped into compiled calls.
 """
 
 from __future__ import annotations

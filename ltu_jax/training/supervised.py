@@ -44,6 +44,9 @@ class Recipe:
                 raise InputError(
                     f"--{name.replace('_', '-')} {getattr(self, name)}: give a number above 0"
                 )
+        for name in ("momentum", "warmup"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; give 0 or more and below 1")
 
     def optimizer(self, num_steps: int) -> optax.GradientTransformation:
         """Return the optimizer for a run of `num_steps`."""

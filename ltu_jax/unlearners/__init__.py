@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ltu_jax.errors import InputError
-from ltu_jax.ltu.unlearner import LTUConfig, ltu
+from ltu_jax.ltu.config import LTUConfig
+from ltu_jax.ltu.unlearner import ltu
 from ltu_jax.types import Model, UnlearnData, Unlearner
 
 

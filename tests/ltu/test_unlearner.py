@@ -11,8 +11,9 @@ import pytest
 from ltu_jax.errors import InputError
 from ltu_jax.ltu import membership as mi
 from ltu_jax.ltu import unlearner as module
+from ltu_jax.ltu.config import LTUConfig
 from ltu_jax.ltu.meta import InnerStep
-from ltu_jax.ltu.unlearner import LTUConfig, ltu
+from ltu_jax.ltu.unlearner import ltu
 from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.types import Examples, Model, UnlearnData, Variables
