@@ -151,9 +151,11 @@ def _roc_title(content: ReportContent) -> str:
         return "The loss attack on every model"
     title = f"Loss attack on {label(content.run['method'])}: AUC {number(auc)}"
     level = verdict(content).level
-    if level in ("inside", "outside"):
+    if level in ("inside", "outside", "powerless"):
         low, high = content.auc_band
-        return f"{title}, {level} {number(low)} to {number(high)}"
+        where = "outside" if level == "outside" else "inside"
+        also = ", as the original's" if level == "powerless" else ""
+        return f"{title}, {where} {number(low)} to {number(high)}{also}"
     return f"{title}, Retrain {number(retrain)}" if measured(retrain) else title
 
 

@@ -153,7 +153,7 @@ def _cell(content: ReportContent, row: Mapping[str, Any], key: str) -> str:
 
 
 def _band_applies(content: ReportContent) -> bool:
-    return words.verdict(content).level in ("inside", "outside")
+    return words.verdict(content).level in ("inside", "outside", "powerless")
 
 
 def _figure(picture: Picture) -> str:

@@ -26,7 +26,8 @@ class Verdict(NamedTuple):
 
     Attributes:
       level: `inside` or `outside` the band of exact unlearning; `relative` where Retrain's own AUC
-        is the target; `unknown` where there is nothing to compare with.
+        is the target; `powerless` where the attack does not find the forget set in the original
+        model either; `unknown` where there is nothing to compare with.
       sentence: the same in words.
     """
 
@@ -65,6 +66,14 @@ def verdict(content: ReportContent) -> Verdict:
             "outside",
             f"The loss attack still finds the forget set, by a loss that is too high: AUC "
             f"{number(auc)}, below {span}. The method went too far.",
+        )
+    original = find_row(content, "original").get("auc")
+    if measured(original) and band[0] <= original <= band[1]:
+        return Verdict(
+            "powerless",
+            f"The loss attack says nothing here: its AUC is {number(auc)}, within {span}, but that "
+            f"of the original model, which was trained on the forget set, is {number(original)} "
+            "and within them too.",
         )
     return Verdict(
         "inside",

@@ -29,6 +29,15 @@ def test_verdict_follows_the_band(auc, level, phrase):
     assert phrase in verdict.sentence
 
 
+def test_an_attack_that_misses_the_original_too_says_nothing():
+    content = make_content(ltu_auc=51.0, auc_band=(40.0, 75.0))
+    verdict = words.verdict(content)
+    assert verdict.level == "powerless"
+    assert "says nothing here: its AUC is 51.0" in verdict.sentence
+    assert "70.9 and within them too" in verdict.sentence
+    assert words.verdict(make_content(ltu_auc=80.0, auc_band=(40.0, 75.0))).level == "outside"
+
+
 def test_retrain_is_the_target_where_it_lies_outside_the_band():
     content = make_content(auc_band=(49.9, 50.1))
     verdict = words.verdict(content)
