@@ -80,6 +80,8 @@ class Unlearn:
     """Folder for the results, new or empty; by default a fresh one under runs/."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Show no progress bars."""
+    tensorboard: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Also write every step for TensorBoard, into the folder of the results."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ def unlearn(options: Unlearn, command: str) -> None:
         data_dir=options.data_dir,
         train_size=options.train_size,
         quiet=options.quiet,
+        tensorboard=options.tensorboard,
         command=command,
     )
     Console().print(result_table([row._asdict() for row in result.rows]))

@@ -16,7 +16,7 @@ from ltu_jax import request as requests
 from ltu_jax.audit.summary import Row
 from ltu_jax.evaluate import Measured, Network, measure, report_content
 from ltu_jax.plan import Plan, check_folder, make_folder, make_plan, on_device, visible_data
-from ltu_jax.progress import Progress
+from ltu_jax.progress import Progress, check_tensorboard
 from ltu_jax.report import write as report
 from ltu_jax.training.checkpoint import export
 from ltu_jax.training.loop import History
@@ -66,6 +66,7 @@ def unlearn(
     data_dir: str | None = None,
     train_size: int | None = None,
     quiet: bool = False,
+    tensorboard: bool = False,
     command: str = "ltu_jax.unlearn(...)",
 ) -> Result:
     """Unlearn training examples, audit the result and write the report.
@@ -89,6 +90,7 @@ def unlearn(
       data_dir: where TFDS keeps its data.
       train_size: train on a stratified subset of this size.
       quiet: show no progress.
+      tensorboard: also write every step for TensorBoard, into the run's folder.
       command: what the report names as the way to make it again.
 
     Returns:
@@ -104,6 +106,8 @@ def unlearn(
       >>> result.folder / "report.html"  # doctest: +SKIP
     """
     check_folder(out)
+    if tensorboard:
+        check_tensorboard()
     plan = make_plan(
         data,
         forget,
@@ -121,7 +125,8 @@ def unlearn(
     )
     folder = make_folder(out, f"{plan.dataset.name}-{method}")
     save_request(plan, folder)
-    with Progress(folder / "metrics.jsonl", quiet=quiet) as progress:
+    events = folder / "tensorboard" if tensorboard else None
+    with Progress(folder / "metrics.jsonl", quiet=quiet, tensorboard=events) as progress:
         networks = {"original": original_network(plan, folder, progress)}
         unlearned, history = unlearned_network(plan, networks["original"], folder, progress)
         if reference == "retrain":

@@ -1,7 +1,8 @@
-"""What a run shows and writes while it works: a bar per phase, every step to `metrics.jsonl`."""
+"""What a run shows and writes while it works: bars, `metrics.jsonl`, TensorBoard if asked."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ from types import TracebackType
 
 import rich.progress
 from rich.console import Console
+
+from ltu_jax.errors import InputError
 
 OnInfo = Callable[[int, dict[str, float]], None]
 
@@ -19,10 +22,12 @@ class Progress:
     Args:
       metrics: the JSON-lines file that receives one object per step; `None` writes none.
       quiet: show no bars.
+      tensorboard: the folder for TensorBoard's event files; `None` writes none.
     """
 
-    def __init__(self, metrics: Path | None, *, quiet: bool):
+    def __init__(self, metrics: Path | None, *, quiet: bool, tensorboard: Path | None = None):
         self._file = metrics.open("a", encoding="utf-8") if metrics else None
+        self._events = _event_writer(tensorboard) if tensorboard else None
         self._bars = rich.progress.Progress(
             rich.progress.TextColumn("{task.description:<24}"),
             rich.progress.BarColumn(),
@@ -47,6 +52,8 @@ class Progress:
         self._bars.stop()
         if self._file:
             self._file.close()
+        if self._events:
+            self._events.close()
 
     def phase(self, name: str, total: int) -> OnInfo:
         """Announce a phase of `total` steps; call the result after each of them.
@@ -61,9 +68,28 @@ class Progress:
         task = self._bars.add_task(name, total=total, note="")
 
         def on_info(step: int, info: dict[str, float]) -> None:
-            note = " ".join(f"{key} {value:.3g}" for key, value in list(info.items())[:2])
+            losses_first = sorted(info.items(), key=lambda item: not item[0].startswith("loss"))
+            note = " ".join(f"{key} {value:.3g}" for key, value in losses_first[:2])
             self._bars.update(task, completed=step + 1, note=note)
             if self._file:
                 self._file.write(json.dumps({"phase": name, "step": step, **info}) + "\n")
+            if self._events:
+                for key, value in info.items():
+                    self._events.add_scalar(f"{name}/{key}", value, step)
 
         return on_info
+
+
+def check_tensorboard() -> None:
+    """Raise `InputError` unless TensorBoard's event files can be written."""
+    if importlib.util.find_spec("tensorboardX") is None:
+        raise InputError(
+            "--tensorboard: the package tensorboardX is missing; "
+            "install it with pip install 'ltu-jax[tensorboard]'"
+        )
+
+
+def _event_writer(folder: Path):
+    from tensorboardX import SummaryWriter
+
+    return SummaryWriter(str(folder))

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from ltu_jax.progress import Progress
+from ltu_jax.errors import InputError
+from ltu_jax.progress import Progress, check_tensorboard
 
 
 def advance(progress):
@@ -45,3 +46,17 @@ def test_what_was_measured_before_a_failure_is_on_disk(tmp_path):
     with pytest.raises(ArithmeticError):
         fail()
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["loss"] == 1.0
+
+
+def test_tensorboard_gets_every_value(tmp_path):
+    with Progress(None, quiet=True, tensorboard=tmp_path / "events") as progress:
+        advance(progress)
+    (events,) = (tmp_path / "events").iterdir()
+    for name in (b"train_original/loss", b"train_original/accuracy"):
+        assert events.read_bytes().count(name) == 2
+
+
+def test_tensorboard_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"--tensorboard: .* install it with pip install"):
+        check_tensorboard()
