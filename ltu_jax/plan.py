@@ -94,10 +94,13 @@ def make_plan(
     split = requests.split(
         dataset, requests.resolve(request, dataset), retain_fraction=retain_fraction, seed=seed
     )
-    network = as_model(model, dataset)
-    like = trace(network, dataset)
-    recipe = recipe or recipe_for(network.name)
+    bare = as_model(model, dataset)
+    recipe = recipe or recipe_for(bare.name)
     recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
+    network = with_preprocessing(
+        bare, mean=dataset.mean, std=dataset.std, augment=dataset.augment and recipe.augment
+    )
+    like = trace(network, dataset)
     config = chosen.config if config is None else config
     unlearner = chosen.build(network, visible_data(dataset, split), dataset.num_classes, config)
     return Plan(
@@ -143,13 +146,11 @@ def as_dataset(
 
 
 def as_model(model: str | Model | None, dataset: Dataset) -> Model:
-    """Return the network with the data set's preprocessing; `None` picks one by the data."""
+    """Return the network that `model` stands for; `None` picks one by the data."""
     if model is None:
         small = dataset.train.inputs.ndim != 4 or dataset.train.inputs.shape[1] < 16
         model = "mlp" if small else "cnn"
-    if isinstance(model, str):
-        model = build(model, dataset.num_classes)
-    return with_preprocessing(model, mean=dataset.mean, std=dataset.std, augment=dataset.augment)
+    return build(model, dataset.num_classes) if isinstance(model, str) else model
 
 
 def trace(model: Model, dataset: Dataset) -> Variables:

@@ -82,7 +82,7 @@ class Dataset(NamedTuple):
       groups: named columns, each `[N]` values over `train`, by which a request may select.
       mean: per-channel (or scalar) constant subtracted from inputs; uint8 is divided by 255 first.
       std: per-channel (or scalar) constant that divides after `mean` is subtracted.
-      augment: whether training pads, crops and flips the images.
+      augment: whether a cropped or mirrored example is still one of its class.
     """
 
     name: str

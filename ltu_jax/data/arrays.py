@@ -35,7 +35,8 @@ def from_arrays(
         first. The constants are deliberately no statistics of the training set, for those would
         keep a trace of the forget set.
       std: one constant, or one per channel, that divides after `mean` is subtracted.
-      augment: whether training pads, crops and flips the images.
+      augment: whether a cropped or mirrored image is still one of its class; a `Recipe` with
+        `augment` then pads, crops and flips while training.
 
     Raises:
       InputError: the arrays do not fit together.
