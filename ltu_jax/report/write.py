@@ -78,7 +78,7 @@ def versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "device": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
     }
 
