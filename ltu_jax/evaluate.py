@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ltu_jax import request as requests
+import ltu_jax.request as requests
 from ltu_jax.audit import bounds, signals, summary
 from ltu_jax.plan import Plan
 from ltu_jax.report.content import ReportContent

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from ltu_jax import request as requests
+import ltu_jax.request as requests
 from ltu_jax.audit.summary import Row
 from ltu_jax.evaluate import Measured, Network, measure, report_content
 from ltu_jax.plan import Plan, check_folder, make_folder, make_plan, on_device, visible_data

@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax import request as requests
-from ltu_jax import unlearners
+import ltu_jax.request as requests
+import ltu_jax.unlearners as unlearners
 from ltu_jax.data import load
 from ltu_jax.data.arrays import validate
 from ltu_jax.errors import InputError

@@ -154,7 +154,7 @@ def _tfds_builder(name: str, data_dir: str | None):
             "TFDS prepared it, or create it to have it prepared there"
         )
     if name == "tiny_imagenet":
-        from ltu_jax.data import tiny_imagenet
+        import ltu_jax.data.tiny_imagenet as tiny_imagenet
 
         return tiny_imagenet.open_or_build(data_dir)
     try:
