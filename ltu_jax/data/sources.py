@@ -196,7 +196,8 @@ def _columns(name: str, info) -> tuple[str, list[str]]:
     if len(images) != 1 or not isinstance(features.get("label"), tfds.features.ClassLabel):
         raise InputError(
             f"--data {name}: no image classification, its columns are "
-            f"{', '.join(sorted(features)) or 'none'}; choose a data set with one image and a 'label'"
+            f"{', '.join(sorted(features)) or 'none'}; choose a data set with one image and a "
+            "'label'"
         )
     scalars = [key for key, f in features.items() if f.shape == () and key not in ("label", "id")]
     return images[0], scalars
