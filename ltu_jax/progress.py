@@ -68,8 +68,9 @@ class Progress:
         task = self._bars.add_task(name, total=total, note="")
 
         def on_info(step: int, info: dict[str, float]) -> None:
+            # One value, a loss if there is one: more would push the counts out of 80 columns.
             losses_first = sorted(info.items(), key=lambda item: not item[0].startswith("loss"))
-            note = " ".join(f"{key} {value:.3g}" for key, value in losses_first[:2])
+            note = " ".join(f"{key} {value:.3g}" for key, value in losses_first[:1])
             self._bars.update(task, completed=step + 1, note=note)
             if self._file:
                 self._file.write(json.dumps({"phase": name, "step": step, **info}) + "\n")
