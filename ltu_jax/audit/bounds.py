@@ -11,8 +11,6 @@ from __future__ import annotations
 import numpy as np
 import scipy
 
-Array = np.ndarray
-
 
 def auc_floor_band(n_forget: int, n_test: int, *, alpha: float = 0.05) -> tuple[float, float]:
     r"""Interval in percent that holds the AUC under exact unlearning with chance 1 - alpha.
@@ -32,20 +30,9 @@ def auc_floor_band(n_forget: int, n_test: int, *, alpha: float = 0.05) -> tuple[
 def ks_floor(n_forget: int, n_test: int, *, alpha: float = 0.05) -> float:
     r"""Percent that `attacks.ks_distance` exceeds with chance alpha at most under exact unlearning.
 
-    From Kolmogorov's limit at $n_f n_t / (n_f + n_t)$; conservative for small sets.
+    From Kolmogorov's limit at $n_f n_t / (n_f + n_t)$; conservative for small sets. TPR - FPR is a
+    difference of two empirical distribution functions, so the whole ROC curve lies within this of
+    the diagonal with the same chance.
     """
     scale = np.sqrt((n_forget + n_test) / (n_forget * n_test))
     return 100 * min(1.0, float(scipy.stats.kstwobign.isf(alpha) * scale))
-
-
-def roc_floor_band(
-    fpr: Array, n_forget: int, n_test: int, *, alpha: float = 0.05
-) -> tuple[Array, Array]:
-    """Lower and upper TPR in [0, 1] between which the whole ROC lies with chance 1 - alpha.
-
-    It is simultaneous over all thresholds: TPR - FPR is a difference of two empirical distribution
-    functions, so the band is the diagonal give or take `ks_floor`.
-    """
-    reach = ks_floor(n_forget, n_test, alpha=alpha) / 100
-    fpr = np.asarray(fpr, np.float64)
-    return np.clip(fpr - reach, 0, 1), np.clip(fpr + reach, 0, 1)
