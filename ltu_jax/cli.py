@@ -4,160 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Annotated, Literal
+from dataclasses import fields
+from typing import Annotated
 
 import tyro
 
 from ltu_jax.errors import DivergedError, InputError, InvariantError
-
-
-def _unset(kind: type, metavar: str):
-    """Return the type of an option that may be left out; its help says what happens then."""
-    return Annotated[kind | None, tyro.conf.arg(metavar=metavar, help_behavior_hint="")]
-
-
-_Text = _unset(str, "NAME")
-_Folder = _unset(Path, "DIR")
-_File = _unset(Path, "FILE")
-_Count = _unset(int, "N")
-_Share = _unset(float, "SHARE")
-_Classes = _unset(tuple[str, ...], "CLASS [CLASS ...]")
-_Group = _unset(str, "COLUMN=VALUE")
-_Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")]
-_Seeds = Annotated[tuple[int, ...], tyro.conf.arg(metavar="N [N ...]")]
-
-
-# Lines of the docstring that begin with a letter are joined by tyro and never wrapped.
-@dataclass(frozen=True)
-class Unlearn:
-    """Make a trained network unlearn training examples, and audit the result.
-
-    1. Trains a network on the data, or takes the one that --checkpoint names.
-    2. Removes the influence of the forget set from it by an unlearning method.
-    3. Retrains two networks without the forget set, to compare with.
-    4. Attacks all of them; writes checkpoints and report.html into a folder.
-
-    One --forget-* option says whom to forget; without any, a random tenth.
-
-      ltu unlearn
-      ltu unlearn --forget-class 3
-      ltu unlearn --data cifar10 --data-dir DIR --forget-ids ids.txt --out RUN
-    """
-
-    data: Annotated[str, tyro.conf.arg(metavar="NAME")] = "digits"
-    """digits (embedded), a TFDS image set such as cifar10, or your own package.module:function."""
-    data_dir: _Folder = None
-    """Folder in which TFDS keeps prepared data sets; by default TFDS's own."""
-    train_size: _Count = None
-    """Train on a stratified subset of this many examples; by default on all."""
-    model: _Text = None
-    """mlp, cnn, resnet20, resnet18, vit_tiny or package.module:function; by default what fits."""
-    checkpoint: _Folder = None
-    """Trained network to start from (Orbax, such as RUN/original); by default one is trained."""
-    epochs: _Count = None
-    """Passes over the data when training; by default the model's own number."""
-
-    forget_ids: _File = None
-    """File of ids to forget: text with one id a line, .csv, .json list or .npy array."""
-    forget_id_column: _Text = None
-    """Column of the CSV file that holds the ids; needed where it has several."""
-    forget_class: _Classes = None
-    """Forget all examples of these classes, by name or index."""
-    forget_group: _Group = None
-    """Forget all examples that have this value in a column of the data set."""
-    forget_fraction: _Share = None
-    """Forget a random share of the training set, between 0 and 1."""
-
-    method: Annotated[str, tyro.conf.arg(metavar="NAME")] = "ltu"
-    """Unlearning method; `ltu methods` lists them."""
-    config: _File = None
-    """JSON file of options of the method, such as {"learning_rate": 0.01}, or RUN/tuning.json."""
-    retain_fraction: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 0.3
-    """Share of the remaining data that the method may see, above 0 and at most 1."""
-    reference: Literal["retrain", "none"] = "retrain"
-    """retrain: also train two networks without the forget set, to compare with; none: do not."""
-    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
-    """Of subset, splits, training and unlearning; the same seed gives the same numbers."""
-    out: _Folder = None
-    """Folder for the results, new or empty; by default a fresh one under runs/."""
-    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Show no progress bars."""
-    tensorboard: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Also write every step for TensorBoard, into the folder of the results."""
-
-
-@dataclass(frozen=True)
-class Tune(Unlearn):
-    """Choose a method's options by trials, then unlearn with them.
-
-    1. Every trial is kept from a part of what the method may see.
-    2. It is scored on that part: how confidences on the forget set match those on
-       unseen examples, and how much accuracy is lost.
-    3. The best is run again on everything, audited and reported.
-
-    Neither Retrain nor the test set takes part; tuning.json tells all trials.
-
-      ltu tune --method scrub
-      ltu tune --method ltu --forget-class 3 --trials 4
-    """
-
-    trials: Annotated[int, tyro.conf.arg(metavar="N")] = 8
-    """How many options are tried; the first trial has the defaults."""
-    select: Literal["oracle_free", "oracle"] = "oracle_free"
-    """oracle: choose by the gap to Retrain instead; everything then says that this was done."""
-
-
-@dataclass(frozen=True)
-class Compare:
-    """Compare methods over scenarios and seeds, with Retrain beside them.
-
-    - Originals and retrained networks are trained once and kept in --cache.
-    - Finished runs are on disk: the same command goes on where it was stopped.
-    - Commands for other scenarios may run at the same time, into the same folder.
-
-      ltu compare --out runs/compare
-      ltu compare --out RUN --methods ltu scrub salun --scenarios class
-    """
-
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    """Folder for rows, tables and figures; one that holds this comparison is gone on with."""
-    data: Annotated[str, tyro.conf.arg(metavar="NAME")] = "digits"
-    """As for ltu unlearn."""
-    data_dir: _Text = None
-    """Folder in which TFDS keeps prepared data sets; by default TFDS's own."""
-    train_size: _Count = None
-    """Train on a stratified subset of this many examples; by default on all."""
-    model: _Text = None
-    """As for ltu unlearn."""
-    epochs: _Count = None
-    """Passes over the data when training; by default the model's own number."""
-    methods: _Names = ()
-    """Methods to compare; by default all."""
-    scenarios: _Names = ("random_10", "class")
-    """Whom to forget: random_10, random_50, class, subclass (one of two merged classes)."""
-    train_seeds: _Seeds = (0, 1, 2)
-    """Of subset, split and training; each has an original and two Retrains of its own."""
-    unlearn_seeds: _Seeds = (0,)
-    """Every method runs once for each of them on each original."""
-    retain_fraction: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 0.3
-    """Share of the remaining data that methods may see, above 0 and at most 1."""
-    select: Literal["oracle_free", "default", "oracle"] = "oracle_free"
-    """How options are chosen: by trials without Retrain, not at all, or with Retrain in sight."""
-    trials: Annotated[int, tyro.conf.arg(metavar="N")] = 8
-    """How many options every method tries."""
-    select_seed: Annotated[int, tyro.conf.arg(metavar="N")] = 100
-    """Training seed of the trials; not one of --train-seeds."""
-    match: Literal["none", "data", "compute"] = "none"
-    """Control: give all methods the validation images too, or scale them to LTU's compute."""
-    cache: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/cache")
-    """Folder in which trained networks are kept, by the content they follow from."""
-
-
-@dataclass(frozen=True)
-class Methods:
-    """List the unlearning methods."""
+from ltu_jax.options import Audit, Compare, Deletion, Methods, Pool, Selfcheck, Tune, Unlearn
 
 
 def main(args: list[str] | None = None) -> None:
@@ -166,6 +19,9 @@ def main(args: list[str] | None = None) -> None:
         Annotated[Unlearn, tyro.conf.subcommand("unlearn")]
         | Annotated[Tune, tyro.conf.subcommand("tune")]
         | Annotated[Compare, tyro.conf.subcommand("compare")]
+        | Annotated[Pool, tyro.conf.subcommand("pool")]
+        | Annotated[Audit, tyro.conf.subcommand("audit")]
+        | Annotated[Selfcheck, tyro.conf.subcommand("selfcheck")]
         | Annotated[Methods, tyro.conf.subcommand("methods")],
         args=args,
         prog="ltu",
@@ -177,6 +33,12 @@ def main(args: list[str] | None = None) -> None:
             unlearn(command, line)
         elif isinstance(command, Compare):
             compare(command, line)
+        elif isinstance(command, Pool):
+            pool(command)
+        elif isinstance(command, Audit):
+            audit(command, line)
+        elif isinstance(command, Selfcheck):
+            selfcheck(command)
         else:
             list_methods()
     except InputError as error:
@@ -241,6 +103,66 @@ def compare(options: Compare, command: str) -> None:
     print(f"Rows, tables and figures: {options.out}")
 
 
+def pool(options: Pool) -> None:
+    """Run `ltu pool` and say where each pool is."""
+    request = _request(options)
+    from ltu_jax import auditing, pools
+    from ltu_jax.compare.cache import keep_programs
+    from ltu_jax.unlearners import read_config
+
+    _check_from_run(options)
+    keep_programs(options.pools)
+    if options.run:
+        plan = auditing.plan_of(options.run)
+    else:
+        plan = auditing.plan_for(
+            options.data,
+            request,
+            model=options.model,
+            method=options.method,
+            config=options.config and read_config(options.method, options.config),
+            retain_fraction=options.retain_fraction,
+            epochs=options.epochs,
+            seed=options.seed,
+            data_dir=options.data_dir,
+            train_size=options.train_size,
+        )
+    for made in pools.make_pools(
+        plan, options.kind, options.size, options.pools, quiet=options.quiet
+    ):
+        print(f"{made.kind}: {len(made.couples)} networks in {made.seconds:.0f} s, {made.folder}")
+
+
+def audit(options: Audit, command: str) -> None:
+    """Run `ltu audit`, print its findings and say where the report is."""
+    from rich.console import Console
+
+    from ltu_jax import auditing
+
+    found = auditing.audit_run(
+        options.run, pools=options.pool, alpha=options.alpha, command=command, quiet=options.quiet
+    )
+    console = Console()
+    for table in auditing.tables(found):
+        console.print(table)
+    for sentence in auditing.sentences(found):
+        console.print(sentence)
+    print(f"Report: {options.run / 'report.html'}")
+
+
+def selfcheck(options: Selfcheck) -> None:
+    """Run `ltu selfcheck`, print every case, and stop with exit code 1 if one is wrong."""
+    from rich.console import Console
+
+    from ltu_jax.selfcheck import run, table
+
+    checks = run(options.seed)
+    Console().print(table(checks))
+    wrong = [check.name for check in checks if not check.passed]
+    if wrong:
+        raise InvariantError(f"selfcheck: wrong answers from {', '.join(wrong)}")
+
+
 def list_methods() -> None:
     """Print every method with one line and its reference."""
     from rich.console import Console
@@ -254,7 +176,7 @@ def list_methods() -> None:
     Console().print(table)
 
 
-def _request(options: Unlearn):
+def _request(options: Deletion):
     """Return the one request that the options make, or None for the default."""
     from ltu_jax import request
 
@@ -274,6 +196,14 @@ def _request(options: Unlearn):
             "to read; give that as well"
         )
     return next((makers[name](value) for name, value in given.items()), None)
+
+
+def _check_from_run(options: Pool) -> None:
+    """Raise `InputError` if a run is named and options that it settles are given as well."""
+    given = [f.name for f in fields(Deletion) if getattr(options, f.name) != f.default]
+    if options.run and given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise InputError(f"--run {options.run}: settles {flags} already; leave them out")
 
 
 def _by_group(text: str):

@@ -28,6 +28,7 @@ from ltu_jax.plan import Plan, check_folder, make_folder, make_plan, with_method
 from ltu_jax.progress import Progress, check_tensorboard
 from ltu_jax.report import write as report
 from ltu_jax.report.content import plain
+from ltu_jax.saved import save_settings
 from ltu_jax.training.checkpoint import export
 from ltu_jax.training.claims import check_fresh
 from ltu_jax.training.loop import History
@@ -141,6 +142,7 @@ def unlearn(
     )
     folder = make_folder(out, f"{plan.dataset.name}-{plan.method.name}")
     save_request(plan, folder)
+    given = {"data": data, "model": model, "method": method}
     events = folder / "tensorboard" if tensorboard else None
     with Progress(folder / "metrics.jsonl", quiet=quiet, tensorboard=events) as progress:
         networks = {"original": original_network(plan, folder, progress)}
@@ -158,6 +160,7 @@ def unlearn(
         on_info = progress.phase("audit", len(networks))
         measured = measure(plan, networks, on_done=lambda done: on_info(done, {}))
     save_scores(measured, folder)
+    save_settings(plan, folder, **given, data_dir=data_dir, train_size=train_size)
     report.write(report_content(plan, measured, history, command, chosen), folder)
     return Result(folder, unlearned.variables, plan.model, measured.rows, plan.split, history)
 

@@ -40,7 +40,7 @@ def test_a_run_leaves_these_files(complete):
     left = {path.name for path in complete.folder.iterdir()}
     assert left == {
         *("original", "retrain", "retrain_2", "unlearned"),
-        *("request.json", "split.npz", "scores.npz", "metrics.jsonl"),
+        *("run.json", "request.json", "split.npz", "scores.npz", "metrics.jsonl"),
         *("report.json", "report.html", "figures"),
     }
     figures = list((complete.folder / "figures").iterdir())

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
-import re
 import shutil
 import tempfile
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
+from ltu_jax.fingerprint import fingerprint, program
 from ltu_jax.networks import Network, train_network, training_rows
 from ltu_jax.plan import Plan, trace
 from ltu_jax.progress import OnInfo
 from ltu_jax.training.checkpoint import export, restore
-from ltu_jax.types import Model
 
 
 def cached_network(folder: Path, plan: Plan, name: str, on_info: OnInfo | None = None) -> Network:
@@ -69,31 +65,11 @@ def digest(plan: Plan, name: str) -> str:
     """
     rows = training_rows(plan, name)
     inputs, labels = plan.dataset.train.inputs, plan.dataset.train.labels
-    content = hashlib.sha256()
-    for array in (np.asarray(inputs[rows]), np.asarray(labels[rows])):
-        content.update(f"{array.dtype} {array.shape}".encode())
-        content.update(np.ascontiguousarray(array).data)
-    content.update(_program(plan.model, inputs[:1]).encode())
-    settings = {
-        "recipe": dataclasses.asdict(plan.recipe),
-        "seed": int(plan.seed),
-        "name": name,
-        "jax": jax.__version__,
-        "device": jax.default_backend(),
-    }
-    content.update(json.dumps(settings, sort_keys=True).encode())
-    return content.hexdigest()
-
-
-def _program(model: Model, inputs: np.ndarray) -> str:
-    """Return a text of what the network computes in training, from its first weights on."""
-
-    def forward(key: jax.Array, inputs: jax.Array):
-        return model.apply(model.init(key, inputs), inputs, train=True, key=key)
-
-    closed = jax.make_jaxpr(forward)(jax.random.key(0), jnp.asarray(inputs))
-    constants = [hashlib.sha256(np.asarray(x).tobytes()).hexdigest() for x in closed.consts]
-    return re.sub(r"0x[0-9a-f]+", "", str(closed)) + " ".join(constants)  # without addresses
+    return fingerprint(
+        {"inputs": inputs[rows], "labels": labels[rows]},
+        {"recipe": dataclasses.asdict(plan.recipe), "seed": int(plan.seed), "name": name},
+        program(plan.model, inputs),
+    )
 
 
 def _publish(part: Path, entry: Path) -> None:

@@ -58,6 +58,7 @@ class ReportContent(NamedTuple):
         class or a group was asked for.
       roc_band: `audit.bounds.ks_floor`, the half-width of the band around the diagonal that holds
         the whole ROC curve in 95 % of exact unlearnings. None as for `auc_band`.
+      audit: what `ltu audit` found, see `auditing.audit_run`; None before it was asked for.
     """
 
     run: Mapping[str, Any]
@@ -72,6 +73,7 @@ class ReportContent(NamedTuple):
     history: Mapping[str, Sequence[float]]
     auc_band: tuple[float, float] | None = None
     roc_band: float | None = None
+    audit: Mapping[str, Any] | None = None
 
 
 def find_row(content: ReportContent, model: str) -> Mapping[str, Any]:

@@ -46,15 +46,15 @@ def write(content: ReportContent, folder: str | os.PathLike[str]) -> Path:
     return page
 
 
-def write_json(path: Path, content: Any, *, indent: int = 1) -> None:
+def write_json(path: Path, content: Any, *, indent: int = 1, strict: bool = True) -> None:
     """Write `content` to a JSON file that is there whole or not at all; folders are made.
 
     Raises:
-      ValueError: something in it is not finite.
+      ValueError: something in it is not finite, where `strict`.
       OSError: the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=indent, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(content, indent=indent, allow_nan=not strict, ensure_ascii=False)
     _replace(path, f"{text}\n".encode())
 
 
@@ -77,6 +77,7 @@ def as_json(content: ReportContent) -> dict[str, Any]:
             "roc_band": content.roc_band,
             "class_names": content.class_names,
             "class_accuracy": content.class_accuracy,
+            **({"audit": content.audit} if content.audit else {}),
         }
     )
 

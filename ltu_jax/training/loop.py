@@ -7,7 +7,7 @@ key gives the same numbers however the steps are grouped into compiled calls.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple, Protocol
 
 import jax
@@ -155,6 +155,8 @@ def step_cost(method: Unlearner, variables: Variables, data: UnlearnData) -> Cos
     return Cost(int(peak), float(compiled.cost_analysis()["flops"]))
 
 
+# Kept, so that a step which runs for one network after another is compiled once.
+@lru_cache(maxsize=8)
 def _compiled(step: Step) -> Callable:
     return jax.jit(partial(_advance, step), static_argnums=0, donate_argnums=3)
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import optax
 
 from ltu_jax.errors import InputError
-from ltu_jax.training.loop import History, run
-from ltu_jax.types import Examples, Info, Key, Model, Variables
+from ltu_jax.training.loop import History, Step, run
+from ltu_jax.types import Array, Examples, Info, Key, Model, Variables
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,20 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState
 
 
+class TrainData(NamedTuple):
+    """What a training looks at.
+
+    Attributes:
+      examples: on the device, `[N, ...]`; several trainings may share them.
+      rows: `[n]`, which of them this training has.
+      order_key: of the order in which they come.
+    """
+
+    examples: Examples
+    rows: jax.Array
+    order_key: Key
+
+
 def train(
     model: Model,
     examples: Examples,
@@ -107,23 +121,49 @@ def train(
     Returns:
       The trained variables and the history of loss and accuracy.
     """
-    init_key, run_key = jax.random.split(key)
-    variables = model.init(init_key, examples.inputs[:1])
-    num_steps = train_steps(len(examples.labels), recipe)
-    tx = recipe.optimizer(num_steps)
-    batch_size = min(recipe.batch_size, len(examples.labels))
-
-    def step(key: Key, t: jax.Array, state: TrainState, data) -> tuple[TrainState, Info]:
-        examples, order_key = data
-        batch = epoch_batch(order_key, t, examples, batch_size)
-        return _sgd_step(model, tx, key, state, batch)
-
-    order_key, run_key = jax.random.split(run_key)
-    state = TrainState(variables, tx.init(variables.params))
+    num_examples = len(examples.labels)
+    state, order_key, run_key = start(key, model, recipe, examples.inputs[:1], num_examples)
     state, history = run(
-        step, state, (examples, order_key), key=run_key, num_steps=num_steps, on_info=on_info
+        training_step(model, recipe, num_examples),
+        state,
+        TrainData(examples, jnp.arange(num_examples), order_key),
+        key=run_key,
+        num_steps=train_steps(num_examples, recipe),
+        on_info=on_info,
     )
     return state.variables, history
+
+
+def start(
+    key: Key, model: Model, recipe: Recipe, inputs: Array, num_examples: int
+) -> tuple[TrainState, Key, Key]:
+    """Return the first state of a training, the key of its order and that of its steps.
+
+    Args:
+      key: of the training.
+      model: takes raw inputs.
+      recipe: see `Recipe`.
+      inputs: `[1, ...]`, any example, for its shape.
+      num_examples: how many the training has.
+    """
+    init_key, run_key = jax.random.split(key)
+    variables = model.init(init_key, inputs)
+    order_key, run_key = jax.random.split(run_key)
+    tx = recipe.optimizer(train_steps(num_examples, recipe))
+    return TrainState(variables, tx.init(variables.params)), order_key, run_key
+
+
+def training_step(model: Model, recipe: Recipe, num_examples: int) -> Step:
+    """Return the step of a training on `num_examples`; its data are `TrainData`."""
+    tx = recipe.optimizer(train_steps(num_examples, recipe))
+    batch_size = min(recipe.batch_size, num_examples)
+
+    def step(key: Key, t: jax.Array, state: TrainState, data: TrainData) -> tuple[TrainState, Info]:
+        rows = data.rows[epoch_rows(data.order_key, t, num_examples, batch_size)]
+        batch = jax.tree.map(lambda x: jnp.take(x, rows, axis=0), data.examples)
+        return _sgd_step(model, tx, key, state, batch)
+
+    return step
 
 
 def train_steps(num_examples: int, recipe: Recipe) -> int:
@@ -133,11 +173,15 @@ def train_steps(num_examples: int, recipe: Recipe) -> int:
 
 def epoch_batch(key: Key, t: jax.Array, examples: Examples, batch_size: int) -> Examples:
     """Return batch `t` of an endless walk through `examples`, shuffled anew for every epoch."""
-    num_examples = len(examples.labels)
+    rows = epoch_rows(key, t, len(examples.labels), batch_size)
+    return jax.tree.map(lambda x: jnp.take(x, rows, axis=0), examples)
+
+
+def epoch_rows(key: Key, t: jax.Array, num_examples: int, batch_size: int) -> jax.Array:
+    """Return the rows `[batch_size]` of `epoch_batch`."""
     steps_per_epoch = max(num_examples // batch_size, 1)
     order = jax.random.permutation(jax.random.fold_in(key, t // steps_per_epoch), num_examples)
-    rows = jax.lax.dynamic_slice_in_dim(order, (t % steps_per_epoch) * batch_size, batch_size)
-    return jax.tree.map(lambda x: jnp.take(x, rows, axis=0), examples)
+    return jax.lax.dynamic_slice_in_dim(order, (t % steps_per_epoch) * batch_size, batch_size)
 
 
 def _sgd_step(model: Model, tx, key: Key, state: TrainState, batch: Examples):

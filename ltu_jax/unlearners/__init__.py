@@ -106,12 +106,25 @@ def configure(method: Method, values: Mapping[str, Any]) -> Any:
             raise InputError(
                 f"--config {name}: is {value!r}; give a value such as {defaults[name]!r}"
             )
-    # JSON has no tuples.
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return replace(method.config, **values)
+    return replace(method.config, **{k: _like(defaults[k], v) for k, v in values.items()})
+
+
+def _like(default: Any, value: Any) -> Any:
+    """Return `value` with the tuples that it lost in JSON, named ones as in `default`."""
+    if not isinstance(value, list | tuple):
+        return value
+    if hasattr(default, "_fields"):
+        return type(default)(*value)
+    return tuple(_like(default[0], one) if default else one for one in value)
 
 
 def _same_kind(default: Any, value: Any) -> bool:
+    if hasattr(default, "_fields"):
+        return (
+            isinstance(value, list | tuple)
+            and len(value) == len(default)
+            and all(map(_same_kind, default, value))
+        )
     if isinstance(default, tuple) and isinstance(value, list | tuple):
         return all(_same_kind(default[0], one) for one in value)
     if isinstance(default, bool) or isinstance(value, bool):

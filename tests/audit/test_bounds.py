@@ -1,12 +1,14 @@
 """Floors: closed forms, and how often exact unlearning really stays inside them."""
 
+import doctest
 from itertools import combinations
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from ltu_jax.audit import attacks, bounds
+from ltu_jax.errors import InputError
 
 
 def test_auc_band_has_the_exact_variance():
@@ -62,3 +64,95 @@ def test_ks_floor_is_kolmogorovs():
     """1.3581 is Kolmogorov's tabled 95 % point."""
     assert bounds.ks_floor(1000, 1000) == pytest.approx(135.81 * np.sqrt(2 / 1000), rel=1e-4)
     assert bounds.ks_floor(1, 1) == 100.0
+
+
+def test_examples():
+    result = doctest.testmod(bounds)
+    assert result.attempted
+    assert not result.failed
+
+
+@pytest.mark.parametrize("n", [50, 100, 500, 1000])
+@pytest.mark.parametrize("alpha", [0.05, 0.3])
+def test_balanced_accuracy_floor_is_the_exact_law(n, alpha):
+    """With n a side P(D >= k / n) is C(2n, n - k) / C(2n, n) by the reflection principle."""
+    k = np.arange(1, n + 1)
+    log_factorial = special.gammaln(np.arange(2 * n + 1) + 1)
+    tail = np.exp(2 * log_factorial[n] - log_factorial[n - k] - log_factorial[n + k])
+    largest_by_chance = np.sum(tail > alpha) / n
+    floor = bounds.balanced_accuracy_floor(n, n, alpha=alpha)
+    assert floor == pytest.approx((1 + largest_by_chance) / 2, abs=1e-12)
+
+
+def test_balanced_accuracy_floor_of_small_unequal_sets():
+    """All orders of 3 forget and 4 test scores."""
+    best = []
+    for forget in combinations(range(7), 3):
+        is_forget = np.isin(np.arange(7), forget)
+        tpr, fpr = np.cumsum(is_forget) / 3, np.cumsum(~is_forget) / 4
+        best.append((1 + max(0.0, np.max(tpr - fpr))) / 2)
+    for alpha in (0.05, 0.2, 0.5):
+        floor = bounds.balanced_accuracy_floor(3, 4, alpha=alpha)
+        assert np.mean(np.array(best) > floor + 1e-9) <= alpha
+        assert np.mean(np.array(best) > floor - 1e-9) > alpha
+        assert bounds.balanced_accuracy_floor(4, 3, alpha=alpha) == pytest.approx(floor)
+
+
+@pytest.mark.parametrize("n_forget", [1, 20, 400])
+def test_balanced_accuracy_floor_goes_on_smoothly_beyond_the_exact_law(n_forget):
+    sizes = (bounds.EXACT_SIZE - n_forget, bounds.EXACT_SIZE - n_forget + 1)
+    exact, beyond = (bounds.balanced_accuracy_floor(n_forget, n_test) for n_test in sizes)
+    assert beyond == pytest.approx(exact, abs=1e-3)
+
+
+@pytest.mark.parametrize(("n_forget", "n_test"), [(30, 60), (400, 2000)])
+def test_best_threshold_of_exact_unlearning_stays_below_the_floor(n_forget, n_test):
+    rng = np.random.default_rng([3, n_forget])
+    floor = bounds.balanced_accuracy_floor(n_forget, n_test)
+    is_forget = np.repeat([True, False], [n_forget, n_test])
+    orders = rng.permuted(np.tile(is_forget, (500, 1)), axis=1)
+    tpr, fpr = np.cumsum(orders, axis=1) / n_forget, np.cumsum(~orders, axis=1) / n_test
+    above = np.sum((1 + np.max(tpr - fpr, axis=1)) / 2 > floor + 1e-9)
+    assert stats.binom.ppf(0.0001, 500, 0.01) <= above <= stats.binom.isf(0.001, 500, 0.05)
+
+
+def test_balanced_accuracy_bound_is_where_both_errors_are_equal():
+    for epsilon, delta in ((0.0, 0.0), (0.5, 0.1), (3.0, 1e-5), (1000.0, 0.0)):
+        accuracy = bounds.balanced_accuracy_bound(epsilon, delta)
+        error = 1 - accuracy
+        # TPR = e^eps FPR + delta at TPR = accuracy and FPR = error.
+        assert accuracy * np.exp(-epsilon) == pytest.approx(error + delta * np.exp(-epsilon))
+    assert bounds.balanced_accuracy_bound(0.0, 1.0) == 1
+
+
+def test_holm_is_holms():
+    """Step down by hand: 4 x .01, 3 x .02, 2 x .03 (held at .06), 1 x .9; and never above 1."""
+    adjusted = bounds.holm([0.03, 0.01, 0.9, 0.02])
+    np.testing.assert_allclose(adjusted, [0.06, 0.04, 0.9, 0.06])
+    assert bounds.holm([0.7, 0.6]).tolist() == [1.0, 1.0]
+    assert bounds.holm([0.2]).tolist() == [0.2]
+
+
+def test_holm_keeps_the_level_of_all_tests_together():
+    """2,000 sets of 10 null p-values that depend on each other: any rejection has chance .05."""
+    rng = np.random.default_rng(5)
+    scores = (rng.normal(size=(2000, 1)) + rng.normal(size=(2000, 10))) / np.sqrt(2)
+    rejected = [np.any(bounds.holm(p) <= 0.05) for p in stats.norm.sf(scores)]
+    assert np.sum(rejected) <= stats.binom.isf(0.001, 2000, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bounds.balanced_accuracy_floor(0, 5), "n_forget is 0"),
+        (lambda: bounds.balanced_accuracy_floor(5, 5, alpha=1), "alpha is 1"),
+        (lambda: bounds.balanced_accuracy_bound(-1.0), "epsilon is -1"),
+        (lambda: bounds.balanced_accuracy_bound(1.0, 2), "delta is 2"),
+        (lambda: bounds.holm([]), "p_values has shape"),
+        (lambda: bounds.holm([0.1, 1.2]), "p_values holds"),
+        (lambda: bounds.holm([0.1, np.nan]), "p_values holds"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(InputError, match=message):
+        call()

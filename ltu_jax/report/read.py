@@ -1,0 +1,61 @@
+"""A finished report, read back so that an audit can be added to it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ltu_jax.errors import InputError
+from ltu_jax.report.content import ReportContent
+
+
+def read_content(folder: Path) -> ReportContent:
+    """Return what the report in `folder` was made of.
+
+    Raises:
+      InputError: a file of the run is missing or damaged.
+    """
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        with np.load(folder / "scores.npz", allow_pickle=False) as arrays:
+            scores = dict(arrays)
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        steps = [json.loads(line) for line in lines]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}: is no finished run ({error}); give one that is") from error
+    return ReportContent(
+        run={**report["run"], "seeds": report["seeds"]},
+        request=report["request"],
+        rows=report["rows"],
+        config=report["config"],
+        versions=report["versions"],
+        attacks=report["attacks"],
+        signals=_by_model(scores),
+        class_accuracy={
+            name: np.array([np.nan if x is None else x for x in values])
+            for name, values in report["class_accuracy"].items()
+        },
+        class_names=report["class_names"],
+        history=_history(steps),
+        auc_band=report["auc_band"] and tuple(report["auc_band"]),
+        roc_band=report["roc_band"],
+        audit=report.get("audit"),
+    )
+
+
+def _by_model(scores: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    nested: dict[str, dict[str, np.ndarray]] = {}
+    for path, values in scores.items():
+        model, name = path.split("/")
+        nested.setdefault(model, {})[name] = values
+    return nested
+
+
+def _history(steps: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """Return the diagnostics of the method's own steps as columns."""
+    own = [row for row in steps if row.get("phase", "").startswith("unlearn (")]
+    names = [name for name in (own[0] if own else {}) if name != "phase"]
+    return {name: [row[name] for row in own] for name in names}
