@@ -70,7 +70,7 @@ def main(args: list[str] | None = None) -> None:
     draw_epsilons(results, docs / "limits_epsilon.png")
     page = docs / "limits.md"
     if page.exists():
-        text = replace_block(page.read_text(encoding="utf-8"), tables(results))
+        text = replace_block(page.read_text(encoding="utf-8"), "results", tables(results))
         page.write_text(text, encoding="utf-8")
 
 

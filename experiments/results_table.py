@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/results.md, from the files that `experiments.compare` wrote.
+"""The tables of README.md and docs, from the files that `compare` and `per_example` wrote.
 
 python -m experiments.results_table            # print them
 python -m experiments.results_table --write    # put them into the two pages
@@ -7,7 +7,7 @@ python -m experiments.results_table --write    # put them into the two pages
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,23 +17,75 @@ import tyro
 from experiments.provenance import ROOT
 from ltu_jax.compare import table
 
-START, END = "<!-- results:start -->", "<!-- results:end -->"
-
 
 @dataclass(frozen=True)
-class Page:
-    """A page and the result files whose tables stand between its marks."""
+class Block:
+    """Result files whose tables stand between two marks of a page.
+
+    Attributes:
+      path: of the page.
+      name: of the marks, `<!-- NAME:start -->` and `<!-- NAME:end -->`.
+      results: the files.
+      render: makes the table of one file.
+    """
 
     path: Path
+    name: str
     results: tuple[Path, ...]
+    render: Callable[[dict[str, Any]], str]
 
 
-_CIFAR10, _DIGITS = (
-    ROOT / f"experiments/results/compare_{name}.json" for name in ("cifar10", "digits")
-)
-PAGES = (
-    Page(ROOT / "README.md", (_CIFAR10,)),
-    Page(ROOT / "docs/results.md", (_CIFAR10, _DIGITS)),
+def per_example(results: dict[str, Any]) -> str:
+    """Return what attacks on single examples find, a row for each method, as Markdown."""
+    config = results["config"]
+    audits = results["methods"]
+    title = f"{config['data']}, {config['model']}"
+    title += f", {config['train_size']:,} images" if config["train_size"] else ""
+    lines = [
+        f"**{title}: a random 10 % forgotten, {config['size']} networks a side**",
+        "",
+        "| | U-LiRA | RMIA | U-LiRA on noisy copies | worst 5 % | epsilon at least | "
+        "margins on D_f | KLoM |",
+        "|:--|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    first = next(iter(audits.values()))
+    named = [("before unlearning", first, "shadow", "original")]
+    named += [
+        (f"`{name}`", audit, "shadow_unlearned", "unlearned") for name, audit in audits.items()
+    ]
+    named += [("Retrain (floor)", first, "shadow_retrain", "retrain")]
+    for name, audit, coins, apart in named:
+        if "failure" in audit:
+            lines.append(f"| {name} | a network diverged |{' |' * 6}")
+            continue
+        lines.append(_per_example_row(name, audit["coins"][coins], audit["apart"][apart]["forget"]))
+    return "\n".join([*lines, "", ""])
+
+
+def _per_example_row(name: str, coins: dict[str, Any], apart: dict[str, Any]) -> str:
+    attacks = (
+        f"{found['auc']:.1f} ({found['auc_interval'][0]:.1f} to {found['auc_interval'][1]:.1f})"
+        for found in (coins[attack] for attack in ("u_lira", "rmia", "u_lira_noisy"))
+    )
+    margin = apart["margin"]
+    cells = [
+        name,
+        *attacks,
+        f"{coins['u_lira']['worst_5']:.0f}",
+        f"{coins['u_lira']['bound']['epsilon']:.2f}",
+        f"{margin['shift']:+.1f}".replace("-", "\N{MINUS SIGN}"),
+        f"{margin['klom']['mean']:.2f} ({margin['klom']['floor']:.2f})",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+_RESULTS = ROOT / "experiments/results"
+_CIFAR10, _DIGITS = (_RESULTS / f"compare_{name}.json" for name in ("cifar10", "digits"))
+_SINGLE = tuple(_RESULTS / f"per_example_{name}.json" for name in ("digits", "cifar10"))
+BLOCKS = (
+    Block(ROOT / "README.md", "results", (_CIFAR10,), table.markdown),
+    Block(ROOT / "README.md", "per-example", _SINGLE, per_example),
+    Block(ROOT / "docs/results.md", "results", (_CIFAR10, _DIGITS), table.markdown),
 )
 
 
@@ -52,25 +104,27 @@ def main(args: list[str] | None = None) -> None:
     """Print the tables, or write them into the pages."""
     options = tyro.cli(Options, args=args)
     if options.write:
-        write(PAGES)
+        write(BLOCKS)
     else:
-        print(tables(PAGES[-1].results))
+        for block in BLOCKS[1:]:
+            print(tables(block))
 
 
-def write(pages: Sequence[Page]) -> None:
+def write(blocks: Sequence[Block]) -> None:
     """Put into every page the tables of its results."""
-    for page in pages:
-        text = replace_block(page.path.read_text(encoding="utf-8"), tables(page.results))
-        page.path.write_text(text, encoding="utf-8")
+    for block in blocks:
+        page = block.path.read_text(encoding="utf-8")
+        block.path.write_text(replace_block(page, block.name, tables(block)), encoding="utf-8")
 
 
-def tables(paths: Sequence[Path]) -> str:
+def tables(block: Block) -> str:
     """Return the tables of every file that is there, and where their numbers come from."""
     parts = []
-    for path in paths:
+    for path in block.results:
         if path.exists():
             results = json.loads(path.read_text(encoding="utf-8"))
-            parts += [table.markdown(results), origin(results["sources"])]
+            sources = results.get("sources") or [results["source"]]
+            parts += [block.render(results), origin(sources)]
     return "\n".join(parts)
 
 
@@ -86,13 +140,14 @@ def origin(sources: Sequence[dict[str, Any]]) -> str:
     return "Made by " + ", then ".join(lines) + ".\n"
 
 
-def replace_block(page: str, text: str) -> str:
-    """Return `page` with `text` between the two marks."""
-    before, start, rest = page.partition(START)
-    _, end, after = rest.partition(END)
-    if not (start and end):
-        raise SystemExit(f"the page has no {START} followed by {END}")
-    return f"{before}{START}\n{text}{END}{after}"
+def replace_block(page: str, name: str, text: str) -> str:
+    """Return `page` with `text` between the two marks of that name."""
+    start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+    before, found_start, rest = page.partition(start)
+    _, found_end, after = rest.partition(end)
+    if not (found_start and found_end):
+        raise SystemExit(f"the page has no {start} followed by {end}")
+    return f"{before}{start}\n{text}{end}{after}"
 
 
 if __name__ == "__main__":

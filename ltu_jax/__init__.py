@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ltu_jax.data import from_arrays, load
     from ltu_jax.errors import DivergedError, InputError
     from ltu_jax.ltu.config import LTUConfig
-    from ltu_jax.pipeline import Result, unlearn
+    from ltu_jax.pipeline import Result, resume, unlearn
     from ltu_jax.request import by_class, by_fraction, by_group, by_ids
     from ltu_jax.training.supervised import Recipe
     from ltu_jax.types import Dataset, Examples, Model, Variables
@@ -27,6 +27,7 @@ _HOMES = {
     "InputError": "errors",
     "LTUConfig": "ltu.config",
     "Result": "pipeline",
+    "resume": "pipeline",
     "unlearn": "pipeline",
     "by_class": "request",
     "by_fraction": "request",
@@ -55,6 +56,7 @@ __all__ = [
     "by_ids",
     "from_arrays",
     "load",
+    "resume",
     "unlearn",
 ]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import fields
+from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from ltu_jax.errors import DivergedError, InputError, InvariantError
+from ltu_jax.errors import DivergedError, InputError, InvariantError, is_text
 from ltu_jax.options import Audit, Compare, Deletion, Methods, Pool, Selfcheck, Tune, Unlearn
 
 
@@ -27,8 +28,10 @@ def main(args: list[str] | None = None) -> None:
         prog="ltu",
         description="Machine unlearning for JAX: ids in, an unlearned checkpoint and an audit out.",
     )
-    line = shlex.join(["ltu", *(sys.argv[1:] if args is None else args)])
+    given = sys.argv[1:] if args is None else args
+    line = shlex.join(["ltu", *given])
     try:
+        _check_text(given)
         if isinstance(command, Unlearn):
             unlearn(command, line)
         elif isinstance(command, Compare):
@@ -50,17 +53,48 @@ def main(args: list[str] | None = None) -> None:
 def unlearn(options: Unlearn, command: str) -> None:
     """Run `ltu unlearn` or `ltu tune`, print the result table and say where the report is."""
     request = _request(options)
+    _check_alone(options, "resume", keep=("resume", "quiet"))
+    _join_others(options)
     # JAX and Flax take seconds to import: --help and bad flags must not wait for them.
+    from absl import logging
     from rich.console import Console
 
     from ltu_jax import pipeline
     from ltu_jax.report.table import result_table
+    from ltu_jax.training import hosts
+
+    logging.set_verbosity(logging.FATAL)  # Orbax logs tracebacks of what it raises as well
+    if options.resume:
+        result = pipeline.resume(options.resume, quiet=options.quiet)
+    else:
+        with hosts.results_folder(options.out) as out:
+            result = _start(options, request, out, command)
+    if not hosts.is_main():
+        return
+    Console().print(result_table([row._asdict() for row in result.rows]))
+    print(f"Unlearned checkpoint: {result.folder / 'unlearned'}")
+    print(f"Report:               {result.folder / 'report.html'}")
+
+
+def _join_others(options: Unlearn) -> None:
+    """Have this process take part in a run of several, if it is asked to."""
+    where = (options.coordinator, options.num_processes, options.process_id)
+    if options.distributed or where != (None, None, None):
+        from ltu_jax.training import hosts
+
+        hosts.join(*where)
+
+
+def _start(options: Unlearn, request, out: Path | None, command: str):
+    """Begin a run and return its result."""
+    from ltu_jax import pipeline
+    from ltu_jax.training import hosts
     from ltu_jax.unlearners import read_config
 
     choice = {}
     if isinstance(options, Tune):
         choice = {"trials": options.trials, "select": options.select}
-    result = pipeline.unlearn(
+    return pipeline.unlearn(
         options.data,
         request,
         model=options.model,
@@ -72,16 +106,15 @@ def unlearn(options: Unlearn, command: str) -> None:
         reference=options.reference,
         epochs=options.epochs,
         seed=options.seed,
-        out=options.out,
+        out=out,
         data_dir=options.data_dir,
         train_size=options.train_size,
-        quiet=options.quiet,
+        quiet=options.quiet or not hosts.is_main(),
         tensorboard=options.tensorboard,
+        save_every=options.save_every,
+        devices=options.devices,
         command=command,
     )
-    Console().print(result_table([row._asdict() for row in result.rows]))
-    print(f"Unlearned checkpoint: {result.folder / 'unlearned'}")
-    print(f"Report:               {result.folder / 'report.html'}")
 
 
 def compare(options: Compare, command: str) -> None:
@@ -106,16 +139,19 @@ def compare(options: Compare, command: str) -> None:
 def pool(options: Pool) -> None:
     """Run `ltu pool` and say where each pool is."""
     request = _request(options)
-    from ltu_jax import auditing, pools
+    from ltu_jax import pools
     from ltu_jax.compare.cache import keep_programs
+    from ltu_jax.plan import check_writable, make_plan
+    from ltu_jax.saved import load_plan
     from ltu_jax.unlearners import read_config
 
-    _check_from_run(options)
+    _check_alone(options, "run", among=Deletion)
+    check_writable("--pools", options.pools)
     keep_programs(options.pools)
     if options.run:
-        plan = auditing.plan_of(options.run)
+        plan = load_plan(options.run, argument="--run")
     else:
-        plan = auditing.plan_for(
+        plan = make_plan(
             options.data,
             request,
             model=options.model,
@@ -126,6 +162,9 @@ def pool(options: Pool) -> None:
             seed=options.seed,
             data_dir=options.data_dir,
             train_size=options.train_size,
+            checkpoint=None,
+            reference="none",
+            recipe=None,
         )
     for made in pools.make_pools(
         plan, options.kind, options.size, options.pools, quiet=options.quiet
@@ -137,16 +176,23 @@ def audit(options: Audit, command: str) -> None:
     """Run `ltu audit`, print its findings and say where the report is."""
     from rich.console import Console
 
-    from ltu_jax import auditing
+    from ltu_jax.auditing.run import audit_run
+    from ltu_jax.report import audit_table, audit_words
+    from ltu_jax.report.content import label
 
-    found = auditing.audit_run(
-        options.run, pools=options.pool, alpha=options.alpha, command=command, quiet=options.quiet
+    found = audit_run(
+        options.run,
+        pools_in=options.pool,
+        alpha=options.alpha,
+        command=command,
+        quiet=options.quiet,
     )
     console = Console()
-    for table in auditing.tables(found):
+    for table in audit_table.tables(found):
         console.print(table)
-    for sentence in auditing.sentences(found):
-        console.print(sentence)
+    method = label(found["population"][-1]["model"])  # the run's networks end with the method's
+    for sentence in audit_words.verdicts(found, method):
+        console.print(sentence, markup=False, highlight=False)
     print(f"Report: {options.run / 'report.html'}")
 
 
@@ -198,12 +244,24 @@ def _request(options: Deletion):
     return next((makers[name](value) for name, value in given.items()), None)
 
 
-def _check_from_run(options: Pool) -> None:
+def _check_alone(
+    options: Deletion, name: str, *, among: type | None = None, keep: tuple[str, ...] = ()
+) -> None:
     """Raise `InputError` if a run is named and options that it settles are given as well."""
-    given = [f.name for f in fields(Deletion) if getattr(options, f.name) != f.default]
-    if options.run and given:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise InputError(f"--run {options.run}: settles {flags} already; leave them out")
+    settled = [f for f in fields(among or options) if f.name not in keep]
+    given = [f.name for f in settled if getattr(options, f.name) != f.default]
+    if getattr(options, name) and given:
+        flags = ", ".join(f"--{other.replace('_', '-')}" for other in given)
+        raise InputError(
+            f"--{name} {getattr(options, name)}: settles {flags} already; leave them out"
+        )
+
+
+def _check_text(given: list[str]) -> None:
+    """Raise `InputError` if an argument could not be written into the report."""
+    for value in given:
+        if not is_text(value):
+            raise InputError(f"argument {value!r}: is not UTF-8; rename what it names")
 
 
 def _by_group(text: str):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from ltu_jax.types import Array, Model
 
@@ -39,5 +40,17 @@ def program(model: Model, inputs: Array) -> str:
         return model.apply(model.init(key, inputs), inputs, train=True, key=key)
 
     closed = jax.make_jaxpr(forward)(jax.random.key(0), jnp.asarray(inputs[:1]))
-    constants = [hashlib.sha256(np.asarray(x).tobytes()).hexdigest() for x in closed.consts]
+    constants = [hashlib.sha256(np.asarray(x).tobytes()).hexdigest() for x in _constants(closed)]
     return re.sub(r"0x[0-9a-f]+", "", str(closed)) + " ".join(constants)  # without addresses
+
+
+def _constants(part: Any) -> Iterator[Array]:
+    """Yield the arrays that a program holds, and those of the programs that it calls."""
+    if isinstance(part, ClosedJaxpr):
+        yield from part.consts
+        part = part.jaxpr
+    if isinstance(part, Jaxpr):
+        part = [value for equation in part.eqns for value in equation.params.values()]
+    if isinstance(part, list | tuple):  # a choice between programs has several
+        for one in part:
+            yield from _constants(one)

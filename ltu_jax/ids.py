@@ -57,7 +57,7 @@ def _read_file(path: Path, column: str | None, name: str) -> tuple[Any, str | No
         raise InputError(
             f"{name}: cannot be read ({error.strerror}); give a readable file, or a list of ids"
         ) from error
-    except (ValueError, EOFError, RecursionError, csv.Error) as error:
+    except (ValueError, EOFError, RecursionError, MemoryError, csv.Error) as error:
         kinds = {".csv": "UTF-8 CSV", ".json": "UTF-8 JSON", ".npy": "NumPy array without pickles"}
         raise InputError(f"{name}: is no {kinds.get(suffix, 'UTF-8 text')}; save it so") from error
     return _csv_column(rows, column, name)

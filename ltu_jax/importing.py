@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,14 +42,44 @@ def import_object(name: str, flag: str, fits: Callable[[Any], bool], what: str) 
         sys.path.append(str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, TypeError) as error:
         raise InputError(
             f"{flag} {name}: cannot import {module_name!r} ({error}); "
             "run from the folder that holds it, or install it"
         ) from error
+    except (Exception, SystemExit) as error:  # whatever a module of the user's does
+        raise _failed(error, f"{flag} {name}: importing {module_name!r}") from error
     found = getattr(module, object_name, None)
     if not fits(found):
         raise InputError(
             f"{flag} {name}: {module_name!r} has no {what} {object_name!r}; name one that it has"
         )
     return found
+
+
+def call(function: Callable, *args: Any, flag: str, name: str) -> Any:
+    """Return what a function of the user's returns.
+
+    Args:
+      function: as imported, called with `args`.
+      *args: its arguments.
+      flag: the argument that named it.
+      name: how that named it.
+
+    Raises:
+      InputError: it raised something; the message says what and where, the cause is chained.
+    """
+    try:
+        return function(*args)
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _failed(error, f"{flag} {name}: calling it") from error
+
+
+def _failed(error: BaseException, what: str) -> InputError:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    if not isinstance(error, SyntaxError):  # which names its own place
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        reason += f" ({Path(frame.filename).name}, line {frame.lineno})"
+    return InputError(f"{what} raised {reason}; mend it there")

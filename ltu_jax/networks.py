@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from ltu_jax.fingerprint import fingerprint, program
 from ltu_jax.plan import Plan, on_device, visible_data
 from ltu_jax.progress import OnInfo
 from ltu_jax.training.loop import History
 from ltu_jax.training.loop import unlearn as run_unlearner
+from ltu_jax.training.resume import Saver
 from ltu_jax.training.supervised import train, train_steps
 from ltu_jax.types import UnlearnData, Variables
 
@@ -51,14 +54,23 @@ def training_steps(plan: Plan, name: str) -> int:
     return train_steps(len(training_rows(plan, name)), plan.recipe)
 
 
-def train_network(plan: Plan, name: str, on_info: OnInfo | None = None) -> Network:
+def train_network(
+    plan: Plan, name: str, on_info: OnInfo | None = None, saver: Saver | None = None
+) -> Network:
     """Train `original`, `retrain` or `retrain_2` from fresh random weights of its own."""
     examples = on_device(plan.dataset.train, training_rows(plan, name))
     start = time.perf_counter()
+    key = _key(plan, _STREAMS[name])
     variables, _ = train(
-        plan.model, examples, plan.recipe, key=_key(plan, _STREAMS[name]), on_info=on_info
+        plan.model,
+        examples,
+        plan.recipe,
+        key=key,
+        on_info=on_info,
+        saver=saver,
+        parallel=plan.parallel,
     )
-    return Network(jax.block_until_ready(variables), time.perf_counter() - start)
+    return Network(jax.block_until_ready(variables), _seconds_since(start, saver))
 
 
 def unlearn_network(
@@ -68,6 +80,7 @@ def unlearn_network(
     data: UnlearnData | None = None,
     repeat: int = 0,
     on_info: OnInfo | None = None,
+    saver: Saver | None = None,
 ) -> tuple[Network, History]:
     """Run the plan's method on the original.
 
@@ -77,13 +90,39 @@ def unlearn_network(
       data: what the method sees; None is what the plan lets it see.
       repeat: another number is another run of the method on the same original.
       on_info: called for every step.
+      saver: see `training.loop.run`.
     """
     data = visible_data(plan.dataset, plan.split) if data is None else data
     start = time.perf_counter()
     variables, history = run_unlearner(
-        plan.unlearner, original, data, key=_key(plan, _METHOD_STREAM + repeat), on_info=on_info
+        plan.unlearner,
+        original,
+        data,
+        key=_key(plan, _METHOD_STREAM + repeat),
+        on_info=on_info,
+        saver=saver,
+        parallel=plan.parallel,
     )
-    return Network(jax.block_until_ready(variables), time.perf_counter() - start), history
+    return Network(jax.block_until_ready(variables), _seconds_since(start, saver)), history
+
+
+def training_digest(plan: Plan, name: str) -> str:
+    """Return the SHA-256 of all that the training of a network follows from.
+
+    That is: the examples it sees, the network's program, the recipe, the seed, which of the
+    networks it is, JAX's version and the kind of device.
+    """
+    rows = training_rows(plan, name)
+    inputs, labels = plan.dataset.train.inputs, plan.dataset.train.labels
+    return fingerprint(
+        {"inputs": inputs[rows], "labels": labels[rows]},
+        {"recipe": asdict(plan.recipe), "seed": int(plan.seed), "name": name},
+        program(plan.model, inputs),
+    )
+
+
+def _seconds_since(start: float, saver: Saver | None) -> float:
+    return time.perf_counter() - start + (saver.seconds_before if saver else 0.0)
 
 
 def _key(plan: Plan, stream: int) -> jax.Array:

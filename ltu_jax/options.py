@@ -16,8 +16,10 @@ def _unset(kind: type, metavar: str):
 
 _Text = _unset(str, "NAME")
 _Folder = _unset(Path, "DIR")
+_Run = _unset(Path, "RUN")
 _File = _unset(Path, "FILE")
 _Count = _unset(int, "N")
+_Address = _unset(str, "HOST:PORT")
 _Share = _unset(float, "SHARE")
 _Classes = _unset(tuple[str, ...], "CLASS [CLASS ...]")
 _Group = _unset(str, "COLUMN=VALUE")
@@ -76,6 +78,7 @@ class Unlearn(Deletion):
       ltu unlearn
       ltu unlearn --forget-class 3
       ltu unlearn --data cifar10 --data-dir DIR --forget-ids ids.txt --out RUN
+      ltu unlearn --resume RUN
     """
 
     checkpoint: _Folder = None
@@ -84,10 +87,24 @@ class Unlearn(Deletion):
     """retrain: also train two networks without the forget set, to compare with; none: do not."""
     out: _Folder = None
     """Folder for the results, new or empty; by default a fresh one under runs/."""
+    resume: _Run = None
+    """Go on with this run, which was stopped; its folder holds all settings, so give no other."""
+    save_every: Annotated[int, tyro.conf.arg(metavar="N")] = 200
+    """Steps after which a run saves its state; SIGTERM saves it as well."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Show no progress bars."""
     tensorboard: tyro.conf.FlagCreatePairsOff[bool] = False
     """Also write every step for TensorBoard, into the folder of the results."""
+    devices: _Count = None
+    """How many devices share the work of every step; by default all there are."""
+    distributed: tyro.conf.FlagCreatePairsOff[bool] = False
+    """This is one of several processes, which find each other by TPU pod, SLURM or Kubernetes."""
+    coordinator: _Address = None
+    """Elsewhere: the address at which all processes reach process 0."""
+    num_processes: _Count = None
+    """Elsewhere: how many processes take part."""
+    process_id: _Count = None
+    """Elsewhere: the number of this one, from 0."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import ltu_jax.request as requests
 import ltu_jax.selection as selection
 import ltu_jax.unlearners as unlearners
 from ltu_jax.audit.summary import Row
-from ltu_jax.errors import InputError
+from ltu_jax.errors import InputError, check_integer
 from ltu_jax.evaluate import Measured, measure, report_content
 from ltu_jax.networks import (
     RETRAINED,
@@ -28,10 +28,12 @@ from ltu_jax.plan import Plan, check_folder, make_folder, make_plan, with_method
 from ltu_jax.progress import Progress, check_tensorboard
 from ltu_jax.report import write as report
 from ltu_jax.report.content import plain
-from ltu_jax.saved import save_settings
-from ltu_jax.training.checkpoint import export
+from ltu_jax.running import SAVE_EVERY, Running, follows_from
+from ltu_jax.saved import Asked, load_unfinished, save_chosen, save_settings
 from ltu_jax.training.claims import check_fresh
 from ltu_jax.training.loop import History
+from ltu_jax.training.parallel import over_devices
+from ltu_jax.training.resume import exit_on_sigterm
 from ltu_jax.training.supervised import Recipe
 from ltu_jax.types import Dataset, Model, Split, Variables
 from ltu_jax.unlearners.base import Method
@@ -77,9 +79,14 @@ def unlearn(
     train_size: int | None = None,
     quiet: bool = False,
     tensorboard: bool = False,
+    save_every: int = SAVE_EVERY,
+    devices: int | None = None,
     command: str = "ltu_jax.unlearn(...)",
 ) -> Result:
     """Unlearn training examples, audit the result and write the report.
+
+    A run that is stopped, at any moment and in any way, is gone on with by `resume`. SIGTERM has it
+    save its state, and ends the process with code 143.
 
     Args:
       data: `"digits"`, a TFDS name, `"package.module:function"`, or a `Dataset` from
@@ -104,6 +111,9 @@ def unlearn(
       train_size: train on a stratified subset of this size.
       quiet: show no progress.
       tensorboard: also write every step for TensorBoard, into the run's folder.
+      save_every: steps between two checkpoints of the running state.
+      devices: how many share the work of every step; None takes all. Their number changes the
+        results by rounding alone.
       command: what the report names as the way to make it again.
 
     Returns:
@@ -119,12 +129,16 @@ def unlearn(
       >>> result.folder / "report.html"  # doctest: +SKIP
     """
     check_folder(out)
+    check_integer("--save-every", save_every)
+    if not save_every > 0:
+        raise InputError(f"--save-every {save_every}: give a number of steps above 0")
     if trials is not None:
         selection.check_trials(trials, select, reference)
         if config is not None:
             raise InputError("config: is what --trials is to choose; give one of the two")
     if tensorboard:
         check_tensorboard()
+    over_devices(devices)
     plan = make_plan(
         data,
         forget,
@@ -141,64 +155,134 @@ def unlearn(
         train_size=train_size,
     )
     folder = make_folder(out, f"{plan.dataset.name}-{plan.method.name}")
+    Running(folder).begin()
     save_request(plan, folder)
-    given = {"data": data, "model": model, "method": method}
-    events = folder / "tensorboard" if tensorboard else None
-    with Progress(folder / "metrics.jsonl", quiet=quiet, tensorboard=events) as progress:
-        networks = {"original": original_network(plan, folder, progress)}
-        if trials is not None and select == "oracle":
-            networks |= references(plan, networks["original"], folder, progress)
-        chosen = None
-        if trials is not None:
-            chosen = choose(plan, networks, trials, select, folder, progress)
+    asked = Asked(command, trials, select, tensorboard, save_every, devices)
+    save_settings(
+        plan,
+        folder,
+        data=data,
+        model=model,
+        method=method,
+        data_dir=data_dir,
+        train_size=train_size,
+        checkpoint=checkpoint,
+        asked=asked,
+    )
+    return carry_out(plan, folder, asked, quiet=quiet)
+
+
+def resume(
+    folder: str | os.PathLike,
+    *,
+    data: Dataset | None = None,
+    model: Model | None = None,
+    method: Method | None = None,
+    quiet: bool = False,
+) -> Result:
+    """Go on with a run that was stopped; the result is that of a run which never was.
+
+    Networks that are finished are not made again. Whatever is damaged is named in a warning and
+    made again.
+
+    Args:
+      folder: of the run.
+      data: the data set, where the run was given one made in Python; so for the next two.
+      model: the network.
+      method: the method.
+      quiet: show no progress.
+
+    Returns:
+      See `Result`.
+
+    Raises:
+      InputError: there is no run to go on with, or its data are no longer what they were.
+      DivergedError: training or unlearning became NaN.
+
+    Example:
+      >>> import ltu_jax
+      >>> result = ltu_jax.resume("runs/digits-ltu-001")  # doctest: +SKIP
+    """
+    folder = Path(folder)
+    plan, asked = load_unfinished(folder, data=data, model=model, method=method)
+    Running(folder).reopen()
+    return carry_out(plan, folder, asked, quiet=quiet)
+
+
+def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool) -> Result:
+    """Do all of a run that is not done yet; arguments as for `unlearn` and `resume`."""
+    plan = plan._replace(parallel=over_devices(asked.devices))
+    running = Running(folder, asked.save_every)
+    events = folder / "tensorboard" if asked.tensorboard else None
+    metrics = folder / "metrics.jsonl"
+    chosen = None
+    progress = Progress(metrics, quiet=quiet, tensorboard=events)
+    with exit_on_sigterm(), progress:
+        networks = {"original": original_network(plan, running, progress)}
+        if asked.trials is not None:
+            if asked.select == "oracle":
+                networks |= references(plan, networks["original"], running, progress)
+            chosen = choose(plan, networks, asked, running, progress)
             options = unlearners.configure(plan.method, chosen.options)
             plan = with_method(plan, plan.method, options)
-        unlearned, history = unlearned_network(plan, networks["original"], folder, progress)
-        if reference == "retrain" and "retrain" not in networks:
-            networks |= references(plan, networks["original"], folder, progress)
+        unlearned, history = unlearned_network(plan, networks["original"], running, progress)
+        if plan.reference == "retrain" and "retrain" not in networks:
+            networks |= references(plan, networks["original"], running, progress)
         networks[row_name(plan.method.name)] = unlearned
         on_info = progress.phase("audit", len(networks))
         measured = measure(plan, networks, on_done=lambda done: on_info(done, {}))
-    save_scores(measured, folder)
-    save_settings(plan, folder, **given, data_dir=data_dir, train_size=train_size)
-    report.write(report_content(plan, measured, history, command, chosen), folder)
+        save_scores(measured, folder)
+        save_chosen(plan, folder)
+        report.write(report_content(plan, measured, history, asked.command, chosen), folder)
+        running.end()
     return Result(folder, unlearned.variables, plan.model, measured.rows, plan.split, history)
 
 
-def original_network(plan: Plan, folder: Path, progress: Progress) -> Network:
+def original_network(plan: Plan, running: Running, progress: Progress) -> Network:
     """Return the network that has seen the forget set: the caller's, or a freshly trained one."""
-    if plan.original is not None:
-        network = Network(plan.original, float("nan"))
-        export(folder / "original", network.variables)
-        return network
-    return trained_network(plan, "original", folder, progress)
+    if plan.original is None:
+        return trained_network(plan, "original", running, progress)
+    source = follows_from(plan, "original", plan.original)
+    if done := running.finished(plan, "original", source):
+        return done[0]
+    network = Network(plan.original, float("nan"))
+    running.finish("original", source, network)
+    return network
 
 
-def trained_network(plan: Plan, name: str, folder: Path, progress: Progress) -> Network:
+def trained_network(plan: Plan, name: str, running: Running, progress: Progress) -> Network:
     """Train `original`, or `retrain` or `retrain_2` on the retain set alone, and export it."""
+    source = follows_from(plan, name)
+    if done := running.finished(plan, name, source):
+        return done[0]
     on_info = progress.phase(f"train {name}", training_steps(plan, name))
-    network = train_network(plan, name, on_info)
-    export(folder / name, network.variables)
+    with running.saver(name, source) as saver:
+        network = train_network(plan, name, on_info, saver)
+    running.finish(name, source, network)
     return network
 
 
 def unlearned_network(
-    plan: Plan, original: Network, folder: Path, progress: Progress
+    plan: Plan, original: Network, running: Running, progress: Progress
 ) -> tuple[Network, History]:
     """Run the method on the original and export what it leaves."""
+    source = follows_from(plan, "unlearned", original.variables)
+    if done := running.finished(plan, "unlearned", source):
+        return done
     on_info = progress.phase(f"unlearn ({plan.method.name})", plan.unlearner.num_steps)
-    network, history = unlearn_network(plan, original.variables, on_info=on_info)
-    export(folder / "unlearned", network.variables)
+    with running.saver("unlearned", source) as saver:
+        network, history = unlearn_network(plan, original.variables, on_info=on_info, saver=saver)
+    running.finish("unlearned", source, network, history)
     return network, history
 
 
 def references(
-    plan: Plan, original: Network, folder: Path, progress: Progress
+    plan: Plan, original: Network, running: Running, progress: Progress
 ) -> dict[str, Network]:
     """Train and export the networks that never see the forget set."""
     trained = {}
     for name in RETRAINED:
-        trained[name] = trained_network(plan, name, folder, progress)
+        trained[name] = trained_network(plan, name, running, progress)
         check_fresh(trained[name].variables.params, original.variables.params)
     return trained
 
@@ -206,13 +290,14 @@ def references(
 def choose(
     plan: Plan,
     networks: Mapping[str, Network],
-    trials: int,
-    rule: selection.Rule,
-    folder: Path,
+    asked: Asked,
+    running: Running,
     progress: Progress,
 ) -> selection.Selection:
     """Choose the method's options among trials, and write all of them to `tuning.json`."""
-    on_info = progress.phase(f"choose options ({plan.method.name})", trials)
+    if "chosen" in running.records():
+        return selection.read(plan.method, running.records()["chosen"])
+    on_info = progress.phase(f"choose options ({plan.method.name})", asked.trials)
 
     def gap(network: Network) -> float:
         compared = {"retrain": networks["retrain"], row_name(plan.method.name): network}
@@ -221,13 +306,14 @@ def choose(
     chosen = selection.select(
         plan,
         networks["original"].variables,
-        trials=trials,
-        oracle=gap if rule == "oracle" else None,
+        trials=asked.trials,
+        oracle=gap if asked.select == "oracle" else None,
         on_trial=lambda number, trial: on_info(
             number, trial.score._asdict() if trial.score else {}
         ),
     )
-    report.write_json(folder / "tuning.json", plain(chosen.describe()))
+    report.write_json(running.run / "tuning.json", plain(chosen.describe()))
+    running.note("chosen", plain(chosen.describe()))
     return chosen
 
 

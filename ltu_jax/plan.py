@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,9 +21,10 @@ import ltu_jax.request as requests
 import ltu_jax.unlearners as unlearners
 from ltu_jax.data import load
 from ltu_jax.data.arrays import validate
-from ltu_jax.errors import InputError
+from ltu_jax.errors import InputError, check_integer, check_path
 from ltu_jax.models import build, with_preprocessing
 from ltu_jax.training.checkpoint import restore
+from ltu_jax.training.parallel import Parallel
 from ltu_jax.training.supervised import Recipe, recipe_for
 from ltu_jax.types import Dataset, Examples, Model, Split, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Method
@@ -49,6 +49,7 @@ class Plan(NamedTuple):
       reference: `"retrain"` or `"none"`.
       retain_fraction: share of the retain set that the method may see.
       seed: of subset, splits and training.
+      parallel: over which devices training and unlearning go; None is one.
     """
 
     dataset: Dataset
@@ -63,6 +64,7 @@ class Plan(NamedTuple):
     reference: str
     retain_fraction: float
     seed: int
+    parallel: Parallel | None = None
 
 
 def make_plan(
@@ -90,6 +92,13 @@ def make_plan(
         raise InputError(f"--reference {reference}: choose one of {', '.join(REFERENCES)}")
     if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
         raise InputError(f"--seed {seed}: give an integer of at least 0 and below 2**32")
+    if epochs is not None:
+        check_integer("--epochs", epochs)
+    if not isinstance(recipe, Recipe | None):
+        raise InputError(f"recipe: is a {type(recipe).__name__}; give an ltu_jax.Recipe")
+    for argument, path in (("--checkpoint", checkpoint), ("--data-dir", data_dir)):
+        if path is not None:
+            check_path(argument, path)
     method = unlearners.find(method)
     config = as_config(method, config)
     request = as_request(forget, seed)
@@ -191,6 +200,11 @@ def as_model(model: str | Model | None, dataset: Dataset) -> Model:
     if model is None:
         small = dataset.train.inputs.ndim != 4 or dataset.train.inputs.shape[1] < 16
         model = "mlp" if small else "cnn"
+    if not isinstance(model, str | Model):
+        raise InputError(
+            f"model: a {type(model).__name__} is neither a name nor a Model; make one by "
+            "ltu_jax.models.from_linen or from_nnx"
+        )
     return build(model, dataset.num_classes) if isinstance(model, str) else model
 
 
@@ -202,16 +216,18 @@ def trace(model: Model, dataset: Dataset) -> Variables:
         logits, _ = jax.eval_shape(model.apply, like, inputs)
     except InputError:
         raise
-    except (TypeError, ValueError, flax.errors.FlaxError) as error:
-        reason = " ".join(str(error).split())[:200]
+    except Exception as error:  # whatever the network's own code raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise InputError(
             f"--model {model.name}: does not take inputs of shape {list(inputs.shape)} ({reason}); "
             "give one that does"
         ) from error
-    if logits.shape != (1, dataset.num_classes):
+    shape = getattr(logits, "shape", None)
+    if shape != (1, dataset.num_classes):
+        found = f"a {type(logits).__name__}" if shape is None else f"logits of shape {list(shape)}"
         raise InputError(
-            f"--model {model.name}: answers one example with logits of shape "
-            f"{list(logits.shape)}; {dataset.name} needs {[1, dataset.num_classes]}"
+            f"--model {model.name}: answers one example with {found}; "
+            f"{dataset.name} needs {[1, dataset.num_classes]}"
         )
     return like
 
@@ -232,19 +248,33 @@ def on_device(examples: Examples, rows: np.ndarray) -> Examples:
 
 def check_folder(out: str | os.PathLike | None) -> None:
     """Raise `InputError` unless a run may be written to `out`; creates nothing that stays."""
+    if out is not None:
+        check_path("--out", out)
     folder = Path("runs" if out is None else out)
-    parent = folder
+    check_writable("--out", folder)
+    if out is not None and folder.is_dir() and not _unused(folder):
+        raise InputError(f"--out {folder}: holds another run or other files; name a new folder")
+
+
+def check_writable(argument: str, folder: str | os.PathLike) -> None:
+    """Raise `InputError` unless files can be written below `folder`; leaves nothing behind."""
+    check_path(argument, folder)
+    parent = folder = Path(folder)
     try:
-        if out is not None and folder.is_dir() and any(folder.iterdir()):
-            raise InputError(f"--out {folder}: holds another run or other files; name a new folder")
         while not parent.exists():
             parent = parent.parent
         with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as error:
         raise InputError(
-            f"--out {folder}: cannot write to {parent} ({error.strerror}); name another folder"
+            f"{argument} {folder}: cannot write to {parent} ({error.strerror}); name another folder"
         ) from error
+
+
+def _unused(folder: Path) -> bool:
+    """Whether a folder is empty, but for what a run leaves that was stopped before it began."""
+    left = {path.name for path in folder.iterdir() if not path.name.startswith(".part-")}
+    return left <= {"running", "request.json", "split.npz"}
 
 
 def make_folder(out: str | os.PathLike | None, name: str) -> Path:
@@ -252,7 +282,7 @@ def make_folder(out: str | os.PathLike | None, name: str) -> Path:
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         return Path(out)
-    name = re.sub(r"[^\w.-]+", "-", name)  # "my_module:load" is no name for a folder everywhere
+    name = re.sub(r"[^\w.-]+", "-", name)[:60]  # neither paths nor what no folder can be called
     for number in range(1, 10_000):
         folder = Path("runs") / f"{name}-{number:03d}"
         try:

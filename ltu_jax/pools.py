@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import ltu_jax.coins as coins
-from ltu_jax.errors import InputError
+from ltu_jax.errors import InputError, check_integer
 from ltu_jax.fingerprint import fingerprint, program
 from ltu_jax.plan import Plan, on_device, trace, visible_data, with_method
 from ltu_jax.progress import Progress
@@ -46,6 +46,7 @@ PARENT = {"unlearned": "original", "shadow_unlearned": "shadow"}
 KINDS = ("original", "retrain", "unlearned", "shadow", "shadow_unlearned", "shadow_retrain")
 # Far from the streams of a run's own networks, so that no pool repeats one of them.
 _FIRST_STREAM = 2**16
+MOST_NETWORKS = 10_000  # a side: which rows each of them sees is in memory
 
 
 class Pool(NamedTuple):
@@ -82,6 +83,8 @@ def make_pools(
     plan: Plan, kinds: Sequence[str], size: int, folder: Path, *, quiet: bool = False
 ) -> Iterator[Pool]:
     """Yield the pools of a plan, each as soon as it is there; arguments as for `make_pool`."""
+    if not kinds:
+        raise InputError(f"--kind: names no pool; choose among {', '.join(KINDS)}")
     for kind in kinds:
         _members(plan, kind, size)  # bad input is to be found before the first pool is made
     with Progress(None, quiet=quiet) as progress:
@@ -119,10 +122,10 @@ def read_pool(plan: Plan, kind: str, size: int, folder: Path) -> Pool:
     """
     members = _members(plan, kind, size)
     entry = pool_folder(plan, kind, size, folder)
-    about = json.loads((entry / "about.json").read_text(encoding="utf-8"))
+    seconds = _seconds(entry)
     like = _many(trace(plan.model, plan.dataset), len(members.couples))
     variables = restore(entry / "networks", like, argument="--pool")
-    return Pool(kind, variables, members.coins, members.couples, about["seconds"], entry)
+    return Pool(kind, variables, members.coins, members.couples, seconds, entry)
 
 
 def pool_folder(plan: Plan, kind: str, size: int, folder: Path) -> Path:
@@ -156,8 +159,10 @@ def pairs_of(plan: Plan) -> coins.Pairs:
 def _members(plan: Plan, kind: str, size: int) -> _Recipe:
     if kind not in KINDS:
         raise InputError(f"--kind {kind}: no such pool; choose among {', '.join(KINDS)}")
-    if size < 2:
-        raise InputError(f"--size {size}: a pool needs at least 2 networks")
+    check_integer("--size", size)
+    if not 2 <= size <= MOST_NETWORKS:
+        bound = "at least 2" if size < 2 else f"at most {MOST_NETWORKS:,}"
+        raise InputError(f"--size {size}: a pool needs {bound} networks; give another number")
     split = plan.split
     if not kind.startswith("shadow"):
         rows = split.retain if kind == "retrain" else np.arange(len(plan.dataset.train.labels))
@@ -183,6 +188,8 @@ def _make(
     progress: Progress,
 ) -> None:
     """Make all parts that are not there yet, join them, and only then call the pool finished."""
+    if kind in PARENT:  # once for all parts, so that its steps are compiled once
+        plan = with_method(plan, plan.method, plan.config, _visible(plan, members, 0))
     parts = entry / "parts"
     parts.mkdir(parents=True, exist_ok=True)
     size = len(members.couples)
@@ -227,15 +234,20 @@ def _make_part(plan, kind, members, parent, some: slice, on_info) -> Variables:
         examples = on_device(train, np.arange(len(train.labels)))
         rows = members.train_rows[some]
         return train_members(plan.model, examples, rows, plan.recipe, keys=keys, on_info=on_info)
-    data: UnlearnData | Sequence[UnlearnData] = visible_data(plan.dataset, plan.split)
+    data: UnlearnData | Sequence[UnlearnData] = _visible(plan, members, 0)
     if kind == "shadow_unlearned":
-        common = data._replace(retain=on_device(train, members.accessible))
-        data = [
-            common._replace(forget=on_device(train, rows)) for rows in members.forget_rows[some]
-        ]
-        plan = with_method(plan, plan.method, plan.config, data[0])
+        data = [data._replace(forget=on_device(train, rows)) for rows in members.forget_rows[some]]
     originals = jax.tree.map(lambda x: x[some], parent)
     return unlearn_members(plan.unlearner, plan.model, originals, data, keys=keys, on_info=on_info)
+
+
+def _visible(plan: Plan, members: _Recipe, i: int) -> UnlearnData:
+    """Return what the method sees of member `i`; every member's is of these sizes."""
+    train = plan.dataset.train
+    return visible_data(plan.dataset, plan.split)._replace(
+        forget=on_device(train, members.forget_rows[i]),
+        retain=on_device(train, members.accessible),
+    )
 
 
 def _join(plan: Plan, kind: str, size: int, parts: Sequence[Path], entry: Path) -> None:
@@ -245,7 +257,7 @@ def _join(plan: Plan, kind: str, size: int, parts: Sequence[Path], entry: Path) 
     for part in parts:
         first, last = map(int, part.name.split("-"))
         loaded.append(restore(part / "networks", _many(like, last - first), argument="--pool"))
-        seconds += json.loads((part / "about.json").read_text(encoding="utf-8"))["seconds"]
+        seconds += _seconds(part)
     shutil.rmtree(entry / "networks", ignore_errors=True)
     export(entry / "networks", jax.tree.map(lambda *x: jnp.concatenate(x), *loaded))
     about = {"kind": kind, "networks": size, "seconds": seconds, "seed": int(plan.seed)}
@@ -253,6 +265,16 @@ def _join(plan: Plan, kind: str, size: int, parts: Sequence[Path], entry: Path) 
         about |= {"method": plan.method.name, "options": plain(asdict(plan.config))}
     write_json(entry / "about.json", {**about, "versions": versions()})
     shutil.rmtree(entry / "parts")
+
+
+def _seconds(folder: Path) -> float:
+    try:
+        return json.loads((folder / "about.json").read_text(encoding="utf-8"))["seconds"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"--pool {folder}: is damaged (about.json: {error}); delete the folder and make the "
+            "pool again with ltu pool"
+        ) from error
 
 
 def _many(like: Variables, size: int) -> Variables:

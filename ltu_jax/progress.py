@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -20,13 +21,17 @@ class Progress:
     """A context in which phases are announced; leaving it closes bars and file.
 
     Args:
-      metrics: the JSON-lines file that receives one object per step; `None` writes none.
+      metrics: the JSON-lines file that receives one object per step; `None` writes none. In a file
+        of a run that was stopped, a phase that begins again replaces what it had written.
       quiet: show no bars.
       tensorboard: the folder for TensorBoard's event files; `None` writes none.
     """
 
     def __init__(self, metrics: Path | None, *, quiet: bool, tensorboard: Path | None = None):
-        self._file = metrics.open("a", encoding="utf-8") if metrics else None
+        self._metrics = metrics
+        # Line by line, so that a process that is killed has written every step.
+        self._file = metrics.open("a", encoding="utf-8", buffering=1) if metrics else None
+        self._resumed = self._file is not None and self._file.tell() > 0
         self._events = _event_writer(tensorboard) if tensorboard else None
         self._bars = rich.progress.Progress(
             rich.progress.TextColumn("{task.description:<24}"),
@@ -65,6 +70,10 @@ class Progress:
         Returns:
           `(step, {name: value}) -> None`.
         """
+        if self._resumed:
+            self._file.close()
+            _drop_phase(self._metrics, name)
+            self._file = self._metrics.open("a", encoding="utf-8", buffering=1)
         task = self._bars.add_task(name, total=total, note="")
 
         def on_info(step: int, info: dict[str, float]) -> None:
@@ -88,6 +97,17 @@ def check_tensorboard() -> None:
             "--tensorboard: the package tensorboardX is missing; "
             "install it with pip install 'ltu-jax[tensorboard]'"
         )
+
+
+def _drop_phase(metrics: Path, name: str) -> None:
+    """Take the lines of a phase out of the file, and a last line that was not finished."""
+    lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    part = metrics.with_name(f".part-{metrics.name}")
+    part.write_text(
+        "".join(line for line in whole if json.loads(line)["phase"] != name), encoding="utf-8"
+    )
+    os.replace(part, metrics)
 
 
 def _event_writer(folder: Path):

@@ -240,12 +240,13 @@ def _resolve_ids(request: Request, dataset: Dataset) -> np.ndarray:
 
 def _resolve_classes(request: Request, dataset: Dataset) -> list[int]:
     names = dataset.class_names
+    by_number = {str(index): index for index in range(len(names))}
 
     def index(value: str | int) -> int:
         if value in names:
             return names.index(value)
-        if str(value).isdecimal() and int(value) < len(names):
-            return int(value)
+        if str(value) in by_number:
+            return by_number[str(value)]
         raise request.error(
             f"no class {value!r}; give an index below {len(names)} or a name such as {few(names)}"
         )

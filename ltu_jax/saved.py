@@ -1,13 +1,12 @@
-"""A finished run, read back: what it takes to audit it again, or to make pools for it."""
+"""A run, read back: what it takes to go on with it, to audit it again or to make pools for it."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,13 +15,28 @@ import ltu_jax.unlearners as unlearners
 from ltu_jax.errors import InputError
 from ltu_jax.networks import RETRAINED, Network, row_name
 from ltu_jax.plan import Plan, as_dataset, make_plan, trace
-from ltu_jax.report.write import write_json
+from ltu_jax.running import SAVE_EVERY, Running, variables_digest
+from ltu_jax.training import sealed
 from ltu_jax.training.checkpoint import restore
 from ltu_jax.training.supervised import Recipe
 from ltu_jax.types import Dataset, Examples, Model
 from ltu_jax.unlearners.base import Method
 
 SETTINGS = "run.json"
+
+
+class Asked(NamedTuple):
+    """What a run was asked for beside its plan; the fields are `pipeline.unlearn`'s."""
+
+    command: str = "ltu_jax.unlearn(...)"
+    trials: int | None = None
+    select: str = "oracle_free"
+    tensorboard: bool = False
+    save_every: int = SAVE_EVERY
+    devices: int | None = None
+
+
+_PLAIN = Asked()
 
 
 def save_settings(
@@ -34,6 +48,8 @@ def save_settings(
     method: str | Method,
     data_dir: str | None,
     train_size: int | None,
+    checkpoint: str | os.PathLike | None = None,
+    asked: Asked = _PLAIN,
 ) -> None:
     """Write what the run was asked to do, all but the ids, to `run.json`.
 
@@ -48,14 +64,17 @@ def save_settings(
         "model": None if isinstance(model, Model) else (model or plan.model.name),
         "method": method if isinstance(method, str) else None,
         "options": changed_options(plan.method, plan.config),
+        "method_recipe": _own_recipe(plan),
         "recipe": asdict(plan.recipe),
         "request": requests.describe(plan.request),
         "retain_fraction": plan.retain_fraction,
         "reference": plan.reference,
         "seed": int(plan.seed),
+        "checkpoint": None if checkpoint is None else os.path.abspath(checkpoint),
+        "checkpoint_sha256": None if plan.original is None else variables_digest(plan.original),
+        **asked._asdict(),
     }
-    # An option may be infinite, which strict JSON cannot say.
-    write_json(folder / SETTINGS, settings, strict=False)
+    sealed.write_json(folder / SETTINGS, settings)
 
 
 def load_plan(
@@ -64,6 +83,7 @@ def load_plan(
     data: Dataset | None = None,
     model: Model | None = None,
     method: Method | None = None,
+    argument: str = "RUN",
 ) -> Plan:
     """Return the plan of a finished run.
 
@@ -72,20 +92,80 @@ def load_plan(
       data: the data set, where the run was given one made in Python.
       model: the network, likewise.
       method: the method, likewise.
+      argument: the name that errors call the folder by.
 
     Raises:
       InputError: the folder holds no finished run, something made in Python is missing, or the
         data are no longer what they were.
     """
     folder = Path(folder)
-    try:
-        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    settings = _settings(folder, "finished run", argument)
+    if Running(folder).under_way():
         raise InputError(
-            f"{folder}: holds no finished run ({SETTINGS}: {error}); give the folder that "
-            "ltu unlearn named"
-        ) from error
+            f"{argument} {folder}: holds an unfinished run; "
+            f"finish it with ltu unlearn --resume {folder}"
+        )
     given = {"data": data, "model": model, "method": method}
+    return _plan(folder, settings, given, checkpoint=None)
+
+
+def load_unfinished(
+    folder: str | os.PathLike,
+    *,
+    data: Dataset | None = None,
+    model: Model | None = None,
+    method: Method | None = None,
+) -> tuple[Plan, Asked]:
+    """Return the plan of a run that was stopped, and what else it was asked for.
+
+    Args:
+      folder: of the run.
+      data: as for `load_plan`, and so for the next two.
+      model: the network.
+      method: the method.
+
+    Raises:
+      InputError: the folder holds no run that was begun, or the run is finished; something made in
+        Python is missing; data or checkpoint are no longer what they were.
+    """
+    folder = Path(folder)
+    settings = _settings(folder, "run that was begun", "--resume")
+    if not Running(folder).under_way():
+        raise InputError(
+            f"--resume {folder}: is finished, see {folder / 'report.html'}; leave it as it is"
+        )
+    given = {"data": data, "model": model, "method": method}
+    plan = _plan(folder, settings, given, checkpoint=settings["checkpoint"])
+    found = None if plan.original is None else variables_digest(plan.original)
+    if found != settings["checkpoint_sha256"]:
+        raise InputError(
+            f"--checkpoint {settings['checkpoint']}: is another network than when the run was "
+            "begun; give back the one it was"
+        )
+    return plan, Asked(**{name: settings[name] for name in Asked._fields})
+
+
+def save_chosen(plan: Plan, folder: Path) -> None:
+    """Write the options that were chosen for the method into the settings of the run."""
+    settings = sealed.read_json(folder / SETTINGS)
+    settings["options"] = changed_options(plan.method, plan.config)
+    sealed.write_json(folder / SETTINGS, settings)
+
+
+def _settings(folder: Path, what: str, argument: str) -> dict[str, Any]:
+    try:
+        return sealed.read_json(folder / SETTINGS)
+    except sealed.DamagedError as error:
+        raise InputError(
+            f"{argument} {folder}: holds no {what} ({error}); "
+            "give the folder that ltu unlearn named"
+        ) from error
+
+
+def _plan(
+    folder: Path, settings: dict[str, Any], given: dict[str, Any], checkpoint: str | None
+) -> Plan:
+    """Return the plan that the settings make, if the data are what they were."""
     for name, value in given.items():
         given[name] = value if settings[name] is None else settings[name]
         if given[name] is None:
@@ -95,13 +175,16 @@ def load_plan(
             )
     stored = requests.load_split(folder / "split.npz")
     found = unlearners.find(given["method"])
+    config = unlearners.configure(found, settings["options"])
+    if settings.get("method_recipe"):
+        config = replace(config, recipe=Recipe(**settings["method_recipe"]))
     plan = make_plan(
         given["data"],
         _request(settings["request"], stored.forget, given["data"], settings),
         model=given["model"],
         method=found,
-        config=unlearners.configure(found, settings["options"]),
-        checkpoint=None,
+        config=config,
+        checkpoint=checkpoint,
         retain_fraction=settings["retain_fraction"],
         reference=settings["reference"],
         recipe=Recipe(**settings["recipe"]),
@@ -137,13 +220,19 @@ def load_networks(folder: str | os.PathLike, plan: Plan) -> dict[str, Network]:
 
 
 def changed_options(method: Method, config: Any) -> dict[str, Any]:
-    """Return the options that are not the method's defaults; a run's recipe is no option."""
+    """Return the options that are not the method's defaults; a recipe is no option."""
     values = {field.name: getattr(config, field.name) for field in fields(config)}
     return {
         name: value
         for name, value in values.items()
         if value != getattr(method.config, name) and not isinstance(value, Recipe)
     }
+
+
+def _own_recipe(plan: Plan) -> dict[str, Any] | None:
+    """Return the recipe of a method that was given another one than the references'."""
+    recipe = getattr(plan.config, "recipe", None)
+    return None if recipe in (None, plan.recipe) else asdict(recipe)
 
 
 def data_digest(examples: Examples) -> str:

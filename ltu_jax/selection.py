@@ -32,7 +32,7 @@ import scipy.stats.qmc
 
 import ltu_jax.unlearners as unlearners
 from ltu_jax.audit import signals, summary
-from ltu_jax.errors import DivergedError, InputError, InvariantError
+from ltu_jax.errors import DivergedError, InputError, InvariantError, check_integer
 from ltu_jax.networks import Network, unlearn_network
 from ltu_jax.plan import Plan, visible_data, with_method
 from ltu_jax.training.supervised import predict
@@ -130,8 +130,18 @@ class Selection(NamedTuple):
         }
 
 
+def read(method: Method, described: Mapping[str, Any]) -> Selection:
+    """Return the selection of which `Selection.describe` has said `described`."""
+    trials = [
+        Trial(**{**trial, "score": trial["score"] and Score(**trial["score"])})
+        for trial in described["trials"]
+    ]
+    return Selection(method, described["rule"], trials, described["chosen"])
+
+
 def check_trials(trials: int, rule: str, reference: str = "retrain") -> None:
     """Raise `InputError` unless so many trials can be chosen from by this rule."""
+    check_integer("--trials", trials)
     if trials < 1:
         raise InputError(f"--trials {trials}: give at least 1")
     if rule not in ("oracle_free", "oracle"):

@@ -1,10 +1,52 @@
 """One small deletion, run once and looked at by many tests."""
 
+import sys
+
 import jax
 import pytest
 
 import ltu_jax
+from ltu_jax import pipeline, pools
+from ltu_jax.cli import main
+from ltu_jax.compare import cache
 from tests import tiny
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """An empty working directory in which nothing can be trained or unlearned."""
+
+    def compute(*arguments, **options):
+        raise AssertionError("bad input has reached the computation")
+
+    monkeypatch.setattr(pipeline, "carry_out", compute)
+    monkeypatch.setattr(pools, "train_members", compute)
+    monkeypatch.setattr(cache, "train_network", compute)
+    monkeypatch.setattr(cache, "keep_programs", lambda folder: None)  # it outlives the test
+    monkeypatch.chdir(tmp_path)
+    # As for a console script: the working directory is not on the path.
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    return tmp_path
+
+
+@pytest.fixture
+def refused(workplace, capsys):
+    """Run a command line that must be refused at once; returns the one line of its error."""
+
+    def run(*arguments):
+        before = sorted(workplace.rglob("*"))
+        with pytest.raises(SystemExit) as stopped:
+            main(list(arguments))
+        shown = capsys.readouterr()
+        assert stopped.value.code == 2
+        assert shown.out == ""
+        assert shown.err.startswith("error: ")
+        assert shown.err.count("\n") == 1
+        assert sorted(workplace.rglob("*")) == before
+        return shown.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import pytest
 
-from ltu_jax import pipeline, unlearners
+from ltu_jax import running, unlearners
 from ltu_jax.cli import main
 from ltu_jax.training.checkpoint import export
 from ltu_jax.types import Variables
@@ -345,10 +345,10 @@ def test_a_full_disk_exits_with_1_and_one_line(workplace, capsys, monkeypatch):
     def export(folder, variables):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
-    monkeypatch.setattr(pipeline, "export", export)
+    monkeypatch.setattr(running, "export", export)
     code, text = fails(capsys, [*TABLE, "--epochs", "1", "--out", "run", "--quiet"])
     assert code == 1
-    assert text == "error: [Errno 28] No space left on device: 'run/original'\n"
+    assert text == "error: [Errno 28] No space left on device: 'run/running/.part-original'\n"
 
 
 def test_a_comparison_prints_its_table_and_goes_on(workplace, capsys, compiled_once):

@@ -11,7 +11,7 @@ import tyro
 from flax import linen as nn
 
 import ltu_jax
-from experiments import compare, results_table
+from experiments import compare, limits, per_example, pool_benchmark, results_table
 from ltu_jax import cli
 from tests import tiny
 
@@ -50,7 +50,7 @@ def test_the_python_example_runs(compiled_once, monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] == "ltu"], ids=shlex.join)
 def test_ltu_takes_the_commands(command, monkeypatch):
     taken = []
-    for name in ("unlearn", "compare", "list_methods"):
+    for name in ("unlearn", "compare", "pool", "audit", "selfcheck", "list_methods"):
         monkeypatch.setattr(cli, name, lambda *arguments: taken.append(arguments))
     cli.main(command[1:])
     assert len(taken) == 1
@@ -58,14 +58,15 @@ def test_ltu_takes_the_commands(command, monkeypatch):
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] == "python"], ids=shlex.join)
 def test_the_experiments_take_the_commands(command):
-    scripts = {"experiments.compare": compare, "experiments.results_table": results_table}
+    modules = (compare, limits, per_example, pool_benchmark, results_table)
+    scripts = {module.__name__: module for module in modules}
     assert command[1] == "-m"
     tyro.cli(scripts[command[2]].Options, args=command[3:])
 
 
 def test_every_option_it_names_exists(capsys):
     named = set(re.findall(r"`(--[a-z-]+)", README))
-    for command in ("unlearn", "tune", "compare"):
+    for command in ("unlearn", "tune", "compare", "pool", "audit", "selfcheck"):
         with pytest.raises(SystemExit):
             cli.main([command, "--help"])
     known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))

@@ -206,9 +206,12 @@ def test_options_come_from_a_file_or_from_a_run_that_chose_them(tmp_path):
         ({"epochs": True}, "--config epochs: is True"),
         ({"schedule": 3}, "--config schedule: is 3"),
         ({"epochs": 0}, "epochs is 0; give a number above 0"),
-        ([1], "holds no object"),
+        ([1], "holds no options; give an object"),
         ("{", "give a JSON file of options"),
-        ({"method": "scrub", "trials": [], "options": {}}, "--config method: finetune has no such"),
+        (
+            {"method": "scrub", "trials": [], "options": {}},
+            "holds options of scrub, not of finetune",
+        ),
     ],
 )
 def test_options_that_do_not_fit_are_named(tmp_path, content, message):

@@ -23,6 +23,7 @@ from ltu_jax.audit.epsilon import Bound, epsilon_lower_bound
 
 Array = np.ndarray
 WORST = (0.01, 0.05)
+POWER = 0.8
 
 
 class Evidence(NamedTuple):
@@ -47,69 +48,60 @@ class Evidence(NamedTuple):
 
 
 def coin_attack(
-    first: Array, second: Array, coins: Array, couples: Array, *, alpha: float, seed: int = 0
+    scores: Array, halved: Array, coins: Array, couples: Array, *, alpha: float
 ) -> dict[str, Any]:
-    """Rate membership scores of pairs, of which a coin put one into training.
+    """Rate membership scores of m pairs, of which a coin put one into training.
 
     Args:
-      first: `[M, m]` scores of the pairs' first examples; higher means "was trained on".
-      second: `[M, m]` of the second ones.
+      scores: `[M, 2m]`, of the pairs' first examples and then of the second ones; higher means "was
+        trained on". Each network is judged by all other couples.
+      halved: `[M, 2m]`, the same from the other couples of its half alone; they choose the examples
+        most at risk.
       coins: `[M, m]` booleans, True where the first was trained on.
-      couples: `[M]`, equal for networks with a common seed and opposite coins.
+      couples: `[M]`, equal for the two networks of a seed, whose coins are opposite.
       alpha: of intervals and bounds.
-      seed: of the bootstrap.
 
     Returns:
-      In percent `auc` with its interval over couples, `tpr_1` and `tpr_01` (at 1 and 0.1 % FPR)
-      with `negatives`, `worst_1` and `worst_5` (mean AUC of the examples most at risk, chosen on
-      other couples); `right`, the share of right guesses on the surer half of the pairs, its
-      `p_value` over couples; `one_run` and `group`, the bounds of the median network; `swap`, the
-      SWAP difference, mean over couples.
+      In percent: `auc`, how often the network that was trained on an example scores it higher than
+      the other of its couple does, with its interval and the two-sided `p_value` over pairs, whose
+      coins are independent; `worst_1` and `worst_5`, the same for the examples most at risk, chosen
+      on other couples; `tpr_1` and `tpr_01` (at 1 and 0.1 % FPR, all scores pooled) with
+      `negatives`; `right`, the share of right `guesses` on the surer half of a network's pairs.
+      `bound` is that on epsilon from `auc`, `one_run` and `group` those of the median network;
+      `swap` is the SWAP difference, mean over couples.
     """
-    scores = np.concatenate([first, second], axis=1)
     included = np.concatenate([coins, ~coins], axis=1)
-    rows = np.broadcast_to(couples[:, None], scores.shape)
-    interval = roc.bootstrap_auc(
-        scores[included],
-        scores[~included],
-        positive_groups=rows[included],
-        negative_groups=rows[~included],
-        draws=300,
-        seed=seed,
-        alpha=alpha,
-    )
-    summary = per_example.summarise(scores, included)
-    guesses = max(1, first.shape[1] // 2)
+    summary = per_example.summarise(scores, included, couples)
+    wins = summary.example_auc.reshape(2, -1).mean(0)  # both examples of a pair share its coin
+    error = float(scipy.stats.sem(wins)) if len(wins) > 1 else float("inf")
+    reach = error * float(scipy.stats.norm.isf(alpha / 2))
+    first, second = np.split(scores, 2, axis=1)
+    num_pairs = first.shape[1]
+    guesses = max(1, num_pairs // 2)
     right = np.array(
         [
             one_run.count_correct(one_run.guess(a, b, guesses), coin)
             for a, b, coin in zip(first, second, coins, strict=True)
         ]
     )
-    per_couple = _mean_by(right / guesses, couples)
     median = int(np.median(right))
     return {
-        "auc": 100 * interval.estimate,
-        "auc_interval": [100 * interval.low, 100 * interval.high],
-        "tpr_1": 100 * summary.tpr_1,
-        "tpr_01": 100 * summary.tpr_01,
-        "negatives": int(np.sum(~included)),
+        "auc": 100 * float(wins.mean()),
+        "auc_interval": [100 * (float(wins.mean()) + side * reach) for side in (-1, 1)],
+        "p_value": _off_half(wins),
         **{
             f"worst_{round(100 * share)}": 100
-            * per_example.worst_auc(scores, included, couples, share)
+            * per_example.worst_auc(scores, included, couples, share, select=halved)
             for share in WORST
         },
-        "right": 100 * float(np.mean(per_couple)),
-        "p_value": _above_half(per_couple),
+        "tpr_1": 100 * summary.tpr_1,
+        "tpr_01": 100 * summary.tpr_01,
+        "negatives": summary.negatives,
+        "right": 100 * float(right.mean()) / guesses,
         "guesses": guesses,
-        "one_run": one_run.one_run_bound(first.shape[1], guesses, median, alpha=alpha),
+        "bound": _win_bound(wins, error, alpha),
+        "one_run": one_run.one_run_bound(num_pairs, guesses, median, alpha=alpha),
         "group": one_run.group_one_run(median, guesses, alpha=alpha),
-        "seen_by_all": one_run.one_run_bound(
-            len(per_couple) * first.shape[1],
-            len(per_couple) * guesses,
-            round(len(per_couple) * guesses * float(np.mean(per_couple))),
-            alpha=alpha,
-        ),
         "swap": _swap(first, second, coins, couples),
     }
 
@@ -194,11 +186,32 @@ def plain_bounds(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _above_half(per_couple: Array) -> float:
-    """One-sided p-value of a mean share of right guesses above 1/2, over couples."""
-    if np.ptp(per_couple) == 0:
-        return 1.0 if per_couple[0] <= 0.5 else 0.0
-    return float(scipy.stats.ttest_1samp(per_couple, 0.5, alternative="greater").pvalue)
+def _off_half(wins: Array) -> float:
+    """Two-sided p-value of a mean other than 1/2, over pairs: too unknown is a trace as well."""
+    if np.ptp(wins) == 0:
+        return 1.0 if wins[0] == 0.5 else 0.0
+    return float(scipy.stats.ttest_1samp(wins, 0.5).pvalue)
+
+
+def _win_bound(wins: Array, error: float, alpha: float) -> Bound:
+    r"""Bound on epsilon from how often one network of two scores an example higher.
+
+    Under (epsilon, 0)-indistinguishability no guess is right more often than
+    $e^\varepsilon / (1 + e^\varepsilon)$, also one that takes the lower score for the trained
+    network's. `certifiable` is for all guesses right on all pairs, `detectable` for a chance of 0.8
+    at this standard error.
+    """
+    reach = float(scipy.stats.norm.isf(alpha / 2)) * error
+    lowest = 0.5 + max(0.0, abs(float(wins.mean()) - 0.5) - reach)
+    seen = 0.5 + reach - float(scipy.stats.norm.isf(POWER)) * error
+    # Where hardly a guess is wrong the standard error is no guide: pairs as single guesses are.
+    certifiable = _logit((alpha / 2) ** (1 / len(wins)))
+    return Bound(min(_logit(lowest), certifiable), certifiable, _logit(seen))
+
+
+def _logit(share: float) -> float:
+    """Epsilon of a randomised response that is right so often; infinite from 1 on."""
+    return max(0.0, float(scipy.special.logit(min(share, 1.0))))
 
 
 def _swap(first: Array, second: Array, coins: Array, couples: Array) -> float:
@@ -219,11 +232,6 @@ def _swap(first: Array, second: Array, coins: Array, couples: Array) -> float:
             one_run.swap_difference(forgotten[0], unseen[0], forgotten[1], unseen[1])
         )
     return 100 * float(np.mean(differences)) if differences else float("nan")
-
-
-def _mean_by(values: Array, groups: Array) -> Array:
-    names, index = np.unique(groups, return_inverse=True)
-    return np.bincount(index, values) / np.bincount(index, minlength=len(names))
 
 
 def _log_normal(values: Array, sample: Array) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
@@ -11,8 +10,7 @@ from pathlib import Path
 
 import jax
 
-from ltu_jax.fingerprint import fingerprint, program
-from ltu_jax.networks import Network, train_network, training_rows
+from ltu_jax.networks import Network, train_network, training_digest
 from ltu_jax.plan import Plan, trace
 from ltu_jax.progress import OnInfo
 from ltu_jax.training.checkpoint import export, restore
@@ -30,7 +28,7 @@ def cached_network(folder: Path, plan: Plan, name: str, on_info: OnInfo | None =
     Raises:
       InputError: an entry of the cache is damaged.
     """
-    entry = folder / digest(plan, name)
+    entry = folder / training_digest(plan, name)
     if not entry.exists():
         network = train_network(plan, name, on_info)
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,21 +53,6 @@ def keep_programs(folder: Path) -> None:
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str((folder / "programs").absolute()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-
-
-def digest(plan: Plan, name: str) -> str:
-    """Return the SHA-256 of all that the training of a network follows from.
-
-    That is: the examples it sees, the network's program, the recipe, the seed, which of the
-    networks it is, JAX's version and the kind of device.
-    """
-    rows = training_rows(plan, name)
-    inputs, labels = plan.dataset.train.inputs, plan.dataset.train.labels
-    return fingerprint(
-        {"inputs": inputs[rows], "labels": labels[rows]},
-        {"recipe": dataclasses.asdict(plan.recipe), "seed": int(plan.seed), "name": name},
-        program(plan.model, inputs),
-    )
 
 
 def _publish(part: Path, entry: Path) -> None:

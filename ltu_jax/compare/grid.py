@@ -60,16 +60,13 @@ def gather(comparison: Comparison) -> dict[str, Any]:
     """Return all rows of the folder, with their sources, and write them to `compare.json`."""
     rows, sources = [], []
     for path in sorted((comparison.out / "rows").glob("*.json")):
-        entry = json.loads(path.read_text(encoding="utf-8"))
+        entry = _read(path)
         if entry["source"] not in sources:
             sources.append(entry["source"])
         rows.append({**entry["row"], "source": sources.index(entry["source"])})
     order = {name: i for i, name in enumerate(SCENARIOS)}
     rows.sort(key=lambda row: (order[row["scenario"]], row["train_seed"], row["unlearn_seed"]))
-    tuning = {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted((comparison.out / "tuning").glob("*.json"))
-    }
+    tuning = {path.stem: _read(path) for path in sorted((comparison.out / "tuning").glob("*.json"))}
     results = {
         "config": comparison.config(),
         "seeds": sorted({row["train_seed"] for row in rows}),
@@ -98,12 +95,24 @@ def _check_config(comparison: Comparison) -> None:
     """Write the settings into the folder, or stop where it holds those of another comparison."""
     path, config = comparison.out / "config.json", comparison.config()
     if not path.exists():
+        for scenario in comparison.scenarios:  # bad input is found before anything is written
+            _ = Cell(comparison, scenario, comparison.train_seeds[0]).plan
         write_json(path, config)
         return
-    there = json.loads(path.read_text(encoding="utf-8"))
+    there = _read(path)
     for name in sorted(there.keys() | config.keys()):
         if there.get(name) != config.get(name):
             raise InputError(
                 f"--out {comparison.out}: holds a comparison with {name} {there.get(name)}, not "
                 f"{config.get(name)}; name another folder"
             )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"--out: {path} is damaged ({error}); delete that file") from error
+    if not isinstance(content, dict):
+        raise InputError(f"--out: {path} is damaged (no JSON object); delete that file")
+    return content

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import ltu_jax.unlearners as unlearners
 from ltu_jax.compare.scenarios import SCENARIOS
-from ltu_jax.errors import InputError
+from ltu_jax.errors import InputError, check_integer
 from ltu_jax.networks import row_name
+from ltu_jax.plan import check_writable
 from ltu_jax.report.content import plain
 from ltu_jax.selection import DEFAULT_TRIALS, check_trials
 from ltu_jax.unlearners.base import Method
@@ -64,7 +65,7 @@ class Comparison:
             if name not in SCENARIOS:
                 raise InputError(f"--scenarios {name}: choose from {', '.join(SCENARIOS)}")
         for name in self.methods:
-            unlearners.find(name)
+            unlearners.find(name, flag="--methods")
         for flag, value, choices in (
             ("--select", self.select, ("oracle_free", "default", "oracle")),
             ("--match", self.match, ("none", "data", "compute")),
@@ -73,8 +74,17 @@ class Comparison:
                 raise InputError(f"{flag} {value}: choose one of {', '.join(choices)}")
         if not (self.train_seeds and self.unlearn_seeds and self.scenarios):
             raise InputError("--train-seeds, --unlearn-seeds, --scenarios: give at least one each")
-        if min(self.unlearn_seeds) < 0:
-            raise InputError(f"--unlearn-seeds {min(self.unlearn_seeds)}: give 0 or more")
+        for flag, seeds in (
+            ("--train-seeds", self.train_seeds),
+            ("--unlearn-seeds", self.unlearn_seeds),
+            ("--select-seed", (self.select_seed,)),
+        ):
+            for seed in seeds:
+                check_integer(flag, seed)
+                if seed < 0:
+                    raise InputError(f"{flag} {seed}: give 0 or more")
+        for flag, folder in (("--out", self.out), ("--cache", self.cache)):
+            check_writable(flag, folder)
         check_trials(self.trials, "oracle_free")
         if self.select != "default" and self.select_seed in self.train_seeds:
             raise InputError(

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ltu_jax.errors import InputError
+from ltu_jax.errors import InputError, is_text
+from ltu_jax.ids import short
 from ltu_jax.types import Dataset, Examples
 
 
@@ -66,7 +67,7 @@ def validate(dataset: Dataset) -> Dataset:
       InputError: shapes or dtypes of the two sets differ, inputs hold NaN or infinity, labels are
         no integers in `[0, C)`, ids are not unique, or a length differs from the training set's.
     """
-    name = str(dataset.name)
+    name = _texts("name", "name", [dataset.name])[0]
     train = _examples(name, "train", dataset.train)
     heldout = _examples(name, "heldout", dataset.heldout)
     if train.inputs.shape[1:] != heldout.inputs.shape[1:]:
@@ -79,7 +80,7 @@ def validate(dataset: Dataset) -> Dataset:
             f"{name}: train inputs are {train.inputs.dtype}, heldout inputs "
             f"{heldout.inputs.dtype}; bring both to one dtype"
         )
-    class_names = tuple(str(class_name) for class_name in dataset.class_names)
+    class_names = tuple(_texts(name, "class_names", dataset.class_names))
     _check_classes(name, class_names, {"train": train.labels, "heldout": heldout.labels})
     for field in ("mean", "std"):
         _check_constants(name, field, getattr(dataset, field), train.inputs.shape[-1])
@@ -194,7 +195,10 @@ def _check_classes(name: str, class_names: tuple[str, ...], labels: dict[str, np
 
 
 def _check_constants(name: str, field: str, values: Sequence[float], channels: int) -> None:
-    array = np.asarray(values, np.float64)
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        array = np.array(np.nan)
     if array.ndim != 1 or len(array) not in (1, channels) or not np.isfinite(array).all():
         raise InputError(
             f"{name}: {field}={values!r}; pass one finite number, or one for each of the "
@@ -205,7 +209,7 @@ def _check_constants(name: str, field: str, values: Sequence[float], channels: i
 
 
 def _ids(name: str, ids: Sequence, length: int) -> np.ndarray:
-    ids = np.asarray([i.decode() if isinstance(i, bytes) else str(i) for i in ids], dtype=np.str_)
+    ids = np.asarray(_texts(name, "ids", ids), dtype=np.str_)
     if len(ids) != length:
         raise InputError(
             f"{name}: {len(ids)} ids for {length} training examples; pass one id an example"
@@ -219,11 +223,38 @@ def _ids(name: str, ids: Sequence, length: int) -> np.ndarray:
 
 
 def _groups(name: str, groups: Mapping[str, Sequence], length: int) -> dict[str, np.ndarray]:
-    columns = {str(column): np.asarray(values) for column, values in groups.items()}
+    if not isinstance(groups, Mapping):
+        raise InputError(
+            f"{name}: groups is a {type(groups).__name__}; pass a mapping from names to columns"
+        )
+    columns = dict(zip(_texts(name, "groups", groups), map(_column, groups.values()), strict=True))
     for column, values in columns.items():
+        if values.shape == (length,) and values.dtype.kind in "OSU":
+            _texts(name, f"group {column!r}", values)
         if values.shape != (length,):
             raise InputError(
                 f"{name}: group {column!r} has shape {values.shape}; pass one value for each of "
                 f"the {length} training examples"
             )
     return columns
+
+
+def _column(values: Sequence) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError:  # NumPy's word for rows of unequal length: no column either
+        return np.asarray(values, dtype=object)
+
+
+def _texts(name: str, what: str, values: Sequence) -> list[str]:
+    """Return `values` as strings that a report can be written with."""
+    try:
+        texts = [v.decode() if isinstance(v, bytes) else str(v) for v in values]
+    except (TypeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{name}: {what} is {short(values)} ({error}); pass a sequence of strings"
+        ) from error
+    wrong = [text for text in texts if not is_text(text)]
+    if wrong:
+        raise InputError(f"{name}: {what} holds {short(wrong[0])}, which is not UTF-8; rename it")
+    return texts

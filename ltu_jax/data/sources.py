@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ltu_jax.data.arrays import from_arrays, stratified_rows, take_train, validate
-from ltu_jax.errors import InputError
-from ltu_jax.importing import import_function
+from ltu_jax.errors import InputError, check_integer, check_path
+from ltu_jax.importing import call, import_function
 from ltu_jax.types import Dataset, Examples
 
 HANDED = ("svhn_cropped",)  # colour images that a flip would make into something else
@@ -57,6 +57,7 @@ def load(
 def _train_rows(labels: np.ndarray, train_size: int | None, seed: int) -> np.ndarray:
     if train_size is None:
         return np.arange(len(labels))
+    check_integer("--train-size", train_size)
     smallest = 2 * len(np.unique(labels))
     if not smallest <= train_size <= len(labels):
         raise InputError(
@@ -87,13 +88,13 @@ def _digits() -> Dataset:
 def _from_function(name: str) -> Dataset:
     function = import_function(name, "--data")
     try:
-        result = function()
+        result = call(function, flag="--data", name=name)
         if isinstance(result, Dataset):
             return validate(result)
         return from_arrays(*_four_arrays(result), name=name)
     except InputError as error:
         # Checks of arrays know no flag; they begin with the data set's name.
-        problem = str(error).removeprefix(f"{name}: ")
+        problem = str(error).removeprefix("--data ").removeprefix(f"{name}: ")
         raise InputError(f"--data {name}: {problem}") from error
 
 
@@ -148,6 +149,8 @@ def _tfds_builder(name: str, data_dir: str | None):
     """Return the TFDS builder of prepared data, preparing it where that can be done here."""
     import tensorflow_datasets as tfds
 
+    if data_dir is not None:
+        check_path("--data-dir", data_dir)
     if data_dir is not None and not Path(data_dir).exists():
         raise InputError(
             f"--data-dir {data_dir}: there is no such folder; name the one that holds {name!r} as "
@@ -159,7 +162,7 @@ def _tfds_builder(name: str, data_dir: str | None):
         return tiny_imagenet.open_or_build(data_dir)
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except (ValueError, AssertionError) as error:
+    except (ValueError, AssertionError, ImportError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(
             f"--data {name}: neither 'digits' nor a data set of TFDS nor package.module:function "

@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,17 @@ from ltu_jax.errors import InputError
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 SIDE = 64
+LARGEST = 16 * 2**20  # bytes of a member; the official zip has none a fifth as large
+REMEDY = "use a zip of the layout of tiny-imagenet-200.zip"
+# What damaged, encrypted or unusually packed zips raise.
+UNREADABLE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    UnicodeDecodeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class Row(NamedTuple):
@@ -90,7 +102,13 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, path: Path, rows: tuple[Row, ...]) -> Iterator[tuple[str, dict]]:
         with zipfile.ZipFile(path) as archive:
             for row in rows:
-                image = _rgb_bytes(archive.read(row.member), row.member)
+                try:
+                    encoded = archive.read(row.member)
+                except UNREADABLE as error:
+                    raise InputError(
+                        f"--data-dir {path}: {row.member}: {error}; {REMEDY}"
+                    ) from error
+                image = _rgb_bytes(encoded, row.member)
                 yield row.id, {"id": row.id, "image": image, "label": row.label}
 
 
@@ -167,17 +185,17 @@ def read_archive(zip_path: str | os.PathLike) -> Archive:
             names = _class_names(archive, members, zip_path)
             train = _train(members, names)
             validation = _validation(archive, members, names, zip_path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"--data-dir {zip_path}: no readable zip ({error})") from error
+    except UNREADABLE as error:
+        raise InputError(f"--data-dir {zip_path}: no readable zip ({error}); {REMEDY}") from error
     present = {row.label for row in train}
     if missing := [wnid for wnid, name in names.items() if name not in present]:
-        raise InputError(f"--data-dir {zip_path}: no images in train/{missing[0]}/images")
+        raise InputError(f"--data-dir {zip_path}: no images in train/{missing[0]}/images; {REMEDY}")
     for rows in (train, validation):
         (image_id, count), *_ = Counter(row.id for row in rows).most_common(1) or [("", 0)]
         if count > 1:
-            raise InputError(f"--data-dir {zip_path}: holds two images named {image_id}")
+            raise InputError(f"--data-dir {zip_path}: holds two images named {image_id}; {REMEDY}")
     if not validation:
-        raise InputError(f"--data-dir {zip_path}: no images in val/images")
+        raise InputError(f"--data-dir {zip_path}: no images in val/images; {REMEDY}")
     return Archive(
         path=Path(zip_path),
         digest=_digest(members),
@@ -189,13 +207,18 @@ def read_archive(zip_path: str | os.PathLike) -> Archive:
 
 def _members(archive: zipfile.ZipFile, zip_path: str | os.PathLike) -> dict[str, zipfile.ZipInfo]:
     """Return the files below the top folder by their paths relative to it."""
-    files = [info for info in archive.infolist() if not info.is_dir()]
+    files = [info for info in archive.infolist() if not info.filename.endswith("/")]
     for info in files:
         path = PurePosixPath(info.filename.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+        if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
             raise InputError(
                 f"--data-dir {zip_path}: the member {info.filename!r} leaves the zip's folder; "
                 "use a zip from a source you trust"
+            )
+        if info.file_size > LARGEST:
+            raise InputError(
+                f"--data-dir {zip_path}: the member {info.filename!r} unpacks to "
+                f"{info.file_size:,} bytes; {REMEDY}"
             )
     tops = [
         info.filename.removesuffix("wnids.txt")
@@ -203,10 +226,7 @@ def _members(archive: zipfile.ZipFile, zip_path: str | os.PathLike) -> dict[str,
         if PurePosixPath(info.filename).name == "wnids.txt" and info.filename.count("/") <= 1
     ]
     if len(tops) != 1:
-        raise InputError(
-            f"--data-dir {zip_path}: {len(tops)} files wnids.txt; "
-            "use a zip of the layout of tiny-imagenet-200.zip"
-        )
+        raise InputError(f"--data-dir {zip_path}: {len(tops)} files wnids.txt; {REMEDY}")
     top = tops[0]
     return {f.filename.removeprefix(top): f for f in files if f.filename.startswith(top)}
 
@@ -214,10 +234,7 @@ def _members(archive: zipfile.ZipFile, zip_path: str | os.PathLike) -> dict[str,
 def _lines(archive: zipfile.ZipFile, members: dict, path: str, zip_path) -> list[list[str]]:
     """Return the non-empty lines of a text file of the zip, split at tabs."""
     if path not in members:
-        raise InputError(
-            f"--data-dir {zip_path}: has no {path}; "
-            "use a zip of the layout of tiny-imagenet-200.zip"
-        )
+        raise InputError(f"--data-dir {zip_path}: has no {path}; {REMEDY}")
     lines = archive.read(members[path]).decode("utf-8").splitlines()
     return [line.strip().split("\t") for line in lines if line.strip()]
 
@@ -226,7 +243,7 @@ def _class_names(archive: zipfile.ZipFile, members: dict, zip_path) -> dict[str,
     """Return each wnid's first name in `words.txt`, with the wnid where two classes share it."""
     wnids = [line[0] for line in _lines(archive, members, "wnids.txt", zip_path)]
     if len(set(wnids)) != len(wnids):
-        raise InputError(f"--data-dir {zip_path}: wnids.txt names a class twice")
+        raise InputError(f"--data-dir {zip_path}: wnids.txt names a class twice; {REMEDY}")
     words = {line[0]: line[-1] for line in _lines(archive, members, "words.txt", zip_path)}
     first = {wnid: words.get(wnid, wnid).split(",")[0].strip() for wnid in wnids}
     shared = Counter(first.values())
@@ -252,7 +269,7 @@ def _validation(archive: zipfile.ZipFile, members: dict, names: dict, zip_path) 
             if wnids.get(file) not in names:
                 raise InputError(
                     f"--data-dir {zip_path}: val_annotations.txt gives {file} the class "
-                    f"{wnids.get(file)!r}, which is not in wnids.txt"
+                    f"{wnids.get(file)!r}, which is not in wnids.txt; {REMEDY}"
                 )
             rows += _row(file, info, names[wnids[file]])
     return tuple(rows)
@@ -274,12 +291,12 @@ def _rgb_bytes(encoded: bytes, member: str) -> bytes:
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             size = image.size
-            if image.mode != "RGB":
+            if size == (SIDE, SIDE) and image.mode != "RGB":
                 png = io.BytesIO()
                 image.convert("RGB").save(png, format="PNG")
                 encoded = png.getvalue()
-    except OSError as error:
-        raise InputError(f"--data-dir: {member} is no image ({error})") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"--data-dir: {member} is no image ({error}); {REMEDY}") from error
     if size != (SIDE, SIDE):
         raise InputError(
             f"--data-dir: {member} is {size[0]}x{size[1]} pixels, not {SIDE}x{SIDE}; "

@@ -20,6 +20,7 @@ _POSITIVE = (
     "audit_size",
     "query_size",
     "temperature",
+    "micro_batches",
 )
 _AT_LEAST_ZERO = ("momentum", "tune_weight", "membership_tune_weight", "forget_weight")
 
@@ -54,6 +55,10 @@ class LTUConfig:
       distill: share of the query loss that is KL to the original model's outputs.
       temperature: of that KL.
       harmonize: see `ltu_jax.ltu.harmonize.harmonize`.
+      remat: compute forward passes again where their insides are needed, instead of keeping them:
+        less memory for more time, the same numbers.
+      micro_batches: in how many pieces the network goes through each batch; implies `remat` of
+        each. The losses are still those of the whole batch, so the numbers are the same.
 
     Raises:
       InputError: a knob is out of its range.
@@ -78,6 +83,8 @@ class LTUConfig:
     distill: float = 0.9
     temperature: float = 2.0
     harmonize: Harmony = "two-way"
+    remat: bool = False
+    micro_batches: int = 1
 
     def optimizer(self) -> optax.GradientTransformation:
         """Return the optimizer of the outer steps."""

@@ -22,6 +22,7 @@ from ltu_jax.errors import InputError
 from ltu_jax.ltu import membership as mi
 from ltu_jax.ltu.config import LTUConfig
 from ltu_jax.ltu.harmonize import harmonize
+from ltu_jax.ltu.memory import economical
 from ltu_jax.ltu.meta import meta_gradient
 from ltu_jax.ltu.sampling import QueryPool, cluster_outputs, draw_queries, random_labels
 from ltu_jax.training.losses import cross_entropy, distilled_cross_entropy
@@ -240,8 +241,10 @@ def draw_batch(
 def tasks(model: Model, state: LTUState, batch: LTUBatch, config: LTUConfig) -> Tasks:
     """Return the losses that one step differentiates."""
 
-    def logits_of(params: PyTree, inputs) -> jax.Array:
+    def forward(params: PyTree, inputs) -> jax.Array:
         return model.apply(Variables(params, state.variables.state), inputs)[0]
+
+    logits_of = economical(forward, config.remat, config.micro_batches)
 
     def random_labels_loss(params: PyTree) -> jax.Array:
         logits = logits_of(params, batch.support.inputs)

@@ -8,7 +8,7 @@ import flax.linen as nn
 from flax import nnx
 
 from ltu_jax.errors import InputError
-from ltu_jax.importing import import_function
+from ltu_jax.importing import call, import_function
 from ltu_jax.models.cnn import CNN
 from ltu_jax.models.functional import from_linen, from_nnx
 from ltu_jax.models.mlp import MLP
@@ -41,7 +41,8 @@ def build(name: str, num_classes: int) -> Model:
       (1, 10)
     """
     if ":" in name:
-        return _as_model(import_function(name, "--model")(num_classes), name)
+        function = import_function(name, "--model")
+        return call(lambda: _as_model(function(num_classes), name), flag="--model", name=name)
     if name not in MODELS:
         raise InputError(
             f"--model {name}: there is no such model; choose one of {', '.join(MODELS)} or name "
@@ -73,6 +74,6 @@ def _as_model(network: object, name: str) -> Model:
     if callable(network) and not isinstance(network, nnx.Module):
         return from_nnx(network, name=name)
     raise InputError(
-        f"--model {name}: must return a types.Model, a Linen module or a function from nnx.Rngs to "
-        f"an NNX module, got {type(network).__name__}"
+        f"--model {name}: returned a {type(network).__name__}; return a types.Model, a Linen "
+        "module or a function from nnx.Rngs to an NNX module"
     )

@@ -65,7 +65,7 @@ def confidences(content: ReportContent) -> Picture | None:
     known = {m: pair for m, pair in pairs.items() if pair[0].size and pair[1].size}
     distances = {m: number(attacks.ks_distance(*pair), 0) for m, pair in known.items()}
     listed = ", ".join(f"{_short(label(m))} {distance}" for m, distance in distances.items())
-    figure = _figure(f"KS distance, forget to test: {listed}")
+    figure = new_figure(f"KS distance, forget to test: {listed}")
     panels = figure.subplots(len(models), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, model in zip(panels, models, strict=True):
         _histogram(axes, *pairs[model])
@@ -75,7 +75,7 @@ def confidences(content: ReportContent) -> Picture | None:
     panels[-1].set_xlabel("confidence in the true class", fontsize=9)
     return Picture(
         "confidences",
-        _png(figure),
+        to_png(figure),
         "Histograms of the confidence in the true class, forget set against test set. "
         f"Kolmogorov-Smirnov distance in points: {listed}.",
         "How sure each model is of the true class, for the examples to unlearn (filled) and for "
@@ -96,7 +96,7 @@ def _histogram(axes: Axes, forget: np.ndarray, test: np.ndarray) -> None:
     axes.set_yscale("function", functions=(np.sqrt, np.square))
     axes.set_yticks([0, 10, 40, 90])
     axes.set(xlim=(0, 1), ylim=(0, 100))
-    _style(axes)
+    style_axes(axes)
 
 
 def roc(content: ReportContent) -> Picture | None:
@@ -108,7 +108,7 @@ def roc(content: ReportContent) -> Picture | None:
             curves[model] = attacks.roc(-forget, -test)  # a low loss means member
     if not curves:
         return None
-    figure = _figure(_roc_title(content))
+    figure = new_figure(_roc_title(content))
     axes = figure.subplots()
     if content.roc_band is not None:
         x = np.linspace(0, 100, 201)
@@ -125,14 +125,14 @@ def roc(content: ReportContent) -> Picture | None:
     axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
     axes.set_xlabel("test examples called members (%)", fontsize=9)
     axes.set_ylabel("forget examples called members (%)", fontsize=9)
-    _style(axes)
+    style_axes(axes)
     axes.legend(
         loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=9, labelspacing=0.9
     )
     listed = ", ".join(f"{label(m)} {auc}" for m, auc in aucs.items())
     return Picture(
         "roc",
-        _png(figure),
+        to_png(figure),
         f"ROC curves of the loss attack, forget set against test set. AUC: {listed}.",
         "The attack calls an example a member of the training set when its loss is low; on the "
         "diagonal it guesses. "
@@ -168,7 +168,7 @@ def steps(content: ReportContent) -> Picture | None:
         return None
     length = max(values.size for values in [*losses.values(), cosine])
     step = history.get("step", np.arange(1, length + 1))
-    figure = _figure(_steps_title(history))
+    figure = new_figure(_steps_title(history))
     count = bool(losses) + bool(cosine.size)
     panels = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
     panels[-1].set_xlim(step[0], step[-1] + (length == 1))
@@ -179,7 +179,7 @@ def steps(content: ReportContent) -> Picture | None:
         _losses(panels[0], step, losses)
     return Picture(
         "steps",
-        _png(figure),
+        to_png(figure),
         f"Curves over {length} steps. {_steps_title(history)}.",
         ("The losses that the method works with. " if losses else "")
         + (
@@ -214,7 +214,7 @@ def _losses(axes: Axes, step: np.ndarray, losses: dict[str, np.ndarray]) -> None
     axes.legend(
         loc="lower right", bbox_to_anchor=(1, 1), ncols=len(losses), frameon=False, fontsize=9
     )
-    _style(axes)
+    style_axes(axes)
 
 
 def _cosine(axes: Axes, step: np.ndarray, cosine: np.ndarray) -> None:
@@ -225,7 +225,7 @@ def _cosine(axes: Axes, step: np.ndarray, cosine: np.ndarray) -> None:
     axes.text(0.01, 0.04, "conflict", transform=axes.transAxes, fontsize=9, color=GREY)
     axes.set_ylim(-1, 1)
     axes.set_ylabel("cosine of gradients", fontsize=9)
-    _style(axes)
+    style_axes(axes)
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
@@ -250,7 +250,7 @@ def classes(content: ReportContent) -> Picture | None:
         worst = int(np.nanargmax(np.abs(change)))
         name = _short(content.class_names[worst])
         title = f"Furthest from {label(base)}: {name}, {signed(change[worst])} points"
-    figure = _figure(title)
+    figure = new_figure(title)
     axes = figure.subplots()
     if len(content.class_names) <= MOST_BARS:
         _bars(
@@ -265,7 +265,7 @@ def classes(content: ReportContent) -> Picture | None:
             if base == "retrain" and "retrain_2" in accuracy
             else f"Test accuracy of each class minus {label(base)}'s, sorted."
         )
-    return Picture("classes", _png(figure), f"Test accuracy by class. {title}.", caption)
+    return Picture("classes", to_png(figure), f"Test accuracy by class. {title}.", caption)
 
 
 def _bars(
@@ -291,7 +291,7 @@ def _bars(
         frameon=False,
         fontsize=9,
     )
-    _style(axes)
+    style_axes(axes)
 
 
 def _differences(
@@ -326,7 +326,7 @@ def _differences(
     axes.set_xlabel("classes, sorted by difference", fontsize=9)
     axes.set_ylabel(f"test accuracy minus {label(base)}'s (points)", fontsize=9)
     axes.legend(frameon=False, fontsize=9, loc="upper left")
-    _style(axes)
+    style_axes(axes)
 
 
 def model_styles(content: ReportContent) -> dict[str, tuple]:
@@ -343,7 +343,7 @@ def _pair(content: ReportContent, model: str, signal: str) -> tuple[np.ndarray, 
     return forget, test
 
 
-def _figure(title: str) -> Figure:
+def new_figure(title: str) -> Figure:
     """An empty figure of the common size; object by object, so no pyplot state is touched."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -354,7 +354,8 @@ def _figure(title: str) -> Figure:
     return figure
 
 
-def _style(axes: Axes) -> None:
+def style_axes(axes: Axes) -> None:
+    """Give axes the look that all pictures share."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
     axes.tick_params(labelsize=9, color=GREY)
@@ -364,7 +365,7 @@ def _short(name: str) -> str:
     return name if len(name) <= 16 else f"{name[:15]}…"
 
 
-def _png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
     """The figure as a PNG file that depends on nothing but its content."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ltu_jax.report import words
+from ltu_jax.report import audit_html, words
 from ltu_jax.report.content import (
     METRICS,
     ReportContent,
@@ -57,14 +57,18 @@ READING = (
 
 def render(content: ReportContent, pictures: Sequence[Picture]) -> str:
     """The whole page; every value of `content` is escaped."""
+    level = words.verdict(content).level
     return PAGE.substitute(
         title=escape(words.title(content)),
-        level=words.verdict(content).level,
+        level=level,
+        worst="outside" if audit_html.level(content) == "outside" else level,
         asked=escape(words.asked(content)),
         done=escape(words.done(content)),
         measured=_measured(content),
         tiles="".join(_tile(*tile) for tile in _tiles(content)),
         results=_results(content),
+        headline=audit_html.headline(content),
+        audit=audit_html.section(content),
         reading=READING,
         figures="".join(map(_figure, pictures)),
         limits="".join(f"<li>{escape(text)}</li>" for text in words.limits(content)),

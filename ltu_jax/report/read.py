@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,22 @@ def read_content(folder: Path) -> ReportContent:
     """
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        with np.load(folder / "scores.npz", allow_pickle=False) as arrays:
+        with open(folder / "scores.npz", "rb") as file, np.load(file, allow_pickle=False) as arrays:
             scores = dict(arrays)
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        steps = [json.loads(line) for line in lines]
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder}: is no finished run ({error}); give one that is") from error
+        return _content(report, scores, [json.loads(line) for line in lines])
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"RUN {folder}: is no finished run ({error}); give one that is") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"RUN {folder}: report.json, scores.npz or metrics.jsonl is not what the run wrote "
+            f"({type(error).__name__}: {error}); give one with its own files"
+        ) from error
+
+
+def _content(
+    report: dict[str, Any], scores: dict[str, np.ndarray], steps: list[dict[str, Any]]
+) -> ReportContent:
     return ReportContent(
         run={**report["run"], "seeds": report["seeds"]},
         request=report["request"],

@@ -35,6 +35,8 @@ body {
 main { max-width: 1120px; margin: 0 auto; padding: 2.5rem 1.25rem 3rem; }
 h1 { font-size: 1.75rem; line-height: 1.2; margin: .2rem 0 1.25rem; letter-spacing: -.01em; }
 h2 { font-size: 1.2rem; line-height: 1.3; margin: 2.75rem 0 .75rem; }
+h3 { font-size: 1rem; line-height: 1.3; margin: 1.75rem 0 .5rem; }
+a { color: var(--accent); }
 p, ul, dl { margin: 0 0 .75rem; }
 .kicker, .soft, figcaption { color: var(--soft); font-size: .875rem; }
 .kicker { margin: 0; }
@@ -49,8 +51,8 @@ p, ul, dl { margin: 0 0 .75rem; }
 .summary dd p { margin: 0 0 .4rem; }
 .summary dd p:last-child { margin: 0; }
 .finding { font-weight: 650; }
-.inside .finding { color: var(--inside); }
-.outside .finding { color: var(--outside); }
+dd.inside .finding { color: var(--inside); }
+dd.outside .finding { color: var(--outside); }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(14rem, 1fr)); gap: 1rem;
   margin: 1rem 0 0; padding: 0; list-style: none; }
 .tiles li { padding: .9rem 1.1rem; }
@@ -114,7 +116,7 @@ li { margin-bottom: .35rem; }
   .scroll { overflow: visible; }
   th, td { padding: .3rem .4rem; }
   .results { font-size: .8rem; }
-  h2 { break-after: avoid; }
+  h2, h3 { break-after: avoid; }
   figure, tr, .tiles, .summary { break-inside: avoid; }
 }
 </style>
@@ -123,10 +125,11 @@ li { margin-bottom: .35rem; }
 <main>
 <p class="kicker">Unlearning report</p>
 <h1>$title</h1>
-<dl class="card summary $level">
+<dl class="card summary $worst">
 <dt>Asked</dt><dd>$asked</dd>
 <dt>Done</dt><dd>$done</dd>
-<dt>Measured</dt><dd>$measured</dd>
+<dt>Measured</dt><dd class="$level">$measured</dd>
+$headline
 </dl>
 <ul class="tiles">$tiles</ul>
 
@@ -136,6 +139,8 @@ li { margin-bottom: .35rem; }
 
 <h2>How to read the table</h2>
 <div class="prose">$reading</div>
+
+$audit
 
 <h2>Figures</h2>
 <div class="figures">$figures</div>

@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ltu_jax.report import audit_figures, figures
 from ltu_jax.report.content import ROW_KEYS, ReportContent, plain
-from ltu_jax.report.figures import pictures
 from ltu_jax.report.html import render
 
 PACKAGES = (
@@ -37,7 +37,7 @@ def write(content: ReportContent, folder: str | os.PathLike[str]) -> Path:
     """
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    drawn = pictures(content)
+    drawn = [*figures.pictures(content), *audit_figures.pictures(content)]
     for picture in drawn:
         _replace(folder / "figures" / f"{picture.name}.png", picture.png)
     write_json(folder / "report.json", as_json(content), indent=2)
@@ -46,15 +46,15 @@ def write(content: ReportContent, folder: str | os.PathLike[str]) -> Path:
     return page
 
 
-def write_json(path: Path, content: Any, *, indent: int = 1, strict: bool = True) -> None:
+def write_json(path: Path, content: Any, *, indent: int = 1) -> None:
     """Write `content` to a JSON file that is there whole or not at all; folders are made.
 
     Raises:
-      ValueError: something in it is not finite, where `strict`.
+      ValueError: something in it is not finite.
       OSError: the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=indent, allow_nan=not strict, ensure_ascii=False)
+    text = json.dumps(content, indent=indent, allow_nan=False, ensure_ascii=False)
     _replace(path, f"{text}\n".encode())
 
 

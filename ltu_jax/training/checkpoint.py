@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from pathlib import Path
 
 import jax
@@ -9,11 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax.errors import InputError
-from ltu_jax.types import Variables
+from ltu_jax.training import hosts
+from ltu_jax.types import PyTree, Variables
+
+OVERHEAD_BYTES = 1 << 17  # of a checkpoint, beside its arrays
 
 
 def export(folder: Path, variables: Variables) -> None:
     """Write `variables` to a new folder; the folder appears whole or not at all.
+
+    In a run of several processes all of them call this together; process 0's folder is the one
+    that is written, and what the others ask for is left empty.
 
     Args:
       folder: must not exist yet.
@@ -26,10 +35,32 @@ def export(folder: Path, variables: Variables) -> None:
 
     if folder.exists():
         raise FileExistsError(f"{folder} exists; a checkpoint is never written over")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    check_space(folder, variables)
+    content = variables._asdict()
+    if jax.process_count() > 1:  # arrays of one process's device are no one else's to Orbax
+        content = jax.tree.map(np.asarray, content)
     try:
-        ocp.save(folder.absolute(), variables._asdict())
+        ocp.save(hosts.common(folder).absolute(), content)
     except ValueError as error:  # what Orbax makes of a full disk
-        raise OSError(f"could not write the checkpoint {folder}: {error}") from error
+        raise disk_error(folder, error) from error
+    if not hosts.is_main():
+        folder.mkdir()
+
+
+def check_space(folder: Path, arrays: PyTree) -> None:
+    """Raise `OSError` if the disk has no room for `arrays`; Orbax would tell it in pages."""
+    free = shutil.disk_usage(folder.parent).free
+    if free < sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) + OVERHEAD_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
+def disk_error(folder: Path, error: ValueError) -> OSError:
+    """Return what the disk said, of which Orbax makes a `ValueError` of many lines."""
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
+        if os.strerror(number) in str(error):
+            return OSError(number, os.strerror(number), str(folder))
+    return OSError(f"could not write the checkpoint {folder}: {error}")
 
 
 def restore(folder: str | Path, like: Variables, *, argument: str = "--checkpoint") -> Variables:
@@ -52,7 +83,7 @@ def restore(folder: str | Path, like: Variables, *, argument: str = "--checkpoin
     folder = Path(folder).absolute()
     try:
         stored = ocp.metadata(folder).metadata
-    except (FileNotFoundError, NotADirectoryError, ocp.errors.InvalidLayoutError) as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # InvalidLayout is one
         raise InputError(
             f"{argument} {folder} is no Orbax checkpoint; give the folder that a run wrote, "
             "such as RUN/original"
@@ -65,7 +96,7 @@ def restore(folder: str | Path, like: Variables, *, argument: str = "--checkpoin
             f"{argument} {folder} holds a network of another architecture: {difference}; "
             "give the --model and --data it was trained with"
         )
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like._asdict()
     )

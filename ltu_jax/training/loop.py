@@ -16,6 +16,8 @@ import numpy as np
 
 from ltu_jax.errors import DivergedError
 from ltu_jax.training.claims import check_claims, check_fresh
+from ltu_jax.training.parallel import Parallel, collect, compile_for, replicate, split_batch
+from ltu_jax.training.resume import Saver
 from ltu_jax.types import Info, Key, PyTree, UnlearnData, Unlearner, Variables
 
 History = dict[str, np.ndarray]
@@ -37,6 +39,8 @@ def run(
     num_steps: int,
     on_info: Callable[[int, dict[str, float]], None] | None = None,
     steps_per_call: int | None = None,
+    saver: Saver | None = None,
+    parallel: Parallel | None = None,
 ) -> tuple[PyTree, History]:
     """Advance `state` by `num_steps` jitted, donated steps.
 
@@ -49,6 +53,9 @@ def run(
       on_info: called with `(step index, {name: value})` for every step, a few steps late: values
         are fetched while the device is already at work on later steps.
       steps_per_call: how many steps one compiled call takes; `None` picks by backend.
+      saver: saves the run now and then, and has it go on from where it was saved last; `on_info`
+        is then told of the earlier steps as well.
+      parallel: over which devices the steps go; the step must split its batch over the same.
 
     Returns:
       The last state and, per diagnostic, its `[num_steps]` values.
@@ -57,19 +64,29 @@ def run(
       DivergedError: a diagnostic became NaN or infinite.
     """
     steps_per_call = steps_per_call or default_steps_per_call()
-    advance = _compiled(step)
+    advance = _compiled(step, parallel)
     state = jax.tree.map(jnp.copy, state)
-    infos, pending = [], []
-    for first in range(0, num_steps, steps_per_call):
+    start, infos, pending = 0, [], []
+    if saver is not None:
+        start, state, infos = saver.restore(state, key)
+        for t, info in enumerate(infos if on_info else ()):
+            on_info(t, info)
+    if parallel is not None:
+        state, data = replicate((state, data), parallel)
+    for first in range(start, num_steps, steps_per_call):
         count = min(steps_per_call, num_steps - first)
         state, info = advance(count, key, first, state, data)
         pending.append((first, info))
         # One call stays in flight, so that reading its diagnostics never stalls the device.
         if len(pending) > 1:
             infos += _fetch(*pending.pop(0), on_info)
+        if saver is not None and saver.due(first + count, num_steps):
+            infos += _fetch(*pending.pop(0), on_info)
+            saver.save(first + count, state, key, infos)
     for first, info in pending:
         infos += _fetch(first, info, on_info)
     names = infos[0] if infos else ()
+    state = state if parallel is None else collect(state)
     return state, {name: np.array([info[name] for info in infos]) for name in names}
 
 
@@ -85,6 +102,8 @@ def unlearn(
     *,
     key: Key,
     on_info: Callable[[int, dict[str, float]], None] | None = None,
+    saver: Saver | None = None,
+    parallel: Parallel | None = None,
 ) -> tuple[Variables, History]:
     """Run an unlearner from `variables` to the unlearned variables.
 
@@ -94,6 +113,8 @@ def unlearn(
       data: all the data that the method may see.
       key: the run's key.
       on_info: see `run`.
+      saver: see `run`; `prepare` is not saved, and is done again.
+      parallel: over which devices the steps go; None is one. `prepare` runs on one.
 
     Returns:
       The unlearned variables and the history of diagnostics.
@@ -107,7 +128,14 @@ def unlearn(
     if method.claims.fresh:
         check_fresh(method.finish(state).params, variables.params)
     state, history = run(
-        as_step(method), state, data, key=run_key, num_steps=method.num_steps, on_info=on_info
+        as_step(method, parallel),
+        state,
+        data,
+        key=run_key,
+        num_steps=method.num_steps,
+        on_info=on_info,
+        saver=saver,
+        parallel=parallel,
     )
     result = method.finish(state)
     if not all(np.isfinite(leaf).all() for leaf in jax.device_get(jax.tree.leaves(result))):
@@ -116,12 +144,13 @@ def unlearn(
     return result, history
 
 
-def as_step(method: Unlearner) -> Step:
-    """Return sampling and updating as the one step that `run` knows."""
+def as_step(method: Unlearner, parallel: Parallel | None = None) -> Step:
+    """Return sampling, splitting over devices and updating as the one step that `run` knows."""
 
     def step(key: Key, t: jax.Array, state: PyTree, data: UnlearnData) -> tuple[PyTree, Info]:
         batch_key, step_key = jax.random.split(key)
-        return method.step(step_key, state, method.sample(batch_key, t, state, data))
+        batch = split_batch(method.sample(batch_key, t, state, data), parallel)
+        return method.step(step_key, state, batch)
 
     return step
 
@@ -142,9 +171,7 @@ def step_cost(method: Unlearner, variables: Variables, data: UnlearnData) -> Cos
     """Compile one step of `method` and return what it costs; nothing of `prepare` is counted."""
     if not method.num_steps:
         return Cost(0, 0.0)
-    key = jax.random.key(0)
-    state = method.prepare(key, variables, data)
-    compiled = _compiled(as_step(method)).lower(1, key, 0, state, data).compile()
+    compiled = compile_step(method, variables, data)
     memory = compiled.memory_analysis()
     peak = (
         memory.argument_size_in_bytes
@@ -155,10 +182,21 @@ def step_cost(method: Unlearner, variables: Variables, data: UnlearnData) -> Cos
     return Cost(int(peak), float(compiled.cost_analysis()["flops"]))
 
 
+def compile_step(
+    method: Unlearner, variables: Variables, data: UnlearnData, parallel: Parallel | None = None
+) -> jax.stages.Compiled:
+    """Return the first step of `method`, compiled by `jit`; `prepare` is run for it."""
+    key = jax.random.key(0)
+    state = method.prepare(key, variables, data)
+    if parallel is not None:
+        state, data = replicate((state, data), parallel)
+    return _compiled(as_step(method, parallel), parallel).lower(1, key, 0, state, data).compile()
+
+
 # Kept, so that a step which runs for one network after another is compiled once.
 @lru_cache(maxsize=8)
-def _compiled(step: Step) -> Callable:
-    return jax.jit(partial(_advance, step), static_argnums=0, donate_argnums=3)
+def _compiled(step: Step, parallel: Parallel | None = None) -> Callable:
+    return compile_for(partial(_advance, step), parallel)
 
 
 def _advance(step: Step, count: int, key: Key, first: int, state: PyTree, data: PyTree):

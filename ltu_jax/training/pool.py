@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import NamedTuple
 
 import jax
@@ -76,14 +76,8 @@ def train_members(
     """
     rows = jnp.asarray(rows)
     num_examples = rows.shape[1]
-    starting = partial(
-        supervised.start,
-        model=model,
-        recipe=recipe,
-        inputs=examples.inputs[:1],
-        num_examples=num_examples,
-    )
-    states, order_keys, run_keys = jax.jit(jax.vmap(starting))(keys)
+    starting = _start(model, recipe, num_examples)
+    states, order_keys, run_keys = starting(keys, examples.inputs[:1])
     data = MemberData(run_keys, examples, (rows, order_keys))
     step = _training_step(model, recipe, num_examples)
     num_steps = supervised.train_steps(num_examples, recipe)
@@ -151,7 +145,7 @@ def predict_members(model: Model, variables: Variables, inputs: Array) -> np.nda
         each = [supervised.predict(model, member(variables, i), inputs) for i in range(size)]
         return np.stack([np.asarray(logits) for logits in each])
 
-    forward = jax.jit(jax.vmap(lambda one, batch: model.apply(one, batch)[0], in_axes=(0, None)))
+    forward = _forward(model)
     batches = range(0, len(inputs), 512)
     logits = [forward(variables, jnp.asarray(inputs[first : first + 512])) for first in batches]
     return np.concatenate([np.asarray(batch) for batch in logits], axis=1)
@@ -188,7 +182,15 @@ def stack(trees: Sequence[PyTree]) -> PyTree:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-# The makers of steps are kept, so that the next members of a pool find theirs compiled.
+# What these make is kept, so that the next members of a pool find it compiled.
+@lru_cache(maxsize=8)
+def _start(model: Model, recipe: supervised.Recipe, num_examples: int) -> Callable:
+    def one(key: Key, inputs: Array):
+        return supervised.start(key, model, recipe, inputs, num_examples)
+
+    return jax.jit(jax.vmap(one, in_axes=(0, None)))
+
+
 @lru_cache(maxsize=8)
 def _training_step(model: Model, recipe: supervised.Recipe, num_examples: int) -> MemberStep:
     step = supervised.training_step(model, recipe, num_examples)
@@ -197,6 +199,11 @@ def _training_step(model: Model, recipe: supervised.Recipe, num_examples: int) -
         return step(key, t, state, supervised.TrainData(examples, *own))
 
     return member_step
+
+
+@lru_cache(maxsize=8)
+def _forward(model: Model) -> Callable:
+    return jax.jit(jax.vmap(lambda one, batch: model.apply(one, batch)[0], in_axes=(0, None)))
 
 
 @lru_cache(maxsize=8)

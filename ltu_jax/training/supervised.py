@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,8 +11,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ltu_jax.errors import InputError
+from ltu_jax.errors import InputError, check_integer
 from ltu_jax.training.loop import History, Step, run
+from ltu_jax.training.parallel import Parallel, split_batch
+from ltu_jax.training.resume import Saver
 from ltu_jax.types import Array, Examples, Info, Key, Model, Variables
 
 
@@ -41,8 +44,10 @@ class Recipe:
     augment: bool = False
 
     def __post_init__(self):
+        for name in ("epochs", "batch_size"):
+            check_integer(f"--{name.replace('_', '-')}", getattr(self, name))
         for name in ("epochs", "batch_size", "learning_rate"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise InputError(
                     f"--{name.replace('_', '-')} {getattr(self, name)}: give a number above 0"
                 )
@@ -81,10 +86,17 @@ def recipe_for(model_name: str) -> Recipe:
 
 
 class TrainState(NamedTuple):
-    """What supervised training carries from step to step."""
+    """What supervised training carries from step to step.
+
+    Attributes:
+      variables: the network.
+      opt_state: of the optimizer.
+      order: `[n]`, in which the examples come in this epoch.
+    """
 
     variables: Variables
     opt_state: optax.OptState
+    order: jax.Array
 
 
 class TrainData(NamedTuple):
@@ -108,6 +120,8 @@ def train(
     *,
     key: Key,
     on_info: Callable[[int, dict[str, float]], None] | None = None,
+    saver: Saver | None = None,
+    parallel: Parallel | None = None,
 ) -> tuple[Variables, History]:
     """Train `model` from fresh random weights.
 
@@ -117,6 +131,8 @@ def train(
       recipe: see `Recipe`.
       key: of the run; weights, order, dropout and augmentation follow from it.
       on_info: called with `(step, {"loss": ..., "accuracy": ...})`.
+      saver: see `loop.run`.
+      parallel: over which devices the steps go; None is one.
 
     Returns:
       The trained variables and the history of loss and accuracy.
@@ -124,12 +140,14 @@ def train(
     num_examples = len(examples.labels)
     state, order_key, run_key = start(key, model, recipe, examples.inputs[:1], num_examples)
     state, history = run(
-        training_step(model, recipe, num_examples),
+        training_step(model, recipe, num_examples, parallel),
         state,
         TrainData(examples, jnp.arange(num_examples), order_key),
         key=run_key,
         num_steps=train_steps(num_examples, recipe),
         on_info=on_info,
+        saver=saver,
+        parallel=parallel,
     )
     return state.variables, history
 
@@ -150,18 +168,29 @@ def start(
     variables = model.init(init_key, inputs)
     order_key, run_key = jax.random.split(run_key)
     tx = recipe.optimizer(train_steps(num_examples, recipe))
-    return TrainState(variables, tx.init(variables.params)), order_key, run_key
+    order = jnp.zeros(num_examples, int)  # drawn by the first step of every epoch
+    return TrainState(variables, tx.init(variables.params), order), order_key, run_key
 
 
-def training_step(model: Model, recipe: Recipe, num_examples: int) -> Step:
+def training_step(
+    model: Model, recipe: Recipe, num_examples: int, parallel: Parallel | None = None
+) -> Step:
     """Return the step of a training on `num_examples`; its data are `TrainData`."""
     tx = recipe.optimizer(train_steps(num_examples, recipe))
     batch_size = min(recipe.batch_size, num_examples)
+    steps_per_epoch = max(num_examples // batch_size, 1)
 
     def step(key: Key, t: jax.Array, state: TrainState, data: TrainData) -> tuple[TrainState, Info]:
-        rows = data.rows[epoch_rows(data.order_key, t, num_examples, batch_size)]
+        order = jax.lax.cond(
+            t % steps_per_epoch == 0,
+            lambda: epoch_order(data.order_key, t // steps_per_epoch, num_examples),
+            lambda: state.order,
+        )
+        first = (t % steps_per_epoch) * batch_size
+        rows = data.rows[jax.lax.dynamic_slice_in_dim(order, first, batch_size)]
         batch = jax.tree.map(lambda x: jnp.take(x, rows, axis=0), data.examples)
-        return _sgd_step(model, tx, key, state, batch)
+        batch = split_batch(batch, parallel)
+        return _sgd_step(model, tx, key, state._replace(order=order), batch)
 
     return step
 
@@ -180,8 +209,13 @@ def epoch_batch(key: Key, t: jax.Array, examples: Examples, batch_size: int) -> 
 def epoch_rows(key: Key, t: jax.Array, num_examples: int, batch_size: int) -> jax.Array:
     """Return the rows `[batch_size]` of `epoch_batch`."""
     steps_per_epoch = max(num_examples // batch_size, 1)
-    order = jax.random.permutation(jax.random.fold_in(key, t // steps_per_epoch), num_examples)
+    order = epoch_order(key, t // steps_per_epoch, num_examples)
     return jax.lax.dynamic_slice_in_dim(order, (t % steps_per_epoch) * batch_size, batch_size)
+
+
+def epoch_order(key: Key, epoch: jax.Array, num_examples: int) -> jax.Array:
+    """Return the order `[num_examples]` in which examples come in an epoch."""
+    return jax.random.permutation(jax.random.fold_in(key, epoch), num_examples)
 
 
 def _sgd_step(model: Model, tx, key: Key, state: TrainState, batch: Examples):
@@ -196,7 +230,10 @@ def _sgd_step(model: Model, tx, key: Key, state: TrainState, batch: Examples):
     )
     updates, opt_state = tx.update(grads, state.opt_state, state.variables.params)
     variables = Variables(optax.apply_updates(state.variables.params, updates), model_state)
-    return TrainState(variables, opt_state), {"loss": loss, "accuracy": accuracy}
+    return state._replace(variables=variables, opt_state=opt_state), {
+        "loss": loss,
+        "accuracy": accuracy,
+    }
 
 
 def predict(model: Model, variables: Variables, inputs, *, batch_size: int = 512) -> jax.Array:

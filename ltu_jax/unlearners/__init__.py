@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -75,19 +76,34 @@ METHODS: dict[str, Method] = {
 }
 
 
-def find(method: str | Method) -> Method:
+def find(method: str | Method, *, flag: str = "--method") -> Method:
     """Return the method of that name, of `package.module:OBJECT`, or the one that is given.
 
+    Args:
+      method: what is looked for.
+      flag: the argument that errors call it by.
+
     Raises:
-      InputError: there is none.
+      InputError: there is none, or its name cannot stand in tables and file names.
     """
+    if isinstance(method, str) and ":" in method:
+        method = import_object(method, flag, lambda x: isinstance(x, Method), "Method")
     if isinstance(method, Method):
-        return method
-    if ":" in method:
-        return import_object(method, "--method", lambda x: isinstance(x, Method), "Method")
-    if method not in METHODS:
-        raise InputError(f"--method {method}: no such method; choose one of {', '.join(METHODS)}")
+        return _with_plain_name(method, flag)
+    if not isinstance(method, str) or method not in METHODS:
+        raise InputError(f"{flag} {method}: no such method; choose one of {', '.join(METHODS)}")
     return METHODS[method]
+
+
+def _with_plain_name(method: Method, flag: str) -> Method:
+    """Return `method` if its name can be part of a file's name and is no other network's."""
+    taken = method.name in ("original", "retrain_2")
+    if taken or not re.fullmatch(r"\w[\w.+-]{0,59}", method.name):
+        raise InputError(
+            f"{flag} {method.name!r}: is no name for a method; give a Method(name=...) of up to 60 "
+            "letters, digits and _ . + -, which is not that of a reference network"
+        )
+    return method
 
 
 def configure(method: Method, values: Mapping[str, Any]) -> Any:
@@ -129,6 +145,8 @@ def _same_kind(default: Any, value: Any) -> bool:
         return all(_same_kind(default[0], one) for one in value)
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(value, int) and abs(value) >= 2**31:  # what steps and sizes are counted in
+        return False
     if isinstance(default, float):
         return isinstance(value, int | float)
     return isinstance(value, type(default))
@@ -146,11 +164,29 @@ def read_config(method: str | Method, path: Path) -> Any:
     """
     method = find(method)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        values = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once_each)
+        json.dumps(values, allow_nan=False)
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"--config {path}: {error}; give a JSON file of options") from error
-    if isinstance(values, dict) and values.get("method") == method.name and "trials" in values:
+    if isinstance(values, dict) and {"method", "trials", "options"} <= values.keys():
+        if values["method"] != method.name:
+            raise InputError(
+                f"--config {path}: holds options of {values['method']}, not of {method.name}; "
+                "give that --method, or another file"
+            )
         values = values["options"]
     if not isinstance(values, dict):
-        raise InputError(f'--config {path}: holds no object such as {{"learning_rate": 0.01}}')
+        raise InputError(
+            f"--config {path}: holds no options; "
+            'give an object of them, such as {"learning_rate": 0.01}'
+        )
     return configure(method, values)
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; of a name that is there twice JSON would silently take the last."""
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"names {name!r} twice")
+    return dict(pairs)

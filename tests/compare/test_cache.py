@@ -6,9 +6,10 @@ import pytest
 
 import ltu_jax
 from ltu_jax.compare import cache
-from ltu_jax.compare.cache import cached_network, digest
+from ltu_jax.compare.cache import cached_network
 from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
+from ltu_jax.networks import training_digest
 from tests import tiny
 from tests.test_plan import make
 
@@ -27,7 +28,7 @@ def test_the_second_time_nothing_is_trained(tmp_path, monkeypatch):
     again = cached_network(tmp_path, plan(), "retrain")
     assert again.seconds == first.seconds
     assert all(np.array_equal(a, b) for a, b in zip(leaves(first), leaves(again)))
-    assert [path.name for path in tmp_path.iterdir()] == [digest(plan(), "retrain")]
+    assert [path.name for path in tmp_path.iterdir()] == [training_digest(plan(), "retrain")]
 
 
 def test_an_interrupted_training_leaves_nothing(tmp_path, monkeypatch):
@@ -42,7 +43,7 @@ def test_an_interrupted_training_leaves_nothing(tmp_path, monkeypatch):
 
 def test_a_damaged_entry_is_refused(tmp_path):
     cached_network(tmp_path, plan(), "original")
-    for path in (tmp_path / digest(plan(), "original") / "network").rglob("*"):
+    for path in (tmp_path / training_digest(plan(), "original") / "network").rglob("*"):
         if path.is_file():
             path.write_bytes(b"")
     with pytest.raises(InputError, match="--cache"):
@@ -58,16 +59,18 @@ def linear(scale):
 
 def test_the_name_follows_from_all_that_a_training_follows_from():
     base = plan()
-    assert digest(base, "original") == digest(plan(), "original")
+    assert training_digest(base, "original") == training_digest(plan(), "original")
     # What a method may see, or which, is nothing to the training of an original.
-    assert digest(base, "original") == digest(plan(retain_fraction=0.5), "original")
+    assert training_digest(base, "original") == training_digest(
+        plan(retain_fraction=0.5), "original"
+    )
     others = [
-        digest(base, "retrain"),
-        digest(base, "retrain_2"),
-        digest(plan(seed=1), "original"),
-        digest(plan(recipe=ltu_jax.Recipe(learning_rate=0.01)), "original"),
-        digest(plan(data=tiny.table(num_train=117)), "original"),
-        digest(plan(model=linear(1.0)), "original"),
-        digest(plan(model=linear(2.0)), "original"),
+        training_digest(base, "retrain"),
+        training_digest(base, "retrain_2"),
+        training_digest(plan(seed=1), "original"),
+        training_digest(plan(recipe=ltu_jax.Recipe(learning_rate=0.01)), "original"),
+        training_digest(plan(data=tiny.table(num_train=117)), "original"),
+        training_digest(plan(model=linear(1.0)), "original"),
+        training_digest(plan(model=linear(2.0)), "original"),
     ]
-    assert len({digest(base, "original"), *others}) == len(others) + 1
+    assert len({training_digest(base, "original"), *others}) == len(others) + 1

@@ -102,7 +102,7 @@ def test_another_comparison_does_not_get_into_the_folder(comparison, results):
     ("options", "message"),
     [
         ({"scenarios": ("all",)}, "--scenarios all: choose from random_10"),
-        ({"methods": ("magic",)}, "--method magic"),
+        ({"methods": ("magic",)}, "--methods magic"),
         ({"select_seed": 1}, "--select-seed 1: is one of --train-seeds"),
         ({"select": "luck"}, "--select luck"),
         ({"match": "all"}, "--match all"),

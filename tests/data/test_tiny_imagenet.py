@@ -152,6 +152,16 @@ def test_zips_that_are_refused(tmp_path, files, message):
     assert not (tmp_path / "out" / "tiny_imagenet" / "1.0.0").exists()
 
 
+def test_a_damaged_image_is_named(tmp_path):
+    path = write_zip(tmp_path / "tiny-imagenet.zip", layout())
+    content = bytearray(path.read_bytes())
+    content[content.find(b"n02_1.JPEG") + 200] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"--data-dir .*n02_1.JPEG: Bad CRC.*; use a zip"):
+        prepare(path, tmp_path / "out")
+    assert not (tmp_path / "out" / "tiny_imagenet" / "1.0.0").exists()
+
+
 @pytest.mark.parametrize("member", ["/etc/evil.JPEG", "C:/evil.JPEG"])
 def test_absolute_members_are_refused(tmp_path, member):
     path = write_zip(tmp_path / "tiny-imagenet.zip", {**layout(), member: b""}, top="")

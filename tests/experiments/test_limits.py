@@ -8,7 +8,7 @@ import pytest
 
 from experiments import limits
 from experiments.provenance import ROOT
-from experiments.results_table import END, START, replace_block
+from experiments.results_table import replace_block
 from ltu_jax.audit import bounds
 
 RESULTS = ROOT / "experiments/results/limits.json"
@@ -18,12 +18,15 @@ PAGE = ROOT / "docs/limits.md"
 def test_quick_run_writes_numbers_figures_and_page(tmp_path):
     page = tmp_path / "docs" / "limits.md"
     page.parent.mkdir()
-    page.write_text(f"before\n{START}\nold\n{END}\nafter\n")
+    page.write_text("before\n<!-- results:start -->\nold\n<!-- results:end -->\nafter\n")
     limits.main(["--quick", "--out", str(tmp_path)])
     text = (tmp_path / "experiments/results/limits.json").read_text(encoding="utf-8")
     results = json.loads(text)
     assert str(tmp_path) not in text
-    assert page.read_text() == f"before\n{START}\n{limits.tables(results)}{END}\nafter\n"
+    assert (
+        page.read_text()
+        == f"before\n<!-- results:start -->\n{limits.tables(results)}<!-- results:end -->\nafter\n"
+    )
     for figure in ("floor", "epsilon"):
         assert (page.parent / f"limits_{figure}.png").read_bytes().startswith(b"\x89PNG")
 
@@ -55,4 +58,4 @@ def test_limits_fall_with_size():
 def test_the_page_shows_the_results_that_are_committed():
     results = json.loads(RESULTS.read_text(encoding="utf-8"))
     text = PAGE.read_text(encoding="utf-8")
-    assert replace_block(text, limits.tables(results)) == text
+    assert replace_block(text, "results", limits.tables(results)) == text

@@ -268,8 +268,8 @@ def test_own_networks_are_named_by_import_path(function):
         ("lacks_a_package:f", "No module named 'no_such_package_anywhere'"),
         ("own_models:absent", "'own_models' has no function 'absent'"),
         ("own_models:constant", "'own_models' has no function 'constant'"),
-        ("own_models:number", "must return .* got int"),
-        ("own_models:instance", "must return .* got Linear"),
+        ("own_models:number", "returned a int; return a types.Model"),
+        ("own_models:instance", "returned a Linear; return a types.Model"),
     ],
 )
 def test_own_networks_that_cannot_be_used_are_refused(name, message):

@@ -1,0 +1,219 @@
+"""What pools of networks say of single examples, and of unlearned against retrained networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import ltu_jax.pools as pools
+from ltu_jax.audit import evidence, per_example, signals
+from ltu_jax.audit.evidence import Evidence
+from ltu_jax.errors import InputError
+from ltu_jax.evaluate import ATTACK_SIZE
+from ltu_jax.plan import Plan
+from ltu_jax.pools import Pool
+from ltu_jax.training.pool import predict_members
+from ltu_jax.types import Variables
+
+PARTS = ("forget", "retain", "test")
+NOISY_COPIES, NOISE = 4, 0.25  # of each example; their noise in standard deviations of the inputs
+COINS = ("shadow", "shadow_unlearned", "shadow_retrain")
+
+
+class Outputs(NamedTuple):
+    """What the networks of a pool answer on examples, `[M, n]` each.
+
+    Attributes:
+      margin: ln p_y - ln(1 - p_y).
+      noisy: the margin's mean over noisy copies of the input.
+      confidence: p_y.
+    """
+
+    margin: np.ndarray
+    noisy: np.ndarray
+    confidence: np.ndarray
+
+
+def audit_pools(
+    plan: Plan, found: Mapping[str, Pool], alpha: float, on_done: Callable[[int], None]
+) -> dict[str, Any]:
+    """Return what pools say: `apart`, `coins`, `tests` and `pools` of the audit.
+
+    Args:
+      plan: of the deletion.
+      found: the pools by kind.
+      alpha: see `audit_run`.
+      on_done: called with 0, 1, ... as pools are done.
+    """
+    examples = _examples(plan)
+    outputs = {}
+    for done, (kind, pool) in enumerate(found.items()):
+        outputs[kind] = {
+            part: pool_outputs(plan, pool, *labelled) for part, labelled in examples.items()
+        }
+        on_done(done)
+    apart = _apart(outputs, alpha, plan.seed)
+    coins = {kind: _coins(outputs[kind], found[kind], alpha) for kind in COINS if kind in found}
+    tests = evidence.correct(_tests(plan, apart, coins))
+    return {
+        "pools": {
+            kind: {
+                "networks": len(pool.couples),
+                "seconds": pool.seconds,
+                "folder": pool.folder.name,
+            }
+            for kind, pool in found.items()
+        },
+        "apart": evidence.plain_bounds(apart),
+        "coins": evidence.plain_bounds(coins),
+        "tests": [{**test._asdict(), "bound": test.bound._asdict()} for test in tests],
+    }
+
+
+def pool_outputs(plan: Plan, pool: Pool, inputs: np.ndarray, labels: np.ndarray) -> Outputs:
+    """Return what every network of a pool answers on labelled examples `[n, ...]`, `[n]`."""
+    logits = predict_members(plan.model, pool.variables, inputs)
+    rng = np.random.default_rng(plan.seed)  # the same noise for every pool
+    spread = NOISE * float(np.std(plan.dataset.train.inputs))
+    noisy = np.zeros((len(pool.couples), len(labels)))
+    for _ in range(NOISY_COPIES):
+        copies = inputs + spread * rng.normal(size=inputs.shape)
+        if inputs.dtype == np.uint8:
+            copies = np.clip(np.rint(copies), 0, 255)
+        noisy += margins(plan, pool.variables, copies.astype(inputs.dtype), labels) / NOISY_COPIES
+    return Outputs(
+        margin=np.stack([signals.margin(one, labels) for one in logits]),
+        noisy=noisy,
+        confidence=np.stack([signals.confidence(one, labels) for one in logits]),
+    )
+
+
+def margins(plan: Plan, variables: Variables, inputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the margins `[M, n]` of networks with a leading axis `[M]`."""
+    logits = predict_members(plan.model, variables, inputs)
+    return np.stack([signals.margin(one, labels) for one in logits])
+
+
+def _examples(plan: Plan) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return inputs and labels of what pools are asked about; large parts are sampled."""
+    split, train, heldout = plan.split, plan.dataset.train, plan.dataset.heldout
+    rng = np.random.default_rng(plan.seed)
+    rows = {
+        "forget": (train, split.forget),
+        "retain": (train, np.sort(rng.permutation(split.retain)[:ATTACK_SIZE])),
+        "test": (heldout, np.sort(rng.permutation(split.test)[:ATTACK_SIZE])),
+    }
+    if _can_toss(plan):
+        pairs = pools.pairs_of(plan)
+        rows |= {"first": (train, pairs.first), "second": (train, pairs.second)}
+    return {
+        name: (np.asarray(part.inputs)[chosen], np.asarray(part.labels)[chosen])
+        for name, (part, chosen) in rows.items()
+    }
+
+
+def _can_toss(plan: Plan) -> bool:
+    try:
+        pools.pairs_of(plan)
+    except InputError:
+        return False
+    return True
+
+
+def _apart(outputs: Mapping[str, Mapping[str, Outputs]], alpha: float, seed: int) -> dict[str, Any]:
+    """Return how well networks of each kind are told from retrained ones.
+
+    Under `retrain` it is one half of the retrained networks against the other: the floor.
+    """
+    if "retrain" not in outputs:
+        return {}
+    kinds = [kind for kind in ("original", "unlearned", "retrain") if kind in outputs]
+
+    def sides(kind: str, part: str, signal: str) -> tuple[np.ndarray, np.ndarray]:
+        retrained = getattr(outputs["retrain"][part], signal)
+        if kind == "retrain":
+            return tuple(np.array_split(retrained, 2))
+        return getattr(outputs[kind][part], signal), retrained
+
+    return {
+        kind: {
+            part: {
+                signal: evidence.told_apart(*sides(kind, part, signal), alpha=alpha, seed=seed)
+                for signal in ("margin", "noisy")
+            }
+            for part in PARTS
+        }
+        for kind in kinds
+    }
+
+
+def _coins(outputs: Mapping[str, Outputs], pool: Pool, alpha: float) -> dict[str, dict[str, Any]]:
+    """Return what each attack on single examples finds in a pool with coins."""
+    included = np.concatenate([pool.coins, ~pool.coins], axis=1)
+    # The coins of `shadow_retrain` are of no network of its own: any two of them make a couple.
+    couples = np.arange(len(pool.coins)) // 2
+
+    def both(signal: str) -> np.ndarray:
+        return np.concatenate([getattr(outputs[x], signal) for x in ("first", "second")], axis=1)
+
+    def rmia(confidence: np.ndarray, *which, halved: bool) -> np.ndarray:
+        return per_example.leave_out_rmia(
+            confidence, *which, outputs["test"].confidence, halved=halved
+        )
+
+    attacks = {
+        "u_lira": (per_example.leave_out, both("margin")),
+        "rmia": (rmia, both("confidence")),
+        "u_lira_noisy": (per_example.leave_out, both("noisy")),
+    }
+    return {
+        name: evidence.coin_attack(
+            *(attack(values, included, couples, halved=halved) for halved in (False, True)),
+            pool.coins,
+            couples,
+            alpha=alpha,
+        )
+        for name, (attack, values) in attacks.items()
+    }
+
+
+def _tests(plan: Plan, apart: Mapping[str, Any], coins: Mapping[str, Any]) -> list[Evidence]:
+    """Return the tests of exact unlearning that the pools allow, before any correction."""
+    # Methods with membership models of their own were trained against what these look at.
+    own = getattr(plan.config, "membership", ())
+    shares = "features: outputs on the example itself" if own else ""
+    tests = []
+    for name, title, common in (
+        ("u_lira", "U-LiRA", shares),
+        ("rmia", "RMIA", shares),
+        ("u_lira_noisy", "U-LiRA on noisy copies", ""),
+    ):
+        if "shadow_unlearned" in coins:
+            found = coins["shadow_unlearned"][name]
+            tests.append(
+                Evidence(
+                    name=title,
+                    shares=common,
+                    p_value=found["p_value"],
+                    finding=f"AUC {found['auc']:.1f} %",
+                    bound=found["bound"],
+                )
+            )
+    for signal, title, common in (
+        ("margin", "told from retrained", shares),
+        ("noisy", "told from retrained by noisy copies", ""),
+    ):
+        if "unlearned" in apart:
+            found = apart["unlearned"]["forget"][signal]
+            tests.append(
+                Evidence(
+                    name=title,
+                    shares=common,
+                    p_value=found["p_value"],
+                    finding=f"AUC {found['auc']:.1f} %",
+                    bound=found["bound"],
+                )
+            )
+    return tests

@@ -1,0 +1,158 @@
+"""What a run keeps while it is under way, in `RUN/running`: all that it takes to go on with it.
+
+Each network is exported whole or not at all, and a record says what it follows from, how it came
+about and what its files are. A phase whose network and record agree is not done again. At the end
+the folder is deleted: no optimizer state, membership model or teacher outlives the run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ltu_jax.fingerprint import fingerprint
+from ltu_jax.networks import Network, training_digest
+from ltu_jax.plan import Plan, trace
+from ltu_jax.training import sealed
+from ltu_jax.training.checkpoint import export, restore
+from ltu_jax.training.loop import History
+from ltu_jax.training.resume import Saver
+from ltu_jax.types import Variables
+
+SAVE_EVERY = 200  # steps; a checkpoint of a small network takes a tenth of a second
+# What a process that is killed while it writes a file leaves beside it.
+PARTS = (f"{sealed.PART}*", f"running/{sealed.PART}*", ".report.*", ".tuning.*", "figures/.*")
+
+_log = logging.getLogger(__name__)
+
+
+class Running:
+    """The state of a run that is under way.
+
+    Args:
+      run: the run's folder.
+      every: steps between two checkpoints.
+    """
+
+    def __init__(self, run: Path, every: int = SAVE_EVERY):
+        self.run, self.folder, self.every = run, run / "running", every
+        self._record = self.folder / "finished.json"
+
+    def begin(self) -> None:
+        """Mark the run as under way."""
+        self.folder.mkdir(exist_ok=True)
+        sealed.write_json(self._record, {})
+
+    def under_way(self) -> bool:
+        """Whether the run was begun and has not ended."""
+        return self._record.exists()
+
+    def end(self) -> None:
+        """Mark the run as finished, which one deletion does, and delete what it kept."""
+        self._record.unlink()
+        shutil.rmtree(self.folder)
+
+    def reopen(self) -> None:
+        """Delete what was being written when the run was stopped; records must be whole."""
+        for part in [path for pattern in PARTS for path in self.run.glob(pattern)]:
+            sealed.remove(part) if part.is_dir() else part.unlink()
+        try:
+            self.records()
+        except sealed.DamagedError as error:
+            _log.warning("all phases of %s are done again: %s", self.run, error)
+            self.begin()
+
+    def saver(self, name: str, follows_from: str) -> AbstractContextManager[Saver | None]:
+        """Return the saver of a phase, see `training.resume`; a run of several hosts has none."""
+        if jax.process_count() > 1:
+            return nullcontext()
+        return Saver(self.folder / name, f"{name} {follows_from}", self.every)
+
+    def finished(self, plan: Plan, name: str, follows_from: str) -> tuple[Network, History] | None:
+        """Return an exported network and its history; one that is damaged is named and deleted."""
+        folder = self.run / name
+        if not folder.exists():
+            return None
+        try:
+            record = self.records().get(name)
+            if record is None or record["follows_from"] != follows_from:
+                raise sealed.DamagedError("belongs to another run or to other settings")
+            sealed.check_files(folder, record["files"])
+        except sealed.DamagedError as error:
+            _log.warning("network %s is made again: %s", folder, error)
+            shutil.rmtree(folder)
+            return None
+        variables = restore(folder, trace(plan.model, plan.dataset), argument="--resume")
+        history = {key: np.array(values) for key, values in record["history"].items()}
+        return Network(variables, record["seconds"]), history
+
+    def finish(
+        self, name: str, follows_from: str, network: Network, history: History | None = None
+    ) -> None:
+        """Export a network, and delete the checkpoints that led to it.
+
+        Raises:
+          OSError: the disk refused it; nothing is left of the network then.
+        """
+        part = self.folder / f"{sealed.PART}{name}"
+        sealed.remove(part)
+        try:
+            export(part, network.variables)
+            record = {
+                "follows_from": follows_from,
+                "seconds": network.seconds,
+                "history": {key: values.tolist() for key, values in (history or {}).items()},
+                "files": sealed.file_digests(part),
+            }
+            self.note(name, record)
+            os.rename(part, self.run / name)
+        finally:
+            sealed.remove(part)
+        sealed.remove(self.folder / name)
+
+    def records(self) -> dict[str, Any]:
+        """Return what was noted of finished phases, by name.
+
+        Raises:
+          DamagedError: the file of records is not what was written.
+        """
+        return sealed.read_json(self._record) if self._record.exists() else {}
+
+    def note(self, name: str, record: Mapping[str, Any]) -> None:
+        """Add a record of a finished phase."""
+        self.folder.mkdir(exist_ok=True)
+        sealed.write_json(self._record, {**self.records(), name: record})
+
+
+def follows_from(plan: Plan, name: str, original: Variables | None = None) -> str:
+    """Return the SHA-256 of all that a network of a run follows from.
+
+    Args:
+      plan: of the run.
+      name: `original`, `retrain`, `retrain_2` or `unlearned`.
+      original: where `unlearned` starts; for `original` the one given, if one was.
+    """
+    settings = {
+        "training": training_digest(plan, "original" if name == "unlearned" else name),
+        "given": None if original is None else variables_digest(original),
+    }
+    if name != "unlearned":
+        return fingerprint({}, settings)
+    split = plan.split._asdict()
+    return fingerprint(split, settings, plan.method.name, repr(plan.config))
+
+
+def variables_digest(variables: Variables) -> str:
+    """Return the SHA-256 of a network's arrays."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
+    return sealed.array_digest(
+        {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+    )

@@ -1,0 +1,228 @@
+"""Checkpoints of a running loop: a run that was stopped goes on as if it had not been.
+
+What `loop.run` does at step t follows from its state and from `fold_in(key, t)`. So a checkpoint is
+the state with all that is in it (network, optimizer, membership models, teacher), the step, the key
+and the diagnostics so far; where the run is in its data follows from key and step.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltu_jax.training import sealed
+from ltu_jax.types import Key, PyTree
+
+KEEP = 2  # checkpoints of a run; the older one is there should the newer be damaged
+TERMINATED = 128 + signal.SIGTERM  # what a shell reports of a process that SIGTERM ended
+
+_log = logging.getLogger(__name__)
+
+
+class Restored(NamedTuple):
+    """Where a run goes on.
+
+    Attributes:
+      step: the next step to take.
+      state: before that step.
+      infos: the diagnostics of every step so far.
+    """
+
+    step: int
+    state: PyTree
+    infos: list[dict[str, float]]
+
+
+class Saver:
+    """A context in which `loop.run` saves its state and goes on from what was saved before.
+
+    The state is copied to the host at once, since the next step is free to overwrite it, and is
+    written while later steps run. SIGTERM within the context: the run saves after its current
+    step and the process exits with code 143.
+
+    Args:
+      folder: of this run's checkpoints; created where missing.
+      config: of the run, such as a digest of its settings; checkpoints of others are not used.
+      every: steps between two checkpoints.
+
+    Attributes:
+      seconds_before: wall time that a restored run had already taken.
+
+    Example:
+      >>> with Saver(folder, "adam, seed 0", every=200) as saver:  # doctest: +SKIP
+      ...     state, history = run(step, state, data, key=key, num_steps=1000, saver=saver)
+    """
+
+    def __init__(self, folder: Path, config: str, every: int):
+        self.seconds_before = 0.0
+        self._folder, self._config, self._every = folder, config, every
+        self._saved_at = 0
+        self._terminated = False
+        self._start = time.perf_counter()
+        self._writer = ThreadPoolExecutor(1)
+        self._writing: Future | None = None
+
+    def __enter__(self) -> Saver:
+        self._before = _on_sigterm(self._terminate)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._writer.shutdown()
+        _on_sigterm(self._before)
+        if error is None:
+            self._wait()
+            if self._terminated:
+                raise SystemExit(TERMINATED)
+        elif self._writing is not None and self._writing.exception() not in (None, error):
+            _log.warning("the last checkpoint was not written: %s", self._writing.exception())
+
+    def restore(self, like: PyTree, key: Key) -> Restored:
+        """Return the newest good checkpoint, or the very start.
+
+        A checkpoint that is damaged or of another run is named in a warning, and deleted.
+
+        Args:
+          like: the state before the first step; says what a stored one must look like.
+          key: of the run.
+        """
+        for part in self._folder.glob(f"{sealed.PART}*"):
+            sealed.remove(part)
+        for folder in reversed(self._checkpoints()):
+            try:
+                restored, seconds = _read(folder, self._config, like, key)
+            except sealed.DamagedError as error:
+                _log.warning("checkpoint %s is not used: %s", folder, error)
+                sealed.remove(folder)
+                continue
+            self._saved_at, self.seconds_before = restored.step, seconds
+            return restored
+        return Restored(0, like, [])
+
+    def due(self, step: int, num_steps: int) -> bool:
+        """Whether to save before step `step`; after the last one only if SIGTERM has come."""
+        return self._terminated or (step < num_steps and step - self._saved_at >= self._every)
+
+    def save(self, step: int, state: PyTree, key: Key, infos: list[dict[str, float]]) -> None:
+        """Save the state before step `step`.
+
+        Raises:
+          OSError: this or the last checkpoint could not be written; earlier ones are as they were.
+          SystemExit: SIGTERM has come; code 143.
+        """
+        self._wait()
+        names = list(infos[0]) if infos else []
+        arrays = _host_arrays(state) | {"key": _host(key)}
+        if names:
+            arrays["infos"] = np.array([[info[name] for name in names] for info in infos])
+        about = {
+            "config": self._config,
+            "step": step,
+            "state": _shapes(state),
+            "infos": names,
+            "seconds": self.seconds_before + time.perf_counter() - self._start,
+        }
+        self._saved_at = step
+        self._writing = self._writer.submit(self._write, step, arrays, about)
+        if self._terminated:
+            self._wait()
+            _log.warning("stopped by SIGTERM after %d steps, which are saved", step)
+            raise SystemExit(TERMINATED)
+
+    def _write(self, step: int, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
+        sealed.write(self._folder / f"{step:09d}", arrays, about)
+        for old in self._checkpoints()[:-KEEP]:
+            sealed.remove(old)
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted(path for path in self._folder.glob("*") if path.name.isdigit())
+
+    def _terminate(self, number: int, frame: Any) -> None:
+        self._terminated = True
+
+
+@contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Within, SIGTERM raises `SystemExit` with code 143, so that files are closed and bars end."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise SystemExit(TERMINATED)
+
+    before = _on_sigterm(stop)
+    try:
+        yield
+    finally:
+        _on_sigterm(before)
+
+
+def _on_sigterm(handler: Any) -> Any:
+    """Install a handler and return the last one; Python lets only the main thread do that."""
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        return signal.signal(signal.SIGTERM, handler)
+    return None
+
+
+def _read(folder: Path, config: str, like: PyTree, key: Key) -> tuple[Restored, float]:
+    arrays, about = sealed.read(folder, config)
+    if about["step"] != int(folder.name):
+        raise sealed.DamagedError(f"is the checkpoint of step {about['step']}")
+    if about["state"] != _shapes(like) or not np.array_equal(arrays["key"], _host(key)):
+        raise sealed.DamagedError("holds the state of another run")
+    leaves, structure = jax.tree.flatten(like)
+    state = [_device(arrays.get(_name(i)), leaf) for i, leaf in enumerate(leaves)]
+    rows = arrays["infos"].tolist() if about["infos"] else []
+    infos = [dict(zip(about["infos"], row, strict=True)) for row in rows]
+    return Restored(about["step"], jax.tree.unflatten(structure, state), infos), about["seconds"]
+
+
+def _host_arrays(state: PyTree) -> dict[str, np.ndarray]:
+    """Return copies of all leaves but the empty ones, which Orbax does not take."""
+    leaves = enumerate(jax.tree.leaves(state))
+    return {_name(i): _host(leaf) for i, leaf in leaves if leaf.size}
+
+
+def _shapes(state: PyTree) -> list[str]:
+    """Say what a state is made of: the path, type and shape of every leaf."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return [f"{jax.tree_util.keystr(path)} {leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves]
+
+
+def _name(i: int) -> str:
+    return f"leaf_{i:05d}"
+
+
+def _host(leaf: jax.Array) -> np.ndarray:
+    """Return a copy on the host; what JAX hands out may be the very memory of the device."""
+    return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _device(array: np.ndarray | None, like: jax.Array) -> jax.Array:
+    if array is None:
+        return like
+    if _is_key(like):
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
+    return jnp.asarray(array)
+
+
+def _is_key(leaf: jax.Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

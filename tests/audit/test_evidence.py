@@ -1,0 +1,114 @@
+"""What pools are said to show: nothing where there is nothing, and a leak where one was put."""
+
+import numpy as np
+import pytest
+import scipy
+
+import ltu_jax.coins as coins
+from ltu_jax.audit import evidence, per_example
+from ltu_jax.audit.epsilon import Bound
+
+COUPLES, PAIRS = 16, 30
+
+
+def pool(rng, leak):
+    """Scores of couples whose networks share a difficulty and know `leak` of their coins."""
+    tossed = coins.toss(COUPLES, PAIRS, seed=int(rng.integers(2**31)))
+    included = np.concatenate([tossed, ~tossed], axis=1)
+    networks = np.repeat(rng.normal(size=(COUPLES, 1)), 2, axis=0)
+    phi = networks + rng.normal(size=2 * PAIRS) + rng.normal(size=included.shape)
+    return phi + leak * included, included, tossed
+
+
+def attack(rng, leak):
+    phi, included, tossed = pool(rng, leak)
+    couples = np.arange(2 * COUPLES) // 2
+    scores, halved = (
+        per_example.leave_out(phi, included, couples, halved=halved) for halved in (False, True)
+    )
+    return evidence.coin_attack(scores, halved, tossed, couples, alpha=0.05)
+
+
+def test_coins_that_left_no_trace_are_not_found():
+    rng = np.random.default_rng(0)
+    found = [attack(rng, 0.0) for _ in range(100)]
+    most = scipy.stats.binom.isf(1e-3, 100, 0.05)
+    assert sum(one["p_value"] < 0.05 for one in found) <= most
+    assert sum(one["bound"].epsilon > 0 for one in found) <= most
+    outside = [not one["auc_interval"][0] <= 50 <= one["auc_interval"][1] for one in found]
+    assert sum(outside) <= most
+    assert np.mean([one["auc"] for one in found]) == pytest.approx(50, abs=0.6)
+    assert np.mean([one["worst_5"] for one in found]) == pytest.approx(50, abs=3)
+
+
+def test_a_leak_is_found_and_grows():
+    rng = np.random.default_rng(1)
+    weak, strong = attack(rng, 0.5), attack(rng, 2.0)
+    assert weak["p_value"] < 1e-3
+    assert 50 < weak["auc"] < strong["auc"]
+    assert 0 < weak["bound"].epsilon < strong["bound"].epsilon <= strong["bound"].certifiable
+    assert weak["auc_interval"][0] < weak["auc"] < weak["auc_interval"][1]
+    assert strong["swap"] > weak["swap"]
+
+
+def test_a_leak_in_one_example_shows_among_the_worst():
+    rng = np.random.default_rng(2)
+    tossed = coins.toss(COUPLES, PAIRS, seed=0)
+    included = np.concatenate([tossed, ~tossed], axis=1)
+    phi = rng.normal(size=included.shape)
+    phi[:, 7] += 4 * included[:, 7]
+    couples = np.arange(2 * COUPLES) // 2
+    scores, halved = (
+        per_example.leave_out(phi, included, couples, halved=halved) for halved in (False, True)
+    )
+    found = evidence.coin_attack(scores, halved, tossed, couples, alpha=0.05)
+    assert found["worst_1"] > 90
+    assert found["auc"] < 55
+
+
+def test_networks_of_one_kind_are_not_told_apart():
+    rng = np.random.default_rng(3)
+    found = [
+        evidence.told_apart(rng.normal(size=(20, 40)), rng.normal(size=(20, 40)), alpha=0.05)
+        for _ in range(60)
+    ]
+    most = scipy.stats.binom.isf(1e-3, 60, 0.05)
+    assert sum(one["p_value"] < 0.05 for one in found) <= most
+    assert sum(one["shift_p"] < 0.05 for one in found) <= most
+    assert sum(one["bound"].epsilon > 0 for one in found) <= most
+    assert sum(one["klom"]["p_value"] < 0.05 for one in found) <= most
+
+
+@pytest.mark.parametrize(("shift", "sign"), [(3.0, 1), (-3.0, -1)])
+def test_too_familiar_and_too_unknown_are_told_apart_with_their_direction(shift, sign):
+    rng = np.random.default_rng(4)
+    retrained = rng.normal(size=(20, 40))
+    found = evidence.told_apart(rng.normal(size=(20, 40)) + shift, retrained, alpha=0.05)
+    assert found["p_value"] < 1e-3
+    assert np.sign(found["shift"]) == sign
+    assert found["shift_p"] < 1e-6
+    assert found["klom"]["mean"] > found["klom"]["floor_95"]
+
+
+def test_a_pool_is_at_no_distance_from_itself():
+    margins = np.random.default_rng(5).normal(size=(20, 10))
+    assert evidence.klom(margins, margins)["mean"] == pytest.approx(0, abs=1e-12)
+
+
+def test_only_tests_that_share_nothing_are_corrected():
+    bound = Bound(0.0, 1.0, 1.0)
+    tests = [
+        evidence.Evidence("a", "", 0.01, "", bound),
+        evidence.Evidence("b", "features", 0.001, "", bound),
+        evidence.Evidence("c", "", 0.04, "", bound),
+    ]
+    assert [test.adjusted for test in evidence.correct(tests)] == [0.02, None, 0.04]
+    assert evidence.correct(tests[1:2])[0].adjusted is None
+
+
+def test_bounds_become_plain():
+    plain = evidence.plain_bounds({"a": {"b": Bound(1.0, 2.0, 3.0)}, "c": 4})
+    assert plain == {
+        "a": {"b": {"epsilon": 1.0, "certifiable": 2.0, "detectable": 3.0}},
+        "c": 4,
+    }

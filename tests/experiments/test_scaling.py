@@ -1,0 +1,49 @@
+"""What a compiled program sends is counted right, loops included; the model has its limits."""
+
+import pytest
+
+from experiments.scaling import Options, Traffic, efficiency, table, traffic
+
+PROGRAM = """HloModule jit_step, num_partitions=2
+
+%inner (p: f32[4]) -> f32[4] {
+  %p = f32[4]{0} parameter(0)
+  ROOT %r = f32[4]{0} all-reduce(%p), replica_groups={{0,1}}
+}
+
+%outer (p: f32[4]) -> f32[4] {
+  %r = (f32[2,3]{1,0}, bf16[5]{0}) all-reduce(%a, %b), to_apply=%add
+  ROOT %w = f32[4] while(%p), condition=%c, body=%inner, backend_config={"known_trip_count":{"n":"2"}}
+}
+
+ENTRY %main (p: f32[4]) -> f32[4] {
+  %g = s32[7]{0} all-gather(%p), dimensions={0}
+  %s = f32[] all-reduce-start(%p), to_apply=%add
+  %d = f32[] all-reduce-done(%s)
+  ROOT %w = f32[4] while(%p), condition=%c, body=%outer, backend_config={"known_trip_count":{"n":"3"}}
+}
+"""  # noqa: E501
+
+
+def test_collectives_in_loops_count_once_for_every_turn():
+    assert traffic(PROGRAM) == {
+        "all-gather": Traffic(1, 28),
+        "all-reduce": Traffic(1 + 3 + 6, 4 + 3 * (24 + 10) + 6 * 16),
+    }
+
+
+def test_a_program_that_sends_nothing_has_no_traffic():
+    assert traffic("ENTRY %main (p: f32[4]) -> f32[4] {\n}") == {}
+
+
+def test_the_table_has_a_row_for_every_kind():
+    lines = table({"all-reduce": Traffic(25, 357_500_000)}).splitlines()
+    assert lines[-1] == "| all-reduce | 25 | 357.5 |"
+
+
+def test_efficiency_falls_from_one_with_bytes_and_then_with_messages():
+    options = Options(bandwidth=1e9, latency=1e-3)
+    moved = Traffic(count=5, bytes=10**9)
+    assert efficiency(1, 2.0, moved, options) == 1
+    assert efficiency(2, 2.0, moved, options) == pytest.approx(2 / (2 + 1 + 0.01))
+    assert efficiency(1000, 2.0, moved, options) == pytest.approx(2 / (2 + 1.998 + 9.99))
