@@ -20,7 +20,6 @@ from ltu_jax.report.read import read_content
 from ltu_jax.types import Dataset, Model
 from ltu_jax.unlearners.base import Method
 
-
 LEAST_NETWORKS = 8  # a side; fewer leave too few to learn from once a half is set apart
 
 
