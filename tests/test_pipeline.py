@@ -213,7 +213,7 @@ def test_references_start_from_weights_of_their_own(tmp_path, compiled_once):
 def test_references_never_see_the_forget_set(tmp_path, monkeypatch):
     plan, seen = make(forget=tiny.FORGOTTEN), {}
 
-    def train(model, examples, recipe, *, key, on_info, saver):
+    def train(model, examples, recipe, *, key, on_info, saver, parallel):
         seen[name] = np.asarray(examples.inputs)
         return model.init(key, examples.inputs[:1]), {}
 
