@@ -178,15 +178,15 @@ def kill_runs(
         while not ended(run):
             begun = (run / "run.json").exists()
             process = launch(work, resume_command(run) if begun else start_command(run))
-            if killed + kills_of_run < kills:
-                early = rng.random() < EARLY
-                delay = rng.uniform(0.0, IMPORT_SECONDS if early else length)
-                code = kill(process, None if early else run, delay)
-            else:
-                code = process.wait()
-            if code not in (0, -signal.SIGKILL):
-                raise RuntimeError(f"{run.name}: exit {code}: {process.stderr.read()}")
-            if code:
+            with process:
+                if killed + kills_of_run < kills:
+                    early = rng.random() < EARLY
+                    delay = rng.uniform(0.0, IMPORT_SECONDS if early else length)
+                    kill(process, None if early else run, delay)
+                errors = process.stderr.read()
+            if process.returncode not in (0, -signal.SIGKILL):
+                raise RuntimeError(f"{run.name}: exit {process.returncode}: {errors}")
+            if process.returncode:
                 kills_of_run += 1
                 phases[phase_of(run)] += 1
         killed += kills_of_run
@@ -209,21 +209,20 @@ def undisturbed_length(work: Path) -> float:
     return time.perf_counter() - begin
 
 
-def kill(process: subprocess.Popen, run: Path | None, delay: float) -> int:
-    """Send SIGKILL and return the exit code.
+def kill(process: subprocess.Popen, run: Path | None, delay: float) -> None:
+    """Send SIGKILL to a process, unless it comes to its end before that.
 
     Args:
-      process: to end, if it has not come to its end by then.
-      run: whose folder the process must have touched first; None does not wait for that.
+      process: which one.
+      run: whose folder it must have touched first; None does not wait for that.
       delay: seconds to wait after that.
     """
     if run is not None:
         wait_for(run, process)
     try:
-        return process.wait(delay)
+        process.wait(delay)
     except subprocess.TimeoutExpired:
         process.kill()
-        return process.wait()
 
 
 def wait_for(run: Path, process: subprocess.Popen) -> None:
