@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ltu_jax.auditing.run import audit_run
     from ltu_jax.data import from_arrays, load
     from ltu_jax.errors import DivergedError, InputError
     from ltu_jax.ltu.config import LTUConfig
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 # Names are imported when first used, so that `import ltu_jax` costs next to nothing.
 _HOMES = {
+    "audit_run": "auditing.run",
     "from_arrays": "data",
     "load": "data",
     "DivergedError": "errors",
@@ -50,6 +52,7 @@ __all__ = [
     "Recipe",
     "Result",
     "Variables",
+    "audit_run",
     "by_class",
     "by_fraction",
     "by_group",

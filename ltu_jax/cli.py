@@ -162,9 +162,6 @@ def pool(options: Pool) -> None:
             seed=options.seed,
             data_dir=options.data_dir,
             train_size=options.train_size,
-            checkpoint=None,
-            reference="none",
-            recipe=None,
         )
     for made in pools.make_pools(
         plan, options.kind, options.size, options.pools, quiet=options.quiet

@@ -71,19 +71,21 @@ def make_plan(
     data: str | Dataset,
     forget: requests.Request | str | os.PathLike | Iterable | None,
     *,
-    model: str | Model | None,
-    method: str | Method,
-    config: Any,
-    checkpoint: str | os.PathLike | None,
-    retain_fraction: float,
-    reference: str,
-    recipe: Recipe | None,
-    epochs: int | None,
-    seed: int,
-    data_dir: str | None,
-    train_size: int | None,
+    model: str | Model | None = None,
+    method: str | Method = "nothing",
+    config: Any = None,
+    checkpoint: str | os.PathLike | None = None,
+    retain_fraction: float = 0.3,
+    reference: str = "none",
+    recipe: Recipe | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    data_dir: str | None = None,
+    train_size: int | None = None,
 ) -> Plan:
     """Check all input and build what follows from it; the arguments are `pipeline.unlearn`'s.
+
+    By default there is no method yet (see `with_method`) and no reference.
 
     Raises:
       InputError: something asked for is wrong.

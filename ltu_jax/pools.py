@@ -1,15 +1,15 @@
 """Pools of a deletion: the same network many times over, so that single examples can be audited.
 
-============== ============================== ===========================================
-kind           trained on                     then
-============== ============================== ===========================================
-original       everything
-retrain        the retain set
-unlearned      everything (pool `original`)   unlearned by the run's method
-shadow         see `coins`
+================ ============================ ===========================
+kind             trained on                   then
+================ ============================ ===========================
+original         everything
+retrain          the retain set
+unlearned        everything (pool `original`) unlearned by the run's method
+shadow           see `coins`
 shadow_unlearned see `coins` (pool `shadow`)  unlearned by the run's method
-shadow_retrain what `shadow` never forgets
-============== ============================== ===========================================
+shadow_retrain   what `shadow` never forgets
+================ ============================ ===========================
 
 A pool is kept in a folder named after all that it follows from. It is made in parts; what is
 finished stays on disk, and an interrupted command goes on from there.

@@ -109,7 +109,7 @@ def _null_draws(rng: np.random.Generator):
 
 def networks(seed: int) -> Iterator[Check]:
     """Yield the cases made of small networks on the digits."""
-    plan = _plan(seed)
+    plan = make_plan("digits", None, model="mlp", epochs=EPOCHS, seed=seed)
     keys = jax.random.split(jax.random.key(seed), 3 * NETWORKS).reshape(3, NETWORKS)
     everything = np.arange(len(plan.dataset.train.labels))
     original = _train(plan, everything, keys[0])
@@ -127,24 +127,6 @@ def networks(seed: int) -> Iterator[Check]:
         direction = "too familiar" if found["shift"] > 0 else "over-unlearned"
         said = f"rejected, {direction}" if rejected else "not rejected"
         yield Check(name, answer, f"{said}: AUC {found['auc']:.0f} %", said == answer)
-
-
-def _plan(seed: int) -> Plan:
-    return make_plan(
-        "digits",
-        None,
-        model="mlp",
-        method="nothing",
-        config=None,
-        checkpoint=None,
-        retain_fraction=0.3,
-        reference="none",
-        recipe=None,
-        epochs=EPOCHS,
-        seed=seed,
-        data_dir=None,
-        train_size=None,
-    )
 
 
 def _destroy(key: jax.Array, variables: Variables) -> Variables:

@@ -17,7 +17,7 @@ from ltu_jax.networks import Network
 from ltu_jax.plan import Plan, on_device
 from ltu_jax.training.relearn import RELEARN_STEPS, relearn
 from ltu_jax.training.supervised import predict
-from ltu_jax.types import Variables
+from ltu_jax.types import Array, Variables
 
 RELEARN_SIZE = 512  # forget examples that are learned again
 
@@ -64,14 +64,10 @@ def _answers(plan: Plan, network: Network, examples: Mapping) -> dict[str, Label
 def _distances(
     plan: Plan, networks: Mapping[str, Network], answers: Mapping[str, Mapping[str, Labelled]]
 ) -> list[dict[str, Any]]:
-    forget = {name: _probabilities(sets["forget"]) for name, sets in answers.items()}
+    forget = {name: _probabilities(sets["forget"].logits) for name, sets in answers.items()}
     train = plan.dataset.train
     untrained = plan.model.init(jax.random.key(plan.seed), train.inputs[:1])
-    inputs = train.inputs[plan.split.forget]
-    labels = train.labels[plan.split.forget]
-    random_teacher = _probabilities(
-        Labelled(np.asarray(predict(plan.model, untrained, inputs)), labels)
-    )
+    random_teacher = _probabilities(predict(plan.model, untrained, train.inputs[plan.split.forget]))
     again = on_device(train, plan.split.forget[:RELEARN_SIZE])
     curves = {name: relearn(plan.model, one.variables, again) for name, one in networks.items()}
     known = float(next(iter(curves.values()))[0])
@@ -95,8 +91,8 @@ def _distances(
     return rows
 
 
-def _probabilities(labelled: Labelled) -> np.ndarray:
-    return np.exp(signals.log_softmax(labelled.logits))
+def _probabilities(logits: Array) -> np.ndarray:
+    return np.exp(signals.log_softmax(logits))
 
 
 def _flat(variables: Variables) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +10,6 @@ import numpy as np
 import ltu_jax.pools as pools
 from ltu_jax.audit import evidence, per_example, signals
 from ltu_jax.audit.evidence import Evidence
-from ltu_jax.errors import InputError
 from ltu_jax.evaluate import ATTACK_SIZE
 from ltu_jax.plan import Plan
 from ltu_jax.pools import Pool
@@ -18,6 +17,7 @@ from ltu_jax.training.pool import predict_members
 from ltu_jax.types import Variables
 
 PARTS = ("forget", "retain", "test")
+PAIRED = ("first", "second", "test")  # both examples of every pair, and RMIA's population
 NOISY_COPIES, NOISE = 4, 0.25  # of each example; their noise in standard deviations of the inputs
 COINS = ("shadow", "shadow_unlearned", "shadow_retrain")
 
@@ -47,9 +47,9 @@ def audit_pools(
       alpha: see `audit_run`.
       on_done: called with 0, 1, ... as pools are done.
     """
-    examples = _examples(plan)
     outputs = {}
     for done, (kind, pool) in enumerate(found.items()):
+        examples = _examples(plan, PAIRED if kind in COINS else PARTS)
         outputs[kind] = {
             part: pool_outputs(plan, pool, *labelled) for part, labelled in examples.items()
         }
@@ -96,30 +96,22 @@ def margins(plan: Plan, variables: Variables, inputs: np.ndarray, labels: np.nda
     return np.stack([signals.margin(one, labels) for one in logits])
 
 
-def _examples(plan: Plan) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return inputs and labels of what pools are asked about; large parts are sampled."""
+def _examples(plan: Plan, parts: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return inputs and labels of what a pool is asked about; large parts are sampled."""
     split, train, heldout = plan.split, plan.dataset.train, plan.dataset.heldout
     rng = np.random.default_rng(plan.seed)
     rows = {
-        "forget": (train, split.forget),
-        "retain": (train, np.sort(rng.permutation(split.retain)[:ATTACK_SIZE])),
-        "test": (heldout, np.sort(rng.permutation(split.test)[:ATTACK_SIZE])),
+        "forget": split.forget,
+        "retain": np.sort(rng.permutation(split.retain)[:ATTACK_SIZE]),
+        "test": np.sort(rng.permutation(split.test)[:ATTACK_SIZE]),
     }
-    if _can_toss(plan):
-        pairs = pools.pairs_of(plan)
-        rows |= {"first": (train, pairs.first), "second": (train, pairs.second)}
-    return {
-        name: (np.asarray(part.inputs)[chosen], np.asarray(part.labels)[chosen])
-        for name, (part, chosen) in rows.items()
-    }
-
-
-def _can_toss(plan: Plan) -> bool:
-    try:
-        pools.pairs_of(plan)
-    except InputError:
-        return False
-    return True
+    if parts is PAIRED:
+        rows |= pools.pairs_of(plan)._asdict()
+    examples = {}
+    for part in parts:
+        source = heldout if part == "test" else train
+        examples[part] = tuple(np.asarray(array)[rows[part]] for array in source)
+    return examples
 
 
 def _apart(outputs: Mapping[str, Mapping[str, Outputs]], alpha: float, seed: int) -> dict[str, Any]:
@@ -184,36 +176,17 @@ def _tests(plan: Plan, apart: Mapping[str, Any], coins: Mapping[str, Any]) -> li
     # Methods with membership models of their own were trained against what these look at.
     own = getattr(plan.config, "membership", ())
     shares = "features: outputs on the example itself" if own else ""
-    tests = []
-    for name, title, common in (
-        ("u_lira", "U-LiRA", shares),
-        ("rmia", "RMIA", shares),
-        ("u_lira_noisy", "U-LiRA on noisy copies", ""),
-    ):
-        if "shadow_unlearned" in coins:
-            found = coins["shadow_unlearned"][name]
-            tests.append(
-                Evidence(
-                    name=title,
-                    shares=common,
-                    p_value=found["p_value"],
-                    finding=f"AUC {found['auc']:.1f} %",
-                    bound=found["bound"],
-                )
-            )
-    for signal, title, common in (
-        ("margin", "told from retrained", shares),
-        ("noisy", "told from retrained by noisy copies", ""),
-    ):
-        if "unlearned" in apart:
-            found = apart["unlearned"]["forget"][signal]
-            tests.append(
-                Evidence(
-                    name=title,
-                    shares=common,
-                    p_value=found["p_value"],
-                    finding=f"AUC {found['auc']:.1f} %",
-                    bound=found["bound"],
-                )
-            )
-    return tests
+    unlearned = coins.get("shadow_unlearned", {})
+    forget = apart.get("unlearned", {}).get("forget", {})
+    looked = (
+        ("U-LiRA", shares, unlearned.get("u_lira")),
+        ("RMIA", shares, unlearned.get("rmia")),
+        ("U-LiRA on noisy copies", "", unlearned.get("u_lira_noisy")),
+        ("told from retrained", shares, forget.get("margin")),
+        ("told from retrained by noisy copies", "", forget.get("noisy")),
+    )
+    return [
+        Evidence(name, common, found["p_value"], f"AUC {found['auc']:.1f} %", found["bound"])
+        for name, common, found in looked
+        if found
+    ]

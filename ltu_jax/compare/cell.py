@@ -48,16 +48,10 @@ class Cell:
             dataset,
             scenario.request(self.seed, dataset),
             model=c.model,
-            method="nothing",
-            config=None,
-            checkpoint=None,
             retain_fraction=c.retain_fraction,
             reference="retrain",
-            recipe=None,
             epochs=c.epochs,
             seed=self.seed,
-            data_dir=None,
-            train_size=None,
         )
 
     def network(self, name: str) -> Network:

@@ -83,7 +83,7 @@ def replicate(tree: PyTree, parallel: Parallel) -> PyTree:
     everywhere = NamedSharding(parallel.mesh, PartitionSpec())
 
     def put(leaf: Array) -> jax.Array:
-        if _is_key(leaf):
+        if is_key(leaf):
             data = put(jax.random.key_data(leaf))
             return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
         # The copy is donated to the first step; what the caller has must survive that.
@@ -96,7 +96,7 @@ def collect(tree: PyTree) -> PyTree:
     """Return arrays that are on every device as arrays of one, bound to none."""
 
     def fetch(leaf: jax.Array) -> jax.Array:
-        if _is_key(leaf):
+        if is_key(leaf):
             data = fetch(jax.random.key_data(leaf))
             return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
         return jnp.asarray(np.asarray(leaf))
@@ -210,5 +210,6 @@ def _prime_factors(number: int) -> tuple[int, ...]:
     return ()
 
 
-def _is_key(leaf: Array) -> bool:
+def is_key(leaf: Array) -> bool:
+    """Whether an array holds typed random keys, which NumPy cannot."""
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

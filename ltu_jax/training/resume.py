@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax.training import sealed
+from ltu_jax.training.parallel import is_key
 from ltu_jax.types import Key, PyTree
 
 KEEP = 2  # checkpoints of a run; the older one is there should the newer be damaged
@@ -213,16 +214,12 @@ def _name(i: int) -> str:
 
 def _host(leaf: jax.Array) -> np.ndarray:
     """Return a copy on the host; what JAX hands out may be the very memory of the device."""
-    return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    return np.array(jax.random.key_data(leaf) if is_key(leaf) else leaf)
 
 
 def _device(array: np.ndarray | None, like: jax.Array) -> jax.Array:
     if array is None:
         return like
-    if _is_key(like):
+    if is_key(like):
         return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
     return jnp.asarray(array)
-
-
-def _is_key(leaf: jax.Array) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

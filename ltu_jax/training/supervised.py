@@ -202,15 +202,11 @@ def train_steps(num_examples: int, recipe: Recipe) -> int:
 
 def epoch_batch(key: Key, t: jax.Array, examples: Examples, batch_size: int) -> Examples:
     """Return batch `t` of an endless walk through `examples`, shuffled anew for every epoch."""
-    rows = epoch_rows(key, t, len(examples.labels), batch_size)
-    return jax.tree.map(lambda x: jnp.take(x, rows, axis=0), examples)
-
-
-def epoch_rows(key: Key, t: jax.Array, num_examples: int, batch_size: int) -> jax.Array:
-    """Return the rows `[batch_size]` of `epoch_batch`."""
+    num_examples = len(examples.labels)
     steps_per_epoch = max(num_examples // batch_size, 1)
     order = epoch_order(key, t // steps_per_epoch, num_examples)
-    return jax.lax.dynamic_slice_in_dim(order, (t % steps_per_epoch) * batch_size, batch_size)
+    rows = jax.lax.dynamic_slice_in_dim(order, (t % steps_per_epoch) * batch_size, batch_size)
+    return jax.tree.map(lambda x: jnp.take(x, rows, axis=0), examples)
 
 
 def epoch_order(key: Key, epoch: jax.Array, num_examples: int) -> jax.Array:
