@@ -109,6 +109,7 @@ def _start(options: Unlearn, request, out: Path | None, command: str):
         out=out,
         data_dir=options.data_dir,
         train_size=options.train_size,
+        stream=options.stream,
         quiet=options.quiet or not hosts.is_main(),
         tensorboard=options.tensorboard,
         save_every=options.save_every,

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from ltu_jax.data.on_disk import OnDisk, content
 from ltu_jax.fingerprint import fingerprint, program
 from ltu_jax.plan import Plan, on_device, visible_data
 from ltu_jax.progress import OnInfo
@@ -16,7 +17,7 @@ from ltu_jax.training.loop import History
 from ltu_jax.training.loop import unlearn as run_unlearner
 from ltu_jax.training.resume import Saver
 from ltu_jax.training.supervised import train, train_steps
-from ltu_jax.types import UnlearnData, Variables
+from ltu_jax.types import Examples, UnlearnData, Variables
 
 # Every network of a run has a random stream of its own, so that leaving one out moves no other.
 _STREAMS = {"original": 0, "retrain": 1, "retrain_2": 2}
@@ -58,7 +59,7 @@ def train_network(
     plan: Plan, name: str, on_info: OnInfo | None = None, saver: Saver | None = None
 ) -> Network:
     """Train `original`, `retrain` or `retrain_2` from fresh random weights of its own."""
-    examples = on_device(plan.dataset.train, training_rows(plan, name))
+    examples = _training_examples(plan, name)
     start = time.perf_counter()
     key = _key(plan, _STREAMS[name])
     variables, _ = train(
@@ -115,10 +116,19 @@ def training_digest(plan: Plan, name: str) -> str:
     rows = training_rows(plan, name)
     inputs, labels = plan.dataset.train.inputs, plan.dataset.train.labels
     return fingerprint(
-        {"inputs": inputs[rows], "labels": labels[rows]},
+        {"inputs": content(inputs)[rows], "labels": labels[rows]},
         {"recipe": asdict(plan.recipe), "seed": int(plan.seed), "name": name},
         program(plan.model, inputs),
     )
+
+
+def _training_examples(plan: Plan, name: str) -> Examples:
+    """Return what a network is trained on: on the device, or on disk if it is to be left there."""
+    inputs, labels = plan.dataset.train
+    rows = training_rows(plan, name)
+    if isinstance(inputs, OnDisk):
+        return Examples(inputs.take(rows), labels[rows])
+    return on_device(plan.dataset.train, rows)
 
 
 def _seconds_since(start: float, saver: Saver | None) -> float:

@@ -89,6 +89,8 @@ class Unlearn(Deletion):
     """Folder for the results, new or empty; by default a fresh one under runs/."""
     resume: _Run = None
     """Go on with this run, which was stopped; its folder holds all settings, so give no other."""
+    stream: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Leave the training images of a TFDS set on disk, if no memory holds them."""
     save_every: Annotated[int, tyro.conf.arg(metavar="N")] = 200
     """Steps after which a run saves its state; SIGTERM saves it as well."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False

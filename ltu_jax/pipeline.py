@@ -77,6 +77,7 @@ def unlearn(
     out: str | os.PathLike | None = None,
     data_dir: str | None = None,
     train_size: int | None = None,
+    stream: bool = False,
     quiet: bool = False,
     tensorboard: bool = False,
     save_every: int = SAVE_EVERY,
@@ -109,6 +110,8 @@ def unlearn(
       out: folder of the run, new or empty; `None` makes a fresh one under `runs/`.
       data_dir: where TFDS keeps its data.
       train_size: train on a stratified subset of this size.
+      stream: leave the training images on disk, for TFDS sets that no memory holds. What the method
+        sees (the forget set, the accessible share) and the held-out set are in memory all the same.
       quiet: show no progress.
       tensorboard: also write every step for TensorBoard, into the run's folder.
       save_every: steps between two checkpoints of the running state.
@@ -153,6 +156,7 @@ def unlearn(
         seed=seed,
         data_dir=data_dir,
         train_size=train_size,
+        stream=stream,
     )
     folder = make_folder(out, f"{plan.dataset.name}-{plan.method.name}")
     Running(folder).begin()
@@ -166,6 +170,7 @@ def unlearn(
         method=method,
         data_dir=data_dir,
         train_size=train_size,
+        stream=stream,
         checkpoint=checkpoint,
         asked=asked,
     )

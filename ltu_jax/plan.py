@@ -82,6 +82,7 @@ def make_plan(
     seed: int = 0,
     data_dir: str | None = None,
     train_size: int | None = None,
+    stream: bool = False,
 ) -> Plan:
     """Check all input and build what follows from it; the arguments are `pipeline.unlearn`'s.
 
@@ -104,7 +105,7 @@ def make_plan(
     method = unlearners.find(method)
     config = as_config(method, config)
     request = as_request(forget, seed)
-    dataset = as_dataset(data, data_dir, train_size, seed)
+    dataset = as_dataset(data, data_dir, train_size, seed, stream)
     split = requests.split(
         dataset, requests.resolve(request, dataset), retain_fraction=retain_fraction, seed=seed
     )
@@ -179,11 +180,15 @@ def as_request(forget: Any, seed: int) -> requests.Request:
 
 
 def as_dataset(
-    data: str | Dataset, data_dir: str | None, train_size: int | None, seed: int
+    data: str | Dataset,
+    data_dir: str | None,
+    train_size: int | None,
+    seed: int,
+    stream: bool = False,
 ) -> Dataset:
     """Return the data set that `data` names, or `data` itself once it has passed all checks."""
     if isinstance(data, str):
-        return load(data, data_dir=data_dir, train_size=train_size, seed=seed)
+        return load(data, data_dir=data_dir, train_size=train_size, seed=seed, stream=stream)
     if not isinstance(data, Dataset):
         raise InputError(
             f"data: a {type(data).__name__} is neither a name nor a Dataset; "
@@ -194,6 +199,8 @@ def as_dataset(
             f"train_size {train_size}: draws from data sets given by name; "
             "take the subset before from_arrays"
         )
+    if stream:
+        raise InputError("stream: leaves data sets given by name on disk; leave it out")
     return validate(data)
 
 

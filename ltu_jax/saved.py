@@ -12,6 +12,7 @@ import numpy as np
 
 import ltu_jax.request as requests
 import ltu_jax.unlearners as unlearners
+from ltu_jax.data.on_disk import content
 from ltu_jax.errors import InputError
 from ltu_jax.networks import RETRAINED, Network, row_name
 from ltu_jax.plan import Plan, as_dataset, make_plan, trace
@@ -48,6 +49,7 @@ def save_settings(
     method: str | Method,
     data_dir: str | None,
     train_size: int | None,
+    stream: bool = False,
     checkpoint: str | os.PathLike | None = None,
     asked: Asked = _PLAIN,
 ) -> None:
@@ -60,6 +62,7 @@ def save_settings(
         "data": data if isinstance(data, str) else None,
         "data_dir": None if data_dir is None else os.fspath(data_dir),
         "train_size": train_size,
+        "stream": stream,
         "data_sha256": data_digest(plan.dataset.train),
         "model": None if isinstance(model, Model) else (model or plan.model.name),
         "method": method if isinstance(method, str) else None,
@@ -192,6 +195,7 @@ def _plan(
         seed=settings["seed"],
         data_dir=settings["data_dir"],
         train_size=settings["train_size"],
+        stream=settings.get("stream", False),
     )
     same_split = all(np.array_equal(a, b) for a, b in zip(plan.split, stored, strict=True))
     if data_digest(plan.dataset.train) != settings["data_sha256"] or not same_split:
@@ -237,10 +241,10 @@ def _own_recipe(plan: Plan) -> dict[str, Any] | None:
 
 def data_digest(examples: Examples) -> str:
     """Return the SHA-256 of inputs and labels."""
-    content = hashlib.sha256()
-    for array in examples:
-        content.update(np.ascontiguousarray(array).data)
-    return content.hexdigest()
+    digest = hashlib.sha256()
+    for array in (content(examples.inputs), examples.labels):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def _request(
@@ -254,5 +258,11 @@ def _request(
         return requests.by_group(described["column"], described["value"])
     if kind == "fraction":
         return requests.by_fraction(described["fraction"], seed=described["seed"])
-    dataset = as_dataset(data, settings["data_dir"], settings["train_size"], settings["seed"])
+    dataset = as_dataset(
+        data,
+        settings["data_dir"],
+        settings["train_size"],
+        settings["seed"],
+        settings.get("stream", False),
+    )
     return requests.by_ids(np.asarray(dataset.train_ids)[forget].tolist())

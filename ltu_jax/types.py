@@ -62,7 +62,8 @@ class Examples(NamedTuple):
     """Inputs with their labels.
 
     Attributes:
-      inputs: `[N, ...]`, uint8 images or float32 features.
+      inputs: `[N, ...]`, uint8 images or float32 features; those of a training set may be left on
+        disk (`data.on_disk.OnDisk`).
       labels: int32 `[N]`.
     """
 

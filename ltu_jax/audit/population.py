@@ -56,13 +56,14 @@ def population_attacks(
     )
     svc = feature_attacks.svc_mia_all(members, nonmembers, forget)
     losses = [signals.loss(*part) for part in (forget, test)]
-    auc = roc.delong(-losses[0], -losses[1], alpha)
-    low, lower = (roc.tpr_at_fpr(-losses[0], -losses[1], level) for level in (0.01, 0.001))
+    pair = (-losses[0], -losses[1])
+    interval = roc.delong(*pair, alpha)[1:] if len(forget.labels) > 1 else None
+    low, lower = (roc.tpr_at_fpr(*pair, level) for level in (0.01, 0.001))
     enough = min(len(forget.labels), len(test.labels)) >= attacks.LEAST_SUPERVISED
     return {
         **{f"svc_{name}": value for name, value in svc.items()},
-        "loss_auc": 100 * auc.estimate,
-        "loss_auc_interval": [100 * auc.low, 100 * auc.high],
+        "loss_auc": 100 * roc.auc(*pair),
+        "loss_auc_interval": interval and [100 * bound for bound in interval],
         "loss_tpr_1": 100 * low.tpr,
         "loss_tpr_01": 100 * lower.tpr,
         "negatives": low.negatives,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ltu_jax.data.on_disk import OnDisk
 from ltu_jax.errors import InputError, is_text
 from ltu_jax.ids import short
 from ltu_jax.types import Dataset, Examples
@@ -124,7 +125,8 @@ def take_train(dataset: Dataset, rows: np.ndarray) -> Dataset:
 def _examples(name: str, part: str, examples: Examples | tuple) -> Examples:
     try:
         inputs, labels = examples
-        inputs, labels = np.asarray(inputs), np.asarray(labels)
+        inputs = inputs if isinstance(inputs, OnDisk) else np.asarray(inputs)
+        labels = np.asarray(labels)
     except (TypeError, ValueError) as error:
         raise InputError(
             f"{name}: {part} must be a pair of arrays (inputs [N, ...], labels [N]), "
@@ -135,7 +137,7 @@ def _examples(name: str, part: str, examples: Examples | tuple) -> Examples:
 
 
 def _inputs(name: str, part: str, inputs: np.ndarray) -> np.ndarray:
-    if inputs.ndim < 2 or inputs.size == 0:
+    if inputs.ndim < 2 or 0 in inputs.shape:
         raise InputError(
             f"{name}: {part} inputs have shape {inputs.shape}; pass a non-empty array [N, ...]"
         )

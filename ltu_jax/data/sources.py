@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+import ltu_jax.data.on_disk as on_disk
 from ltu_jax.data.arrays import from_arrays, stratified_rows, take_train, validate
 from ltu_jax.errors import InputError, check_integer, check_path
 from ltu_jax.importing import call, import_function
@@ -23,6 +24,7 @@ def load(
     data_dir: str | None = None,
     train_size: int | None = None,
     seed: int = 0,
+    stream: bool = False,
 ) -> Dataset:
     """Return the data set called `name`.
 
@@ -36,6 +38,7 @@ def load(
       train_size: keep this many training examples, drawn by class in proportion; they keep the
         ids they have in the whole set.
       seed: draws that subset and nothing else.
+      stream: leave the training images on disk (see `data.on_disk`); for TFDS sets alone.
 
     Raises:
       InputError: no such data set, nothing there to read, or data of a kind this cannot be.
@@ -45,12 +48,17 @@ def load(
     """
     if seed < 0:
         raise InputError(f"--seed {seed}: pass a number of at least 0")
+    function = name.partition(":")[2].isidentifier()  # "cifar10:3.0.2" is a TFDS version.
+    if stream and (function or name == "digits"):
+        raise InputError(
+            f"--stream: --data {name} is in memory already; leave it out, or give a TFDS set"
+        )
     if name == "digits":
         dataset = _digits()
-    elif name.partition(":")[2].isidentifier():  # "cifar10:3.0.2" is a TFDS version.
+    elif function:
         dataset = _from_function(name)
     else:
-        return _from_tfds(name, data_dir, train_size, seed)
+        return _from_tfds(name, data_dir, train_size, seed, stream)
     return take_train(dataset, _train_rows(dataset.train.labels, train_size, seed))
 
 
@@ -112,7 +120,9 @@ def _four_arrays(result: object) -> tuple[Examples, Examples]:
     return Examples(*result[:2]), Examples(*result[2:])
 
 
-def _from_tfds(name: str, data_dir: str | None, train_size: int | None, seed: int) -> Dataset:
+def _from_tfds(
+    name: str, data_dir: str | None, train_size: int | None, seed: int, stream: bool
+) -> Dataset:
     builder = _tfds_builder(name, data_dir)
     image_key, group_keys = _columns(name, builder.info)
     heldout_split = next((s for s in ("test", "validation") if s in builder.info.splits), None)
@@ -122,26 +132,37 @@ def _from_tfds(name: str, data_dir: str | None, train_size: int | None, seed: in
             "choose a data set with 'train' and 'test' or 'validation'"
         )
     features = builder.info.features
-    train_rows = _read(name, builder, "train", image_key)
+    source = _source(name, builder, "train", image_key)
+    if stream:
+        train_rows, digests, shape = on_disk.look_through(
+            name, source, image_key, features[image_key].shape
+        )
+    else:
+        train_rows = source.__getitems__(range(len(source)))
     chosen = _train_rows(np.array([row["label"] for row in train_rows]), train_size, seed)
     ids = [train_rows[i]["id"] if "id" in features else i for i in chosen]
     train_rows = [train_rows[i] for i in chosen]
-    heldout_rows = _read(name, builder, heldout_split, image_key)
-    train, heldout = (
-        Examples(
-            _decode(name, features[image_key], [row[image_key] for row in rows]),
-            np.array([row["label"] for row in rows]),
+    if stream:
+        images = on_disk.OnDisk(
+            lambda rows: [row[image_key] for row in source.__getitems__(rows)],
+            features[image_key].decode_example_np,
+            chosen,
+            digests[chosen],
+            shape,
         )
-        for rows in (train_rows, heldout_rows)
-    )
+    else:
+        images = _decode(name, features[image_key], [row[image_key] for row in train_rows])
+    heldout_source = _source(name, builder, heldout_split, image_key)
+    heldout_rows = heldout_source.__getitems__(range(len(heldout_source)))
+    heldout = _decode(name, features[image_key], [row[image_key] for row in heldout_rows])
     return from_arrays(
-        train,
-        heldout,
+        Examples(images, np.array([row["label"] for row in train_rows])),
+        Examples(heldout, np.array([row["label"] for row in heldout_rows])),
         name=name,
         ids=ids,
         class_names=features["label"].names,
         groups={key: _group(features[key], train_rows, key) for key in group_keys},
-        augment=train.inputs.shape[-1] == 3 and re.split(r"[/:]", name)[0] not in HANDED,
+        augment=images.shape[-1] == 3 and re.split(r"[/:]", name)[0] not in HANDED,
     )
 
 
@@ -206,21 +227,18 @@ def _columns(name: str, info) -> tuple[str, list[str]]:
     return images[0], scalars
 
 
-def _read(name: str, builder, split: str, image_key: str) -> Sequence[dict]:
-    """Return all rows of a split, images still encoded."""
+def _source(name: str, builder, split: str, image_key: str):
+    """Return the rows of a split, read when they are asked for, images still encoded."""
     import tensorflow_datasets as tfds
 
     try:
-        source = builder.as_data_source(
-            split=split, decoders={image_key: tfds.decode.SkipDecoding()}
-        )
+        return builder.as_data_source(split=split, decoders={image_key: tfds.decode.SkipDecoding()})
     except NotImplementedError as error:
         raise InputError(
             f"--data {name}: {builder.data_path} is prepared as {builder.info.file_format.value}, "
             "which cannot be read by row; prepare it again in another --data-dir by "
             f"`tfds build {name} --file_format=array_record`"
         ) from error
-    return source.__getitems__(range(len(source)))
 
 
 def _decode(name: str, feature, encoded: list[bytes]) -> np.ndarray:

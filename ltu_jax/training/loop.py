@@ -6,8 +6,9 @@ key gives the same numbers however the steps are grouped into compiled calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
+from itertools import repeat
 from typing import NamedTuple, Protocol
 
 import jax
@@ -41,6 +42,7 @@ def run(
     steps_per_call: int | None = None,
     saver: Saver | None = None,
     parallel: Parallel | None = None,
+    feed: Callable[[int], Iterator[PyTree]] | None = None,
 ) -> tuple[PyTree, History]:
     """Advance `state` by `num_steps` jitted, donated steps.
 
@@ -56,6 +58,8 @@ def run(
       saver: saves the run now and then, and has it go on from where it was saved last; `on_info`
         is then told of the earlier steps as well.
       parallel: over which devices the steps go; the step must split its batch over the same.
+      feed: from which step on, to what that step and each later one sees in place of `data`, on
+        the device; a compiled call then takes one step.
 
     Returns:
       The last state and, per diagnostic, its `[num_steps]` values.
@@ -63,7 +67,7 @@ def run(
     Raises:
       DivergedError: a diagnostic became NaN or infinite.
     """
-    steps_per_call = steps_per_call or default_steps_per_call()
+    steps_per_call = 1 if feed else steps_per_call or default_steps_per_call()
     advance = _compiled(step, parallel)
     state = jax.tree.map(jnp.copy, state)
     start, infos, pending = 0, [], []
@@ -73,9 +77,10 @@ def run(
             on_info(t, info)
     if parallel is not None:
         state, data = replicate((state, data), parallel)
+    seen = feed(start) if feed else repeat(data)
     for first in range(start, num_steps, steps_per_call):
         count = min(steps_per_call, num_steps - first)
-        state, info = advance(count, key, first, state, data)
+        state, info = advance(count, key, first, state, next(seen))
         pending.append((first, info))
         # One call stays in flight, so that reading its diagnostics never stalls the device.
         if len(pending) > 1:

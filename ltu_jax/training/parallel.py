@@ -113,16 +113,21 @@ def split_batch(batch: PyTree, parallel: Parallel | None) -> PyTree:
         return batch
 
     def lay(leaf: jax.Array) -> jax.Array:
-        # An uneven constraint would leave the padding to XLA, which aborts on some programs.
-        axes, shares = [], 1
-        for name, size in parallel.mesh.shape.items():
-            if jnp.ndim(leaf) and len(leaf) % (shares * size) == 0:
-                axes.append(name)
-                shares *= size
-        spec = PartitionSpec(tuple(axes)) if axes else PartitionSpec()
-        return jax.lax.with_sharding_constraint(leaf, NamedSharding(parallel.mesh, spec))
+        layout = batch_layout(len(leaf) if jnp.ndim(leaf) else 1, parallel)
+        return jax.lax.with_sharding_constraint(leaf, layout)
 
     return jax.tree.map(lay, batch)
+
+
+def batch_layout(size: int, parallel: Parallel) -> NamedSharding:
+    """Return how the leading axis of a batch of `size` lies over the devices."""
+    # An uneven layout would leave the padding to XLA, which aborts on some programs.
+    axes, shares = [], 1
+    for name, count in parallel.mesh.shape.items():
+        if size % (shares * count) == 0:
+            axes.append(name)
+            shares *= count
+    return NamedSharding(parallel.mesh, PartitionSpec(tuple(axes)) if axes else PartitionSpec())
 
 
 def compile_for(advance: Callable, parallel: Parallel | None) -> Callable:

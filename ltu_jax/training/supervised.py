@@ -9,12 +9,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from ltu_jax.data.on_disk import OnDisk
 from ltu_jax.errors import InputError, check_integer
 from ltu_jax.training.loop import History, Step, run
 from ltu_jax.training.parallel import Parallel, split_batch
 from ltu_jax.training.resume import Saver
+from ltu_jax.training.stream import batches
 from ltu_jax.types import Array, Examples, Info, Key, Model, Variables
 
 
@@ -127,7 +130,7 @@ def train(
 
     Args:
       model: takes raw inputs.
-      examples: on the device, `[N, ...]`.
+      examples: on the device, `[N, ...]`; or on disk, with the same result.
       recipe: see `Recipe`.
       key: of the run; weights, order, dropout and augmentation follow from it.
       on_info: called with `(step, {"loss": ..., "accuracy": ...})`.
@@ -138,16 +141,31 @@ def train(
       The trained variables and the history of loss and accuracy.
     """
     num_examples = len(examples.labels)
-    state, order_key, run_key = start(key, model, recipe, examples.inputs[:1], num_examples)
+    inputs = jnp.asarray(examples.inputs[:1])
+    state, order_key, run_key = start(key, model, recipe, inputs, num_examples)
+    num_steps = train_steps(num_examples, recipe)
+    if isinstance(examples.inputs, OnDisk):
+        step, data = streamed_step(model, recipe, num_examples, parallel), None
+        feed = batches(
+            examples,
+            min(recipe.batch_size, num_examples),
+            lambda epoch: np.asarray(epoch_order(order_key, epoch, num_examples)),
+            num_steps,
+            parallel=parallel,
+        )
+    else:
+        step, feed = training_step(model, recipe, num_examples, parallel), None
+        data = TrainData(examples, jnp.arange(num_examples), order_key)
     state, history = run(
-        training_step(model, recipe, num_examples, parallel),
+        step,
         state,
-        TrainData(examples, jnp.arange(num_examples), order_key),
+        data,
         key=run_key,
-        num_steps=train_steps(num_examples, recipe),
+        num_steps=num_steps,
         on_info=on_info,
         saver=saver,
         parallel=parallel,
+        feed=feed,
     )
     return state.variables, history
 
@@ -191,6 +209,18 @@ def training_step(
         batch = jax.tree.map(lambda x: jnp.take(x, rows, axis=0), data.examples)
         batch = split_batch(batch, parallel)
         return _sgd_step(model, tx, key, state._replace(order=order), batch)
+
+    return step
+
+
+def streamed_step(
+    model: Model, recipe: Recipe, num_examples: int, parallel: Parallel | None = None
+) -> Step:
+    """Return the step of a training on `num_examples` that is given its batch of `Examples`."""
+    tx = recipe.optimizer(train_steps(num_examples, recipe))
+
+    def step(key: Key, t: jax.Array, state: TrainState, batch: Examples):
+        return _sgd_step(model, tx, key, state, split_batch(batch, parallel))
 
     return step
 

@@ -22,8 +22,10 @@ class ToyImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, *, sides=(8,), channels=3, heldout="test", with_label=True, **kwargs):
-        self.sides, self.channels = sides, channels
+    def __init__(
+        self, *, sides=(8,), channels=3, size=12, heldout="test", with_label=True, **kwargs
+    ):
+        self.sides, self.channels, self.size = sides, channels, size
         self.heldout, self.with_label = heldout, with_label
         super().__init__(**kwargs)
 
@@ -41,13 +43,16 @@ class ToyImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples(12), self.heldout: self._generate_examples(4)}
+        return {
+            "train": self._generate_examples(self.size),
+            self.heldout: self._generate_examples(self.size // 3),
+        }
 
     def _generate_examples(self, count):
         for i in range(count):
             side = self.sides[i % len(self.sides)]
             row = {
-                "image": png(np.full((side, side, self.channels), i, np.uint8)),
+                "image": png(np.full((side, side, self.channels), i % 256, np.uint8)),
                 "label": i % 2,
                 "coarse_label": i // 2 % 2,
                 "sensor": i,
