@@ -13,6 +13,9 @@ import tyro
 from ltu_jax.errors import DivergedError, InputError, InvariantError, is_text
 from ltu_jax.options import Audit, Compare, Deletion, Methods, Pool, Selfcheck, Tune, Unlearn
 
+# Where this process stands among several: of the moment, not of the run.
+PLACE = ("distributed", "coordinator", "num_processes", "process_id")
+
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line; bad input exits with code 2, a run that fails midway with code 1."""
@@ -53,7 +56,7 @@ def main(args: list[str] | None = None) -> None:
 def unlearn(options: Unlearn, command: str) -> None:
     """Run `ltu unlearn` or `ltu tune`, print the result table and say where the report is."""
     request = _request(options)
-    _check_alone(options, "resume", keep=("resume", "quiet"))
+    _check_alone(options, "resume", keep=("resume", "quiet", *PLACE))
     _join_others(options)
     # JAX and Flax take seconds to import: --help and bad flags must not wait for them.
     from absl import logging
@@ -65,7 +68,7 @@ def unlearn(options: Unlearn, command: str) -> None:
 
     logging.set_verbosity(logging.FATAL)  # Orbax logs tracebacks of what it raises as well
     if options.resume:
-        result = pipeline.resume(options.resume, quiet=options.quiet)
+        result = pipeline.resume(options.resume, quiet=options.quiet or not hosts.is_main())
     else:
         with hosts.results_folder(options.out) as out:
             result = _start(options, request, out, command)

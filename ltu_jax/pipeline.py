@@ -30,6 +30,7 @@ from ltu_jax.report import write as report
 from ltu_jax.report.content import plain
 from ltu_jax.running import SAVE_EVERY, Running, follows_from
 from ltu_jax.saved import Asked, load_unfinished, save_chosen, save_settings
+from ltu_jax.training import hosts
 from ltu_jax.training.claims import check_fresh
 from ltu_jax.training.loop import History
 from ltu_jax.training.parallel import over_devices
@@ -211,7 +212,8 @@ def resume(
     folder = Path(folder)
     plan, asked = load_unfinished(folder, data=data, model=model, method=method)
     Running(folder).reopen()
-    return carry_out(plan, folder, asked, quiet=quiet)
+    with hosts.results_folder(folder) as results:
+        return carry_out(plan, results, asked, quiet=quiet)
 
 
 def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool) -> Result:
@@ -227,7 +229,7 @@ def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool) -> Result:
         if asked.trials is not None:
             if asked.select == "oracle":
                 networks |= references(plan, networks["original"], running, progress)
-            chosen = choose(plan, networks, asked, running, progress)
+            chosen = choose(plan, networks, asked, running, progress, folder)
             options = unlearners.configure(plan.method, chosen.options)
             plan = with_method(plan, plan.method, options)
         unlearned, history = unlearned_network(plan, networks["original"], running, progress)
@@ -237,7 +239,8 @@ def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool) -> Result:
         on_info = progress.phase("audit", len(networks))
         measured = measure(plan, networks, on_done=lambda done: on_info(done, {}))
         save_scores(measured, folder)
-        save_chosen(plan, folder)
+        if hosts.is_main():
+            save_chosen(plan, folder)
         report.write(report_content(plan, measured, history, asked.command, chosen), folder)
         running.end()
     return Result(folder, unlearned.variables, plan.model, measured.rows, plan.split, history)
@@ -298,8 +301,9 @@ def choose(
     asked: Asked,
     running: Running,
     progress: Progress,
+    folder: Path,
 ) -> selection.Selection:
-    """Choose the method's options among trials, and write all of them to `tuning.json`."""
+    """Choose the method's options among trials, and write all to `tuning.json` in `folder`."""
     if "chosen" in running.records():
         return selection.read(plan.method, running.records()["chosen"])
     on_info = progress.phase(f"choose options ({plan.method.name})", asked.trials)
@@ -317,7 +321,7 @@ def choose(
             number, trial.score._asdict() if trial.score else {}
         ),
     )
-    report.write_json(running.run / "tuning.json", plain(chosen.describe()))
+    report.write_json(folder / "tuning.json", plain(chosen.describe()))
     running.note("chosen", plain(chosen.describe()))
     return chosen
 

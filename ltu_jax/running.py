@@ -2,7 +2,8 @@
 
 Each network is exported whole or not at all, and a record says what it follows from, how it came
 about and what its files are. A phase whose network and record agree is not done again. At the end
-the folder is deleted: no optimizer state, membership model or teacher outlives the run.
+the folder is deleted: no optimizer state, membership model or teacher outlives the run. Several
+processes read the same folder, and process 0 alone changes it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 from ltu_jax.fingerprint import fingerprint
 from ltu_jax.networks import Network, training_digest
 from ltu_jax.plan import Plan, trace
-from ltu_jax.training import sealed
+from ltu_jax.training import hosts, sealed
 from ltu_jax.training.checkpoint import export, restore
 from ltu_jax.training.loop import History
 from ltu_jax.training.resume import Saver
@@ -43,13 +43,16 @@ class Running:
     """
 
     def __init__(self, run: Path, every: int = SAVE_EVERY):
-        self.run, self.folder, self.every = run, run / "running", every
+        self.run = hosts.common(run)
+        self.folder, self.every = self.run / "running", every
         self._record = self.folder / "finished.json"
 
     def begin(self) -> None:
         """Mark the run as under way."""
-        self.folder.mkdir(exist_ok=True)
-        sealed.write_json(self._record, {})
+        if hosts.is_main():
+            self.folder.mkdir(exist_ok=True)
+            sealed.write_json(self._record, {})
+        hosts.meet("begin")
 
     def under_way(self) -> bool:
         """Whether the run was begun and has not ended."""
@@ -57,30 +60,45 @@ class Running:
 
     def end(self) -> None:
         """Mark the run as finished, which one deletion does, and delete what it kept."""
-        self._record.unlink()
-        shutil.rmtree(self.folder)
+        hosts.meet("end")
+        if hosts.is_main():
+            self._record.unlink()
+            shutil.rmtree(self.folder)
 
     def reopen(self) -> None:
         """Delete what was being written when the run was stopped; records must be whole."""
+        if hosts.is_main():
+            self._clean()
+        hosts.meet("reopen")
+
+    def _clean(self) -> None:
         for part in [path for pattern in PARTS for path in self.run.glob(pattern)]:
             sealed.remove(part) if part.is_dir() else part.unlink()
         try:
             self.records()
         except sealed.DamagedError as error:
             _log.warning("all phases of %s are done again: %s", self.run, error)
-            self.begin()
+            sealed.write_json(self._record, {})
 
-    def saver(self, name: str, follows_from: str) -> AbstractContextManager[Saver | None]:
-        """Return the saver of a phase, see `training.resume`; a run of several hosts has none."""
-        if jax.process_count() > 1:
-            return nullcontext()
+    def saver(self, name: str, follows_from: str) -> Saver:
+        """Return the saver of a phase, see `training.resume`."""
         return Saver(self.folder / name, f"{name} {follows_from}", self.every)
 
     def finished(self, plan: Plan, name: str, follows_from: str) -> tuple[Network, History] | None:
         """Return an exported network and its history; one that is damaged is named and deleted."""
         folder = self.run / name
-        if not folder.exists():
+        if not hosts.agree(hosts.is_main() and self._is_good(name, follows_from)):
             return None
+        record = self.records()[name]
+        variables = restore(folder, trace(plan.model, plan.dataset), argument="--resume")
+        history = {key: np.array(values) for key, values in record["history"].items()}
+        return Network(variables, record["seconds"]), history
+
+    def _is_good(self, name: str, follows_from: str) -> bool:
+        """Whether there is such a network, as recorded; delete it if it is another one."""
+        folder = self.run / name
+        if not folder.exists():
+            return False
         try:
             record = self.records().get(name)
             if record is None or record["follows_from"] != follows_from:
@@ -89,10 +107,8 @@ class Running:
         except sealed.DamagedError as error:
             _log.warning("network %s is made again: %s", folder, error)
             shutil.rmtree(folder)
-            return None
-        variables = restore(folder, trace(plan.model, plan.dataset), argument="--resume")
-        history = {key: np.array(values) for key, values in record["history"].items()}
-        return Network(variables, record["seconds"]), history
+            return False
+        return True
 
     def finish(
         self, name: str, follows_from: str, network: Network, history: History | None = None
@@ -103,20 +119,25 @@ class Running:
           OSError: the disk refused it; nothing is left of the network then.
         """
         part = self.folder / f"{sealed.PART}{name}"
-        sealed.remove(part)
+        if hosts.is_main():
+            sealed.remove(part)
+        hosts.meet(f"export {name}")
         try:
             export(part, network.variables)
-            record = {
-                "follows_from": follows_from,
-                "seconds": network.seconds,
-                "history": {key: values.tolist() for key, values in (history or {}).items()},
-                "files": sealed.file_digests(part),
-            }
-            self.note(name, record)
-            os.rename(part, self.run / name)
+            if hosts.is_main():
+                record = {
+                    "follows_from": follows_from,
+                    "seconds": network.seconds,
+                    "history": {key: values.tolist() for key, values in (history or {}).items()},
+                    "files": sealed.file_digests(part),
+                }
+                self.note(name, record)
+                os.rename(part, self.run / name)
+                sealed.remove(self.folder / name)
         finally:
-            sealed.remove(part)
-        sealed.remove(self.folder / name)
+            if hosts.is_main():
+                sealed.remove(part)
+        hosts.meet(f"exported {name}")
 
     def records(self) -> dict[str, Any]:
         """Return what was noted of finished phases, by name.
@@ -128,8 +149,9 @@ class Running:
 
     def note(self, name: str, record: Mapping[str, Any]) -> None:
         """Add a record of a finished phase."""
-        self.folder.mkdir(exist_ok=True)
-        sealed.write_json(self._record, {**self.records(), name: record})
+        if hosts.is_main():
+            self.folder.mkdir(exist_ok=True)
+            sealed.write_json(self._record, {**self.records(), name: record})
 
 
 def follows_from(plan: Plan, name: str, original: Variables | None = None) -> str:

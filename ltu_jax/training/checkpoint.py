@@ -21,11 +21,10 @@ OVERHEAD_BYTES = 1 << 17  # of a checkpoint, beside its arrays
 def export(folder: Path, variables: Variables) -> None:
     """Write `variables` to a new folder; the folder appears whole or not at all.
 
-    In a run of several processes all of them call this together; process 0's folder is the one
-    that is written, and what the others ask for is left empty.
+    Several processes call this together.
 
     Args:
-      folder: must not exist yet.
+      folder: must not exist yet; the same one for all processes.
       variables: parameters and model state.
 
     Raises:
@@ -33,19 +32,18 @@ def export(folder: Path, variables: Variables) -> None:
     """
     from orbax.checkpoint import v1 as ocp
 
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists; a checkpoint is never written over")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    check_space(folder, variables)
+    if hosts.is_main():
+        if folder.exists():
+            raise FileExistsError(f"{folder} exists; a checkpoint is never written over")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        check_space(folder, variables)
     content = variables._asdict()
     if jax.process_count() > 1:  # arrays of one process's device are no one else's to Orbax
         content = jax.tree.map(np.asarray, content)
     try:
-        ocp.save(hosts.common(folder).absolute(), content)
+        ocp.save(folder.absolute(), content)
     except ValueError as error:  # what Orbax makes of a full disk
         raise disk_error(folder, error) from error
-    if not hosts.is_main():
-        folder.mkdir()
 
 
 def check_space(folder: Path, arrays: PyTree) -> None:

@@ -5,7 +5,8 @@ device of every host; each device takes its share of every batch, and gradients 
 all of them (see `training.parallel`). Since each process thus has all results, process 0 writes
 them, and the others write theirs to a scratch folder of their own, which is deleted at the end.
 Checkpoints alone are written by all of them together, as Orbax asks for: the run's folder must be
-on a file system that all hosts see.
+on a file system that all hosts see. Whether one is good, and when to stop, one process says and all
+follow, for they have to take every step together.
 """
 
 from __future__ import annotations
@@ -85,6 +86,24 @@ def results_folder(out: Path | None) -> Iterator[Path | None]:
         return
     with tempfile.TemporaryDirectory() as scratch:
         yield Path(scratch)
+
+
+def agree(value: int) -> int:
+    """Return what process 0 says; all processes have to call this together."""
+    return value if jax.process_count() == 1 else int(multihost_utils.broadcast_one_to_all(value))
+
+
+def in_any(flag: bool) -> bool:
+    """Whether the flag is set in any process; all of them have to call this together."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.array(flag)).any())
+
+
+def meet(where: str) -> None:
+    """Wait for all processes, which name the same place; so files of one are there for all."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(where)
 
 
 def common(folder: Path) -> Path:

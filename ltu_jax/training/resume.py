@@ -22,10 +22,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.training import sealed
+from ltu_jax.training import hosts, sealed
 from ltu_jax.training.parallel import is_key
 from ltu_jax.types import Key, PyTree
 
+AGREE_EVERY = 10  # steps after which several processes ask each other whether to stop
 KEEP = 2  # checkpoints of a run; the older one is there should the newer be damaged
 TERMINATED = 128 + signal.SIGTERM  # what a shell reports of a process that SIGTERM ended
 
@@ -50,8 +51,9 @@ class Saver:
     """A context in which `loop.run` saves its state and goes on from what was saved before.
 
     The state is copied to the host at once, since the next step is free to overwrite it, and is
-    written while later steps run. SIGTERM within the context: the run saves after its current
-    step and the process exits with code 143.
+    written while later steps run; several processes write it together, before they go on. SIGTERM
+    within the context, to any of them: the run saves after its current step and the process exits
+    with code 143.
 
     Args:
       folder: of this run's checkpoints; created where missing.
@@ -68,9 +70,9 @@ class Saver:
 
     def __init__(self, folder: Path, config: str, every: int):
         self.seconds_before = 0.0
-        self._folder, self._config, self._every = folder, config, every
+        self._folder, self._config, self._every = hosts.common(folder), config, every
         self._saved_at = 0
-        self._terminated = False
+        self._told_to_stop = self._stopping = False
         self._start = time.perf_counter()
         self._writer = ThreadPoolExecutor(1)
         self._writing: Future | None = None
@@ -89,7 +91,7 @@ class Saver:
         _on_sigterm(self._before)
         if error is None:
             self._wait()
-            if self._terminated:
+            if hosts.in_any(self._told_to_stop):
                 raise SystemExit(TERMINATED)
         elif self._writing is not None and self._writing.exception() not in (None, error):
             _log.warning("the last checkpoint was not written: %s", self._writing.exception())
@@ -97,28 +99,35 @@ class Saver:
     def restore(self, like: PyTree, key: Key) -> Restored:
         """Return the newest good checkpoint, or the very start.
 
-        A checkpoint that is damaged or of another run is named in a warning, and deleted.
+        A checkpoint that is damaged or of another run is named in a warning, and deleted. Several
+        processes read together what the first one finds.
 
         Args:
           like: the state before the first step; says what a stored one must look like.
           key: of the run.
         """
-        for part in self._folder.glob(f"{sealed.PART}*"):
-            sealed.remove(part)
-        for folder in reversed(self._checkpoints()):
+        if hosts.is_main():
+            for part in self._folder.glob(f"{sealed.PART}*"):
+                sealed.remove(part)
+        while step := hosts.agree(self._newest()):
+            folder = self._checkpoint(step)
             try:
                 restored, seconds = _read(folder, self._config, like, key)
             except sealed.DamagedError as error:
-                _log.warning("checkpoint %s is not used: %s", folder, error)
-                sealed.remove(folder)
+                if hosts.is_main():
+                    _log.warning("checkpoint %s is not used: %s", folder, error)
+                    sealed.remove(folder)
                 continue
-            self._saved_at, self.seconds_before = restored.step, seconds
+            self._saved_at, self.seconds_before = step, seconds
             return restored
         return Restored(0, like, [])
 
     def due(self, step: int, num_steps: int) -> bool:
         """Whether to save before step `step`; after the last one only if SIGTERM has come."""
-        return self._terminated or (step < num_steps and step - self._saved_at >= self._every)
+        if jax.process_count() == 1 or step % AGREE_EVERY == 0:
+            # Two names: the signal may come while the processes are asking each other.
+            self._stopping = hosts.in_any(self._told_to_stop)
+        return self._stopping or (step < num_steps and step - self._saved_at >= self._every)
 
     def save(self, step: int, state: PyTree, key: Key, infos: list[dict[str, float]]) -> None:
         """Save the state before step `step`.
@@ -140,26 +149,35 @@ class Saver:
             "seconds": self.seconds_before + time.perf_counter() - self._start,
         }
         self._saved_at = step
-        self._writing = self._writer.submit(self._write, step, arrays, about)
-        if self._terminated:
+        if jax.process_count() > 1:  # they must not meet in two places at once
+            self._write(step, arrays, about)
+        else:
+            self._writing = self._writer.submit(self._write, step, arrays, about)
+        if self._stopping:
             self._wait()
             _log.warning("stopped by SIGTERM after %d steps, which are saved", step)
             raise SystemExit(TERMINATED)
 
     def _write(self, step: int, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
-        sealed.write(self._folder / f"{step:09d}", arrays, about)
-        for old in self._checkpoints()[:-KEEP]:
+        sealed.write(self._checkpoint(step), arrays, about)
+        for old in self._checkpoints()[:-KEEP] if hosts.is_main() else ():
             sealed.remove(old)
 
     def _wait(self) -> None:
         if self._writing is not None:
             self._writing.result()
 
+    def _checkpoint(self, step: int) -> Path:
+        return self._folder / f"{step:09d}"
+
+    def _newest(self) -> int:
+        return max((int(folder.name) for folder in self._checkpoints()), default=0)
+
     def _checkpoints(self) -> list[Path]:
         return sorted(path for path in self._folder.glob("*") if path.name.isdigit())
 
     def _terminate(self, number: int, frame: Any) -> None:
-        self._terminated = True
+        self._told_to_stop = True
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ltu_jax.training import hosts
 from ltu_jax.training.checkpoint import check_space, disk_error
 
 ABOUT, PART = "about.json", ".part-"
@@ -55,6 +56,8 @@ def read_json(path: Path) -> dict[str, Any]:
 def write(folder: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
     """Write arrays to a new folder by Orbax, and `about` beside them.
 
+    Several processes call this together, with the same arrays; process 0 does all but Orbax's part.
+
     Args:
       folder: must not exist yet.
       arrays: host arrays, none of them empty.
@@ -66,19 +69,24 @@ def write(folder: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, An
     from orbax.checkpoint import v1 as ocp
 
     part = folder.with_name(PART + folder.name)
-    remove(part)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    check_space(folder, arrays)
-    part.mkdir()
+    if hosts.is_main():
+        remove(part)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        check_space(folder, arrays)
+        part.mkdir()
+    hosts.meet(f"begin {folder.name}")
     try:
         ocp.save((part / "arrays").absolute(), dict(arrays))
-        seals = {"arrays": array_digest(arrays), "files": file_digests(part)}
-        write_json(part / ABOUT, {**about, **seals})
-        os.rename(part, folder)
+        if hosts.is_main():
+            seals = {"arrays": array_digest(arrays), "files": file_digests(part)}
+            write_json(part / ABOUT, {**about, **seals})
+            os.rename(part, folder)
     except ValueError as error:  # what Orbax makes of a full disk
         raise disk_error(folder, error) from error
     finally:
-        remove(part)
+        if hosts.is_main():
+            remove(part)
+    hosts.meet(f"end {folder.name}")
 
 
 def read(folder: Path, config: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

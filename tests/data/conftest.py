@@ -23,9 +23,9 @@ class ToyImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version("1.0.0")
 
     def __init__(
-        self, *, sides=(8,), channels=3, size=12, heldout="test", with_label=True, **kwargs
+        self, *, sides=(8,), channels=3, size=12, noise=0, heldout="test", with_label=True, **kwargs
     ):
-        self.sides, self.channels, self.size = sides, channels, size
+        self.sides, self.channels, self.size, self.noise = sides, channels, size, noise
         self.heldout, self.with_label = heldout, with_label
         super().__init__(**kwargs)
 
@@ -52,13 +52,17 @@ class ToyImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         for i in range(count):
             side = self.sides[i % len(self.sides)]
             row = {
-                "image": png(np.full((side, side, self.channels), i % 256, np.uint8)),
+                "image": png(self._image(i, side)),
                 "label": i % 2,
                 "coarse_label": i // 2 % 2,
                 "sensor": i,
                 "site": f"site {i % 3}",
             }
             yield i, {key: row[key] for key in self.info.features}
+
+    def _image(self, i, side):
+        noise = np.random.default_rng(i).integers(0, self.noise + 1, (side, side, self.channels))
+        return ((i + noise) % 256).astype(np.uint8)
 
 
 @pytest.fixture

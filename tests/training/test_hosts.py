@@ -1,33 +1,43 @@
-"""Two processes with two devices each make, for real, the run of one process with four."""
+"""Two processes with two devices each make, for real, the run of one process with four.
+
+The one has its training set in memory; the two leave it on disk, and each reads its own share.
+"""
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from ltu_jax.data import load
 from ltu_jax.errors import InputError
 from ltu_jax.plan import as_model, trace
 from ltu_jax.training import hosts
 from ltu_jax.training.checkpoint import export, restore
-from tests import tiny
+from tests.data.conftest import ToyImages
 
 ROOT = Path(__file__).parents[2]
 
 
-def start(out, devices, checkpoint, *options):
-    """Begin a small deletion by the command line in a process with so many devices."""
+def begin(out, data_dir, *options):
+    """Return the command line of a small deletion."""
     config = out.parent / "config.json"
     config.write_text(json.dumps({"steps": 4, "query_sampling": ["uniform"], "query_size": 16}))
-    command = [
-        *("unlearn", "--data", "tests.tiny:table", "--epochs", "2", "--quiet"),
-        *("--checkpoint", str(checkpoint), "--config", str(config), "--out", str(out), *options),
+    return [
+        *("unlearn", "--data", "toy_images", "--data-dir", data_dir, "--model", "mlp"),
+        *("--config", str(config), "--out", str(out), "--quiet", *options),
     ]
+
+
+def start(out, devices, command):
+    """Run a command line in a process with so many devices."""
     code = (
         f"import jax; jax.config.update('jax_num_cpu_devices', {devices}); "
         "jax.config.update('jax_cpu_collectives_implementation', 'gloo'); "
@@ -39,20 +49,31 @@ def start(out, devices, checkpoint, *options):
         "TMPDIR": str(out.parent),
         "XLA_FLAGS": "--xla_backend_optimization_level=0",
     }
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", code],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    started.append(process)
+    return process
+
+
+started = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def none_left():
+    """A test that fails leaves no process behind."""
+    yield
+    for process in started:
+        with process:
+            process.kill()
 
 
 def finish(process):
-    try:
-        out, err = process.communicate(timeout=300)
-    finally:
-        process.kill()
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return out
 
@@ -63,28 +84,59 @@ def free_address():
         return f"127.0.0.1:{listening.getsockname()[1]}"
 
 
+def start_two(out, command):
+    """Run a command line in two processes with two devices each."""
+    place = ("--coordinator", free_address(), "--num-processes", "2", "--process-id")
+    return [start(out, 2, [*command, *place, str(i)]) for i in range(2)]
+
+
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+    ToyImages(data_dir=folder, size=120, noise=200).download_and_prepare(file_format="array_record")
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def like(data_dir):
+    dataset = load("toy_images", data_dir=data_dir)
+    return trace(as_model("mlp", dataset), dataset)
+
+
+@pytest.fixture(scope="module")
+def original(data_dir, tmp_path_factory):
+    # MI models are fitted to the original's outputs so long that its rounding would show in them.
+    folder = tmp_path_factory.mktemp("start") / "original"
+    dataset = load("toy_images", data_dir=data_dir)
+    export(folder, as_model("mlp", dataset).init(jax.random.key(0), dataset.train.inputs[:1] / 255))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(data_dir, original, tmp_path_factory):
     """The folders of the two runs, and what each process of the second one printed."""
     alone, shared = (tmp_path_factory.mktemp(name) / "run" for name in ("alone", "shared"))
-    # MI models are fitted to the original's outputs so long that its rounding would show in them.
-    original = tmp_path_factory.mktemp("start") / "original"
-    model = as_model(None, tiny.table())
-    export(original, model.init(jax.random.key(0), tiny.table().train.inputs[:1]))
-    together = ("--coordinator", free_address(), "--num-processes", "2", "--process-id")
-    processes = [start(shared, 2, original, *together, str(i)) for i in range(2)]
-    return alone, shared, [finish(process) for process in (*processes, start(alone, 4, original))]
+    options = (data_dir, "--checkpoint", str(original), "--epochs", "2")
+    processes = [
+        *start_two(shared, begin(shared, *options, "--stream")),
+        start(alone, 4, begin(alone, *options)),
+    ]
+    return alone, shared, [finish(process) for process in processes]
 
 
-def test_two_processes_make_the_networks_of_one(runs):
+def networks(run, like):
+    return {name: restore(run / name, like) for name in ("retrain", "retrain_2", "unlearned")}
+
+
+def test_two_processes_make_the_networks_of_one(runs, like, original):
     alone, shared, _ = runs
-    like = trace(as_model(None, tiny.table()), tiny.table())
-    for name in ("retrain", "retrain_2", "unlearned"):
-        one, two = (restore(run / name, like) for run in (alone, shared))
-        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+    one, two = (networks(run, like) for run in (alone, shared))
+    for name in one:
+        pairs = zip(jax.tree.leaves(one[name]), jax.tree.leaves(two[name]), strict=True)
+        for a, b in pairs:
             assert np.abs(a - b).max() < 1e-5 * np.abs(a).max(), name
-    first, last = (restore(shared / name, like).params for name in ("original", "unlearned"))
-    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(last), strict=True):
+    leaves = (jax.tree.leaves(one) for one in (restore(original, like), two["unlearned"]))
+    for a, b in zip(*leaves, strict=True):
         assert not np.array_equal(a, b)
 
 
@@ -99,6 +151,30 @@ def test_process_0_alone_writes_and_shows(runs):
     for one, other in zip(*rows, strict=True):
         assert one["ua"] == pytest.approx(other["ua"])
         assert one["auc"] == pytest.approx(other["auc"], abs=0.5)
+
+
+def test_a_run_of_two_processes_that_was_stopped_goes_on_to_the_bit(data_dir, like, tmp_path):
+    options = ("--epochs", "150", "--save-every", "20", "--reference", "none")
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    processes = start_two(whole, begin(whole, data_dir, *options))
+    stopping = start_two(stopped, begin(stopped, data_dir, *options))
+    while not list(stopped.glob("running/original/0*")):
+        assert all(process.poll() is None for process in stopping)
+        time.sleep(0.002)
+    stopping[1].send_signal(signal.SIGTERM)  # one is told, and both save and stop
+    for process in stopping:
+        process.communicate(timeout=300)
+        assert process.returncode == 143
+    newest = max(stopped.glob("running/original/0*"))
+    assert 20 <= int(newest.name) < 150
+    (newest / "about.json").write_text("{}")
+    for process in (*processes, *start_two(stopped, ["unlearn", "--resume", str(stopped)])):
+        finish(process)
+    for name in ("original", "unlearned"):
+        one, other = (jax.tree.leaves(restore(run / name, like)) for run in (whole, stopped))
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert not (stopped / "running").exists()
 
 
 @pytest.mark.parametrize(
