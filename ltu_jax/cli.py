@@ -62,11 +62,12 @@ def unlearn(options: Unlearn, command: str) -> None:
     from absl import logging
     from rich.console import Console
 
-    from ltu_jax import pipeline
+    from ltu_jax import pipeline, programs
     from ltu_jax.report.table import result_table
     from ltu_jax.training import hosts
 
     logging.set_verbosity(logging.FATAL)  # Orbax logs tracebacks of what it raises as well
+    programs.keep_programs()
     if options.resume:
         result = pipeline.resume(options.resume, quiet=options.quiet or not hosts.is_main())
     else:
@@ -125,12 +126,13 @@ def compare(options: Compare, command: str) -> None:
     """Run `ltu compare`, print a table for every scenario and say where the files are."""
     from rich.console import Console
 
-    from ltu_jax.compare import cache, grid, report
+    from ltu_jax import programs
+    from ltu_jax.compare import grid, report
     from ltu_jax.compare.options import Comparison
     from ltu_jax.report.write import versions
 
     comparison = Comparison(**{f.name: getattr(options, f.name) for f in fields(options)})
-    cache.keep_programs(comparison.cache)
+    programs.keep_programs(comparison.cache)
     source = {"command": command, "versions": versions()}
     results = grid.run(comparison, source=source)
     report.write(results, options.out)
@@ -143,15 +145,14 @@ def compare(options: Compare, command: str) -> None:
 def pool(options: Pool) -> None:
     """Run `ltu pool` and say where each pool is."""
     request = _request(options)
-    from ltu_jax import pools
-    from ltu_jax.compare.cache import keep_programs
+    from ltu_jax import pools, programs
     from ltu_jax.plan import check_writable, make_plan
     from ltu_jax.saved import load_plan
     from ltu_jax.unlearners import read_config
 
     _check_alone(options, "run", among=Deletion)
     check_writable("--pools", options.pools)
-    keep_programs(options.pools)
+    programs.keep_programs(options.pools)
     if options.run:
         plan = load_plan(options.run, argument="--run")
     else:
@@ -177,10 +178,12 @@ def audit(options: Audit, command: str) -> None:
     """Run `ltu audit`, print its findings and say where the report is."""
     from rich.console import Console
 
+    from ltu_jax import programs
     from ltu_jax.auditing.run import audit_run
     from ltu_jax.report import audit_table, audit_words
     from ltu_jax.report.content import label
 
+    programs.keep_programs()
     found = audit_run(
         options.run,
         pools_in=options.pool,
@@ -201,8 +204,10 @@ def selfcheck(options: Selfcheck) -> None:
     """Run `ltu selfcheck`, print every case, and stop with exit code 1 if one is wrong."""
     from rich.console import Console
 
+    from ltu_jax import programs
     from ltu_jax.selfcheck import run, table
 
+    programs.keep_programs()
     checks = run(options.seed)
     Console().print(table(checks))
     wrong = [check.name for check in checks if not check.passed]

@@ -6,10 +6,16 @@ import jax
 import pytest
 
 import ltu_jax
-from ltu_jax import pipeline, pools
+from ltu_jax import pipeline, pools, programs
 from ltu_jax.cli import main
 from ltu_jax.compare import cache
 from tests import tiny
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(monkeypatch):
+    """Leave the user's cache of programs alone, and JAX's settings as they are."""
+    monkeypatch.setattr(programs, "keep_programs", lambda folder=None: None)
 
 
 @pytest.fixture
@@ -22,7 +28,6 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "carry_out", compute)
     monkeypatch.setattr(pools, "train_members", compute)
     monkeypatch.setattr(cache, "train_network", compute)
-    monkeypatch.setattr(cache, "keep_programs", lambda folder: None)  # it outlives the test
     monkeypatch.chdir(tmp_path)
     # As for a console script: the working directory is not on the path.
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])

@@ -8,8 +8,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import jax
-
 from ltu_jax.networks import Network, train_network, training_digest
 from ltu_jax.plan import Plan, trace
 from ltu_jax.progress import OnInfo
@@ -42,17 +40,6 @@ def cached_network(folder: Path, plan: Plan, name: str, on_info: OnInfo | None =
     variables = restore(entry / "network", like, argument="--cache")
     about = json.loads((entry / "about.json").read_text(encoding="utf-8"))
     return Network(variables, about["seconds"])
-
-
-def keep_programs(folder: Path) -> None:
-    """Have JAX keep compiled programs below `folder`, unless it has been told where to.
-
-    The seeds of a comparison share most of them, and small networks take longer to compile than to
-    run.
-    """
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str((folder / "programs").absolute()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def _publish(part: Path, entry: Path) -> None:
