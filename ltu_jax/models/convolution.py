@@ -79,10 +79,13 @@ def conv(
 
 
 def prefers_products(inputs: jax.Array) -> bool:
-    """Whether matrix products are faster on this backend for images `[B, H, W, C]`."""
+    """Whether matrix products are faster on this backend for images `[B, H, W, C]`.
+
+    Not over several devices: the loop over blocks would gather a batch that is split over them.
+    """
     _, *image = inputs.shape
     large = image[2] >= _MIN_CHANNELS and math.prod(image) >= _MIN_VALUES
-    return large and jax.default_backend() == "cpu"
+    return large and jax.default_backend() == "cpu" and jax.device_count() == 1
 
 
 class Conv(nn.Conv):
