@@ -6,7 +6,9 @@ from functools import partial
 import flax.linen as nn
 import jax
 
-_convolution = partial(nn.Conv, use_bias=False, kernel_init=nn.initializers.he_normal())
+from ltu_jax.models.convolution import Conv
+
+_convolution = partial(Conv, use_bias=False, kernel_init=nn.initializers.he_normal())
 
 
 def _normalise(train: bool) -> nn.BatchNorm:
