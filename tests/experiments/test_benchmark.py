@@ -1,6 +1,7 @@
 """The benchmark: it counts right, times in turn, and its ratios are those of what it measured."""
 
 import json
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,6 @@ from experiments.benchmark.counting import Images, forward_flops, ltu_units, pla
 from experiments.benchmark.subjects import MODELS, first_order, noise, subject
 from experiments.benchmark.timing import compile_ahead, fastest, interleave, median, ratio
 from ltu_jax.data import load
-from ltu_jax.ltu.config import LTUConfig
 from ltu_jax.models import build
 from ltu_jax.training import supervised
 from ltu_jax.training.supervised import Recipe, recipe_for, train_steps
@@ -131,8 +131,14 @@ def test_xla_counts_about_the_same_for_a_forward_pass():
     model, images = build("cnn", 10), jnp.zeros([4, 32, 32, 3])
     variables = model.init(jax.random.key(0), images)
     program = compile_ahead(lambda: jax.jit(model.apply).lower(variables, images))
-    # XLA leaves out products with padding, and counts sums and activations.
-    assert program.flops / 4 == pytest.approx(forward_flops(model, images[:1]), rel=0.1)
+    # XLA leaves out products with padding in a convolution, and counts sums and activations.
+    places = (
+        (16**2, 9 * 3 * 24, 47 / 48),
+        (8**2, 9 * 24 * 48, 23 / 24),
+        (8**2, 9 * 48 * 64, 22 / 24),
+    )
+    inside = 2 * sum(place * kernel * share**2 for place, kernel, share in places) + 2 * 1024 * 10
+    assert inside < program.flops / 4 < 1.1 * forward_flops(model, images[:1])
     assert program.peak_bytes > program.temporary_bytes > 0
 
 
@@ -266,14 +272,17 @@ def test_the_pool_and_the_single_networks_are_the_same(compiled_once):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_a_deletion_takes_the_steps_of_the_defaults(monkeypatch, compiled_once, capsys, tmp_path):
+def test_a_deletion_is_its_steps_and_what_comes_before(
+    monkeypatch, compiled_once, capsys, tmp_path
+):
+    monkeypatch.setattr(deletion, "ltu", partial(deletion.ltu, config=tiny.TINY_LTU))
     monkeypatch.setattr(deletion, "IMAGES", 500)
     monkeypatch.setattr(deletion, "FRACTIONS", (0.1,))
     found = deletion.rte("mlp", str(tmp_path), repeats=1, wall_share=0.01)
     assert "noise stands in for CIFAR-10" in capsys.readouterr().out
     assert found["data"] == "noise"
     row = found["forget_0.1"]
-    assert row["ltu_steps"] == LTUConfig().steps
+    assert row["ltu_steps"] == tiny.TINY_LTU.steps
     assert row["retrain_steps"] == supervised.train_steps(450, recipe_for("mlp"))
     deleting = row["prepare_seconds"] + row["ltu_steps"] * row["ltu_step_seconds"]
     assert row["rte"] == pytest.approx(

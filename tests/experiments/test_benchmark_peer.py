@@ -50,7 +50,7 @@ def test_networks_are_the_same(name, compiled_once):
     assert float(gradient.norm()) == pytest.approx(float(norm), rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["mlp", "resnet20"])
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
 def test_the_ltu_step_is_the_same(name, compiled_once):
     small = subject(name, SMALL)
     if name != "mlp":
@@ -86,7 +86,7 @@ def test_the_ltu_step_is_the_same(name, compiled_once):
     for ours, found, start in zip(
         expected.parameters(), net.parameters(), before.parameters(), strict=True
     ):
-        moved = (ours - start).abs().max()
+        moved = (ours - start).detach().abs().max()
         assert float((found - ours).detach().abs().max()) < 1e-3 * float(moved)
 
 
