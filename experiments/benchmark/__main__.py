@@ -26,7 +26,6 @@ import tyro
 
 from experiments.benchmark import deletion, growth, imports, meta, pools, steps, table
 from experiments.benchmark.subjects import MODELS, subject
-from experiments.benchmark.timing import matmul_rate
 from experiments.provenance import ROOT, git_state
 from ltu_jax.report.write import versions, write_json
 
@@ -74,7 +73,6 @@ def main(args: list[str] | None = None) -> None:
     options = tyro.cli(Options, args=args)
     load_before = os.getloadavg()[0]
     peer = load_peer((1, options.threads))
-    rate = matmul_rate(1024 if options.quick else 2048)
     results: dict[str, Any] = {
         "source": {
             "command": "python -m experiments.benchmark",
@@ -87,11 +85,10 @@ def main(args: list[str] | None = None) -> None:
             "backend": jax.default_backend(),
             "cores": os.cpu_count(),
             "load_before": load_before,
-            "matmul_flops_per_second": rate,
             "shares": {name: share(name, options.quick) for name in options.models},
         },
     }
-    for name, measure in measures(options, rate, peer).items():
+    for name, measure in measures(options, peer).items():
         if name in options.parts:
             print(f"measuring {name}", flush=True)
             results[name] = measure()
@@ -101,17 +98,16 @@ def main(args: list[str] | None = None) -> None:
     print(table.tables(results))
 
 
-def measures(options: Options, rate: float, peer: Peer) -> dict[str, Callable[[], Any]]:
+def measures(options: Options, peer: Peer) -> dict[str, Callable[[], Any]]:
     """Return how each part is measured."""
     repeats = options.repeats
     one = partial(subject, options.model, share(options.model, options.quick))
 
     def each(measure: Callable[..., Any], ways: Callable[..., Mapping]) -> dict[str, Any]:
-        rows = {}
-        for name in options.models:
-            rows[name] = measure(subject(name, share(name, options.quick)), repeats, rate, ways)
-            jax.clear_caches()
-        return rows
+        return {
+            name: measure(subject(name, share(name, options.quick)), repeats, ways)
+            for name in options.models
+        }
 
     return {
         "ltu_step": lambda: each(steps.ltu_step, peer.ltu_ways),

@@ -16,7 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmark.counting import GRADIENT, forward_flops
-from experiments.benchmark.timing import compile_ahead, fastest, interleave, median, torch_in
+from experiments.benchmark.timing import (
+    PRODUCT,
+    Product,
+    compile_ahead,
+    fastest,
+    interleave,
+    median,
+    share_of_product,
+    torch_in,
+)
 from ltu_jax.data import load
 from ltu_jax.models import build, with_preprocessing
 from ltu_jax.training import loop, supervised
@@ -78,16 +87,22 @@ def pool(
     ours, theirs = our_trainings(dataset, sizes), peers(dataset, sizes)
     quickest = fastest({name: way.train for name, way in theirs.items()})
     ways = ours | {name: theirs[name] for name in quickest}
-    seconds = interleave({name: way.train for name, way in ways.items()}, repeats)
+    product = step_products(dataset, sizes)
+    trains = {name: way.train for name, way in ways.items()}
+    seconds = interleave({**trains, PRODUCT: product.once}, repeats)
     each = {name: median(seconds, name) / way.count for name, way in ways.items()}
     torch = torch_in(ways)
     largest = pool_name(size)
+    steps = train_steps(len(dataset.train.labels), sizes.recipe)
+    flops = size / at_once(sizes) * steps * product.flops
     return {
         "torch_over_jax": each[torch] / each[largest] if torch else None,
         "sequential_over_pool": each[SEQUENTIAL] / each[largest],
         "seconds": size * each[largest],
-        "at_once": AT_ONCE,
-        **products(dataset, sizes, size / median(seconds, largest), repeats),
+        "at_once": at_once(sizes),
+        "products_flops_per_second": product.flops / median(seconds, PRODUCT),
+        "flops_per_second": flops / median(seconds, largest),
+        "share_of_products_rate": share_of_product(seconds, largest, flops, product),
         "ways": {
             name: {
                 "networks": way.count,
@@ -167,25 +182,21 @@ def one_at_a_time(model: Model, examples: Examples, recipe: Recipe) -> Callable[
     return train
 
 
-def products(
-    dataset: Dataset, sizes: Sizes, members_per_second: float, repeats: int
-) -> dict[str, Any]:
-    """Return the rate of the pool's own matrix products done alone, and the share it reaches of it.
+def step_products(dataset: Dataset, sizes: Sizes) -> Product:
+    """Return the matrix products of one step of a pool's part, and nothing else of it.
 
     They are the three of every layer, forward and backward, batched over members: a step's batch
     `[N, B, in]` times the kernels `[N, in, out]` and so on, in float32.
     """
-    model, recipe = digits_model(dataset), sizes.recipe
+    model, batch, members = digits_model(dataset), sizes.recipe.batch_size, at_once(sizes)
     inputs = jnp.asarray(dataset.train.inputs[:1])
     params = jax.eval_shape(model.init, jax.random.key(0), inputs).params
-    kernels = [layer["kernel"].shape for layer in params.values()]
-    members = min(AT_ONCE, sizes.members[-1])
 
-    def step(layers: Sequence[tuple[jax.Array, jax.Array, jax.Array]]) -> list[jax.Array]:
+    def products(layers: Sequence[tuple[jax.Array, jax.Array, jax.Array]]) -> list[jax.Array]:
         return [
-            jnp.einsum(product, *operands)
+            jnp.einsum(names, *operands)
             for x, w, dy in layers
-            for product, operands in (
+            for names, operands in (
                 ("nbi,nio->nbo", (x, w)),
                 ("nbi,nbo->nio", (x, dy)),
                 ("nbo,nio->nbi", (dy, w)),
@@ -193,23 +204,19 @@ def products(
         ]
 
     layers = [
-        (
-            jnp.ones([members, recipe.batch_size, wide]),
-            jnp.ones([members, wide, out]),
-            jnp.ones([members, recipe.batch_size, out]),
-        )
-        for wide, out in kernels
+        tuple(jnp.ones([members, *shape]) for shape in ((batch, wide), (wide, out), (batch, out)))
+        for wide, out in (layer["kernel"].shape for layer in params.values())
     ]
-    alone = compile_ahead(lambda: jax.jit(step).lower(layers)).call
-    seconds = interleave({"alone": lambda: jax.block_until_ready(alone(layers))}, repeats)
-    flops = GRADIENT * forward_flops(model, inputs) * recipe.batch_size  # of a member's step
-    rate = members * flops / median(seconds, "alone")
-    reached = members_per_second * train_steps(len(dataset.train.labels), recipe) * flops
-    return {
-        "products_flops_per_second": rate,
-        "flops_per_second": reached,
-        "share_of_products_rate": reached / rate,
-    }
+    call = compile_ahead(lambda: jax.jit(products).lower(layers)).call
+    return Product(
+        lambda: jax.block_until_ready(call(layers)),
+        members * batch * GRADIENT * forward_flops(model, inputs),
+    )
+
+
+def at_once(sizes: Sizes) -> int:
+    """Return how many members of the largest pool run side by side."""
+    return min(AT_ONCE, sizes.members[-1])
 
 
 def digits_model(dataset: Dataset) -> Model:

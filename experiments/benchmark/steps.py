@@ -17,14 +17,19 @@ from experiments.benchmark.counting import (
 )
 from experiments.benchmark.subjects import CLASSES, Subject, first_order, scaled
 from experiments.benchmark.timing import (
+    PRODUCT,
     TORCH,
     Compiled,
+    Product,
+    Seconds,
     Way,
     compile_ahead,
     fastest,
     interleave,
+    large_product,
     median,
     ratio,
+    share_of_product,
     torch_in,
 )
 from ltu_jax.ltu.unlearner import ltu
@@ -85,13 +90,12 @@ def prepare_plain(subject: Subject) -> Prepared:
     return Prepared(compiled, lambda: jax.block_until_ready(compiled.call(params, images)))
 
 
-def ltu_step(subject: Subject, repeats: int, rate: float, peer: PeerWays) -> Row:
+def ltu_step(subject: Subject, repeats: int, peer: PeerWays) -> Row:
     """Return what an LTU step takes, of second and of first order, beside its operation count.
 
     Args:
       subject: see `Subject`.
       repeats: rounds in which all ways are timed.
-      rate: operations a second that this machine reaches on a large product.
       peer: makes PyTorch's ways; none where it is missing.
     """
     configs = {"second": subject.config, "first": first_order(subject.config)}
@@ -106,7 +110,8 @@ def ltu_step(subject: Subject, repeats: int, rate: float, peer: PeerWays) -> Row
     }
     steps["plain"] = prepare_plain(subject)
     ways = {name: step.once for name, step in steps.items()}
-    seconds = interleave({**ways, **fastest(peer(subject, state))}, repeats)
+    product = large_product()
+    seconds = interleave({**ways, PRODUCT: product.once, **fastest(peer(subject, state))}, repeats)
 
     images = subject.images
     flops = forward_flops(subject.model, subject.data.forget.inputs[:1])
@@ -116,7 +121,7 @@ def ltu_step(subject: Subject, repeats: int, rate: float, peer: PeerWays) -> Row
         units = ltu_units(images, order, subject.has_statistics)
         to_plain = ratio(seconds, name, "plain")
         rows[name] = {
-            **costs(steps[name].compiled, seconds, name, sum(units.values()) * flops, rate),
+            **costs(steps[name].compiled, seconds, name, sum(units.values()) * flops, product),
             "units": units,
             "count_ratio": sum(units.values()) / plain,
             "ratio_to_plain": to_plain,
@@ -126,20 +131,23 @@ def ltu_step(subject: Subject, repeats: int, rate: float, peer: PeerWays) -> Row
         **rows["second"],
         **against_torch(seconds, "second"),
         "first_order": rows["first"],
-        "plain": costs(steps["plain"].compiled, seconds, "plain", plain * flops, rate),
+        "plain": costs(steps["plain"].compiled, seconds, "plain", plain * flops, product),
         "images": images._asdict(),
     }
 
 
-def sgd_step(subject: Subject, repeats: int, rate: float, peer: PeerWays) -> Row:
+def sgd_step(subject: Subject, repeats: int, peer: PeerWays) -> Row:
     """Return what a step of random labels takes, as the field runs it; arguments as above."""
     config = sgd_config(subject)
     method = random_label(subject.model, subject.data, CLASSES, config)
     step = prepare_step(method, subject.variables, subject.data)
-    seconds = interleave({"jax": step.once, **fastest(peer(subject))}, repeats)
+    product = large_product()
+    seconds = interleave(
+        {"jax": step.once, PRODUCT: product.once, **fastest(peer(subject))}, repeats
+    )
     flops = forward_flops(subject.model, subject.data.forget.inputs[:1])
     return {
-        **costs(step.compiled, seconds, "jax", config.batch_size * GRADIENT * flops, rate),
+        **costs(step.compiled, seconds, "jax", config.batch_size * GRADIENT * flops, product),
         **against_torch(seconds, "jax"),
         "batch": config.batch_size,
     }
@@ -151,7 +159,7 @@ def sgd_config(subject: Subject) -> RandomLabelConfig:
     return replace(default, batch_size=scaled(default.batch_size, subject.share))
 
 
-def against_torch(seconds: Mapping[str, list[float]], name: str) -> Row:
+def against_torch(seconds: Seconds, name: str) -> Row:
     """Return the time of PyTorch's fastest way over that of `name`; None without PyTorch."""
     torch = torch_in(seconds)
     return {
@@ -161,9 +169,7 @@ def against_torch(seconds: Mapping[str, list[float]], name: str) -> Row:
     }
 
 
-def costs(
-    compiled: Compiled, seconds: Mapping[str, list[float]], name: str, flops: float, rate: float
-) -> Row:
+def costs(compiled: Compiled, seconds: Seconds, name: str, flops: float, product: Product) -> Row:
     """Return the costs of one program as a row of the results.
 
     Args:
@@ -171,13 +177,14 @@ def costs(
       seconds: of all ways.
       name: of the program's way.
       flops: of one run, counted by hand.
-      rate: operations a second that this machine reaches on a large product.
+      product: the large product that was timed with them.
     """
     return {
         "compile_seconds": compiled.seconds,
         "step_seconds": median(seconds, name),
         "flops_by_xla": compiled.flops,
         "flops_by_hand": flops,
-        "share_of_matmul_rate": flops / median(seconds, name) / rate,
+        "share_of_matmul_rate": share_of_product(seconds, name, flops, product),
+        "matmul_flops_per_second": product.flops / median(seconds, PRODUCT),
         "peak_bytes": compiled.peak_bytes,
     }

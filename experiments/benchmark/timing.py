@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 TORCH = "torch_"  # ways of PyTorch are called so, with the number of threads
+PRODUCT = "large product"
 Way = Callable[[], object]
 Seconds = dict[str, list[float]]
 
@@ -114,9 +115,32 @@ def compile_ahead(lower: Callable[[], jax.stages.Lowered]) -> Compiled:
     )
 
 
-def matmul_rate(size: int, repeats: int = 5) -> float:
-    """Return the operations a second that this machine reaches on a product `[size, size]`, f32."""
+class Product(NamedTuple):
+    """A large matrix product, timed among other ways: its rate is this machine's at that time.
+
+    Attributes:
+      once: computes it and waits for it.
+      flops: of one product.
+    """
+
+    once: Way
+    flops: float
+
+
+def large_product(size: int = 1024) -> Product:
+    """Return the product of two matrices `[size, size]`, float32, compiled."""
     square = jax.random.normal(jax.random.key(0), (size, size))
     product = jax.jit(lambda a: a @ a).lower(square).compile()
-    seconds = interleave({"product": lambda: jax.block_until_ready(product(square))}, repeats)
-    return 2 * size**3 / float(np.median(seconds["product"]))
+    return Product(lambda: jax.block_until_ready(product(square)), 2.0 * size**3)
+
+
+def share_of_product(seconds: Seconds, name: str, flops: float, product: Product) -> float:
+    """Return the operations a second of a way over those of the large product.
+
+    Args:
+      seconds: of all ways, the product by the name of `PRODUCT`.
+      name: of the way.
+      flops: of one run of it.
+      product: see `Product`.
+    """
+    return flops / product.flops * ratio(seconds, PRODUCT, name)

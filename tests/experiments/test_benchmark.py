@@ -64,7 +64,7 @@ def test_without_pytorch_its_entries_are_empty_and_a_line_says_so(monkeypatch, c
 
 
 def test_every_part_is_measured_by_something():
-    known = benchmark.measures(benchmark.Options(), 1.0, benchmark.Peer())
+    known = benchmark.measures(benchmark.Options(), benchmark.Peer())
     assert tuple(known) == benchmark.Options().parts
 
 
@@ -139,7 +139,7 @@ def test_xla_counts_about_the_same_for_a_forward_pass():
     )
     inside = 2 * sum(place * kernel * share**2 for place, kernel, share in places) + 2 * 1024 * 10
     assert inside < program.flops / 4 < 1.1 * forward_flops(model, images[:1])
-    assert program.peak_bytes > program.temporary_bytes > 0
+    assert program.peak_bytes > images.nbytes
 
 
 def test_a_gradient_and_a_hessian_product_need_what_their_units_say():
@@ -189,11 +189,12 @@ def test_ratios_are_of_what_was_measured(monkeypatch, compiled_once):
             "second": [8.0],
             "first": [4.0],
             "plain": [2.0],
+            timing.PRODUCT: [0.5],
             **{name: [6.0] for name in ways if name.startswith("torch")},
         },
     )
     small = small_subject()
-    row = steps.ltu_step(small, 1, 1e9, lambda subject, state: {"torch_1": lambda: None})
+    row = steps.ltu_step(small, 1, lambda subject, state: {"torch_1": lambda: None})
     units = 31 * 9 + 16 * 3 + 8 * 12
     assert row["count_ratio"] == units / (55 * 3)
     assert row["ratio_to_plain"] == 4
@@ -201,7 +202,9 @@ def test_ratios_are_of_what_was_measured(monkeypatch, compiled_once):
     assert row["first_order"]["ratio_to_plain"] == 2
     assert (row["torch_over_jax"], row["torch_seconds"], row["torch_threads"]) == (0.75, 6, 1)
     assert row["flops_by_hand"] == units * 2 * (64 * 128 + 128 * 128 + 128 * 10)
-    assert row["share_of_matmul_rate"] == pytest.approx(row["flops_by_hand"] / 8 / 1e9)
+    assert row["share_of_matmul_rate"] == pytest.approx(
+        row["flops_by_hand"] / 8 / (2 * 1024**3 / 0.5)
+    )
 
 
 def test_steps_go_on_from_where_they_were(compiled_once):
