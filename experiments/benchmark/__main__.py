@@ -51,7 +51,8 @@ class Options:
       parts: which entries.
       models: the networks of `ltu_step` and `sgd_step`.
       model: the network of `methods`, `variants` and `rte`.
-      memory_model: the network of `memory`.
+      memory_model: the network of `memory`; None is `resnet18`, and `model` in a quick run, since
+        four of its programs take minutes to compile.
       repeats: rounds in which everything that is compared is timed.
       threads: of PyTorch, which is also timed with one; JAX takes all cores.
       data_dir: TFDS data with CIFAR-10, for `rte`; noise of the same shape where there is none.
@@ -62,7 +63,7 @@ class Options:
     parts: tuple[Part, ...] = get_args(Part)
     models: tuple[str, ...] = MODELS
     model: str = "cnn"
-    memory_model: str = "resnet18"
+    memory_model: str | None = None
     repeats: int = 5
     threads: int = 2
     data_dir: str | None = None
@@ -102,6 +103,7 @@ def measures(options: Options, peer: Peer) -> dict[str, Callable[[], Any]]:
     """Return how each part is measured."""
     repeats = options.repeats
     one = partial(subject, options.model, share(options.model, options.quick))
+    large = options.memory_model or (options.model if options.quick else "resnet18")
 
     def each(measure: Callable[..., Any], ways: Callable[..., Mapping]) -> dict[str, Any]:
         return {
@@ -114,9 +116,7 @@ def measures(options: Options, peer: Peer) -> dict[str, Callable[[], Any]]:
         "sgd_step": lambda: each(steps.sgd_step, peer.sgd_ways),
         "methods": lambda: meta.methods(one(), repeats),
         "variants": lambda: meta.variants(one(), repeats),
-        "memory": lambda: meta.memory(
-            subject(options.memory_model, share(options.memory_model, options.quick))
-        ),
+        "memory": lambda: meta.memory(subject(large, share(large, options.quick))),
         "pool": lambda: pools.pool(pools.sizes(options.quick), repeats, peer.pool_trainings),
         "rte": lambda: deletion.rte(
             options.model, options.data_dir, repeats, 0.05 if options.quick else 1.0

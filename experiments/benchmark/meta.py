@@ -141,5 +141,10 @@ def memory(subject: Subject) -> Row:
             }
     whole = rows["first"]["peak_bytes"]
     return {
-        name: {**row, "over_first_order": row["peak_bytes"] / whole} for name, row in rows.items()
-    } | {"images": subject.images._asdict()}
+        "model": subject.model.name,
+        "images": subject.images.total,
+        **{
+            name: {**row, "over_first_order": row["peak_bytes"] / whole}
+            for name, row in rows.items()
+        },
+    }
