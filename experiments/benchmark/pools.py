@@ -7,7 +7,7 @@ as `ltu pool` runs it; one after another is the same compiled step, network by n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -99,6 +99,7 @@ def pool(
         "torch_over_jax": each[torch] / each[largest] if torch else None,
         "sequential_over_pool": each[SEQUENTIAL] / each[largest],
         "seconds": size * each[largest],
+        "epochs": sizes.recipe.epochs,
         "at_once": at_once(sizes),
         "products_flops_per_second": product.flops / median(seconds, PRODUCT),
         "flops_per_second": flops / median(seconds, largest),
@@ -111,7 +112,6 @@ def pool(
             }
             for name, way in ways.items()
         },
-        "recipe": asdict(sizes.recipe),
     }
 
 

@@ -62,11 +62,16 @@ def _part(part: str, content: Any) -> str:
 
 
 def _rows(content: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """Yield rows by name; those of a group follow each other, under its name and theirs."""
     for name, row in content.items():
-        if isinstance(row, Mapping):
-            yield name, row
-            if "first_order" in row:
-                yield f"{name}, first order", row["first_order"]
+        if not isinstance(row, Mapping):
+            continue
+        if row and all(isinstance(inner, Mapping) for inner in row.values()):
+            yield from ((f"{name}, {inner}", values) for inner, values in row.items())
+            continue
+        yield name, row
+        if "first_order" in row:
+            yield f"{name}, first order", row["first_order"]
 
 
 def table(rows: Mapping[str, Mapping[str, Any]], columns: Iterable[str]) -> list[str]:

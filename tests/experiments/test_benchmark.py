@@ -318,13 +318,13 @@ def test_tables_show_what_is_there():
     shown = table.tables(
         {
             "config": {},
-            "pool": {"torch_over_jax": 2.0, "ways": {}},
+            "pool": {"torch_over_jax": 2.0, "ways": {"pool_4": {"networks": 4}}},
             "ltu_step": {"cnn": {"ratio_to_count": 1.5, "first_order": {"ratio_to_count": 1.2}}},
             "import_seconds": 0.25,
         }
     )
     assert "config" not in shown
-    assert "- torch_over_jax: 2" in shown
+    assert "- torch_over_jax: 2\n\n| | networks |\n|:--|--:|\n| ways, pool_4 | 4 |" in shown
     assert "| cnn, first order | – | – | – | – | 1.2 |" in shown
     assert shown.endswith("## import_seconds\n\n0.25")
 
