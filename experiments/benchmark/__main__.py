@@ -1,0 +1,166 @@
+"""What it costs to unlearn: steps, pools and whole deletions.
+
+    python -m experiments.benchmark
+    python -m experiments.benchmark --quick --out FILE
+
+Programs are compiled ahead of time and run in turn with what they are compared with, in one
+process, each once before any clock runs; numbers are medians, and ratios are medians over rounds.
+PyTorch is the peer where it is installed (pip install torch); without it its entries are empty. All
+of it runs on any backend. Small kernels have a file of their own:
+
+    pytest experiments/benchmark/kernels.py -n 0
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import tyro
+
+from experiments.benchmark import deletion, growth, imports, meta, pools, steps, table
+from experiments.benchmark.subjects import MODELS, subject
+from experiments.provenance import ROOT, git_state
+from ltu_jax.report.write import versions, write_json
+
+Part = Literal[
+    "ltu_step", "sgd_step", "methods", "variants", "memory", "pool", "rte", "growth",
+    "import_seconds",
+]  # fmt: skip
+FIGURE = ROOT / "docs/cost.png"
+# ResNet-18 and the vision transformer take seconds for an image that others see in milliseconds.
+SHARES = {
+    False: {"resnet18": 1 / 4},
+    True: {"resnet20": 1 / 8, "resnet18": 1 / 16, "vit_tiny": 1 / 16},
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure and count what unlearning costs.
+
+    Attributes:
+      quick: small batches, short trainings and few sizes, under ten minutes; the same entries.
+      out: where the numbers go.
+      parts: which entries.
+      models: the networks of `ltu_step` and `sgd_step`.
+      model: the network of `methods`, `variants` and `rte`.
+      memory_model: the network of `memory`; None is `resnet18`, and `model` in a quick run, since
+        four of its programs take minutes to compile.
+      repeats: rounds in which everything that is compared is timed.
+      threads: of PyTorch, which is also timed with one; JAX takes all cores.
+      data_dir: TFDS data with CIFAR-10, for `rte`; noise of the same shape where there is none.
+    """
+
+    quick: bool = False
+    out: Path = ROOT / "experiments/results/benchmark.json"
+    parts: tuple[Part, ...] = get_args(Part)
+    models: tuple[str, ...] = MODELS
+    model: str = "cnn"
+    memory_model: str | None = None
+    repeats: int = 5
+    threads: int = 2
+    data_dir: str | None = None
+
+
+def main(args: list[str] | None = None) -> None:
+    """Measure, print, write."""
+    options = tyro.cli(Options, args=args)
+    load_before = os.getloadavg()[0]
+    peer = load_peer((1, options.threads))
+    results: dict[str, Any] = {
+        "source": {
+            "command": "python -m experiments.benchmark",
+            "git": git_state(),
+            "versions": {**versions(), "torch": torch_version()},
+        },
+        "config": {
+            **{name: value for name, value in asdict(options).items() if name != "out"},
+            "data_dir": options.data_dir is not None,
+            "backend": jax.default_backend(),
+            "cores": os.cpu_count(),
+            "load_before": load_before,
+            "shares": {name: share(name, options.quick) for name in options.models},
+        },
+    }
+    for name, measure in measures(options, peer).items():
+        if name in options.parts:
+            print(f"measuring {name}", flush=True)
+            results[name] = measure()
+            write_json(options.out, results)  # what is done stays, should a later part fail
+    if "growth" in results and not options.quick:
+        growth.draw(results["growth"], FIGURE)
+    print(table.tables(results))
+
+
+def measures(options: Options, peer: Peer) -> dict[str, Callable[[], Any]]:
+    """Return how each part is measured."""
+    repeats = options.repeats
+    one = partial(subject, options.model, share(options.model, options.quick))
+    large = options.memory_model or (options.model if options.quick else "resnet18")
+
+    def each(measure: Callable[..., Any], ways: Callable[..., Mapping]) -> dict[str, Any]:
+        return {
+            name: measure(subject(name, share(name, options.quick)), repeats, ways)
+            for name in options.models
+        }
+
+    return {
+        "ltu_step": lambda: each(steps.ltu_step, peer.ltu_ways),
+        "sgd_step": lambda: each(steps.sgd_step, peer.sgd_ways),
+        "methods": lambda: meta.methods(one(), repeats),
+        "variants": lambda: meta.variants(one(), repeats),
+        "memory": lambda: meta.memory(subject(large, share(large, options.quick))),
+        "pool": lambda: pools.pool(pools.sizes(options.quick), repeats, peer.pool_trainings),
+        "rte": lambda: deletion.rte(
+            options.model, options.data_dir, repeats, 0.05 if options.quick else 1.0
+        ),
+        "growth": lambda: growth.growth(growth.QUICK if options.quick else growth.FULL, repeats),
+        "import_seconds": lambda: imports.import_seconds(repeats),
+    }
+
+
+def share(model: str, quick: bool) -> float:
+    """Return which share of LTU's default batches a network is measured with."""
+    return SHARES[quick].get(model, 1.0)
+
+
+class Peer(NamedTuple):
+    """What makes PyTorch's ways for three parts; by default there are none."""
+
+    ltu_ways: Callable[..., Mapping] = lambda *arguments: {}
+    sgd_ways: Callable[..., Mapping] = lambda *arguments: {}
+    pool_trainings: Callable[..., Mapping] = lambda *arguments: {}
+
+
+def load_peer(threads: Sequence[int]) -> Peer:
+    """Return PyTorch's ways for each number of threads; without PyTorch say so, and return none."""
+    if torch_version() is None:
+        print("PyTorch is not installed, and its entries stay empty: pip install torch")
+        return Peer()
+    from experiments.benchmark import peer_pool, peer_ways
+
+    threads = sorted(set(threads))
+    return Peer(
+        partial(peer_ways.ltu_ways, threads),
+        partial(peer_ways.sgd_ways, threads),
+        partial(peer_pool.pool_trainings, threads),
+    )
+
+
+def torch_version() -> str | None:
+    """Return the version of PyTorch; None where it is not installed."""
+    try:
+        return metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    main()
