@@ -11,7 +11,6 @@ one-way projection is A-GEM (Chaudhry et al., 1812.00420).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -30,10 +29,12 @@ class Conflict(NamedTuple):
     Attributes:
       cosine: of the angle between them over all parameters; 0 where one vanishes.
       conflict: 1.0 where the cosine is negative, else 0.0.
+      norms: `[2]`, of the remembering and the forgetting gradient.
     """
 
     cosine: jax.Array
     conflict: jax.Array
+    norms: jax.Array
 
 
 def harmonize(
@@ -63,9 +64,15 @@ def harmonize(
       Array([0.5, 1.5], dtype=float32)
     """
     check_harmony(how)
-    pair = jax.tree.map(lambda a, b: jnp.stack([a, b]), remember, forget)
-    cosine = tree_cosine(remember, forget)
-    return _HARMONIES[how](pair), Conflict(cosine, (cosine < 0).astype(jnp.float32))
+    whole = _measure(remember, forget)
+    if how == "per-layer":
+        direction = jax.tree.map(
+            lambda r, f: _join(r, f, _measure(r, f), "two-way"), remember, forget
+        )
+    else:
+        direction = _join(remember, forget, whole, how)
+    conflict = (whole.cosine < 0).astype(jnp.float32)
+    return direction, Conflict(whole.cosine, conflict, whole.norms)
 
 
 def check_harmony(how: str) -> None:
@@ -113,38 +120,56 @@ def project_conflicts(gradients: PyTree, order: jax.Array | None = None) -> PyTr
 
 def tree_cosine(a: PyTree, b: PyTree) -> jax.Array:
     """Return the cosine of two pytrees over all their entries; 0 where one vanishes."""
-    return optax.tree.vdot(_unit(a), _unit(b))
+    return _measure(a, b).cosine
 
 
-def _two_way(pair: PyTree) -> PyTree:
-    """Each row projected off the original other, then summed; vmapped over the two rows."""
-    return _sum_rows(jax.vmap(project)(pair, jax.tree.map(lambda g: g[::-1], pair)))
+class _Gram(NamedTuple):
+    """The products of two gradients, each scaled to entries of at most 1.
+
+    Attributes:
+      scales: `[2]` largest absolute entries, by which they were divided; 1 for one of zeros.
+      squares: `[2]` of each with itself.
+      product: of one with the other.
+    """
+
+    scales: jax.Array
+    squares: jax.Array
+    product: jax.Array
+
+    @property
+    def norms(self) -> jax.Array:
+        return self.scales * jnp.sqrt(self.squares)
+
+    @property
+    def divisors(self) -> jax.Array:
+        return jnp.where(self.squares > 0, self.squares, 1.0)
+
+    @property
+    def cosine(self) -> jax.Array:
+        return self.product / jnp.sqrt(self.divisors.prod())
 
 
-def _per_layer(pair: PyTree) -> PyTree:
-    return jax.tree.map(_two_way, pair)
+def _measure(remember: PyTree, forget: PyTree) -> _Gram:
+    scaled, scales = zip(*map(_scale_to_one, (remember, forget)), strict=True)
+    squares = jnp.stack([optax.tree.norm(tree, squared=True) for tree in scaled])
+    product = optax.tree.vdot(*scaled)
+    return _Gram(jnp.stack(scales), squares, product)
 
 
-def _protect(keep: int) -> Callable[[PyTree], PyTree]:
-    def combine(pair: PyTree) -> PyTree:
-        kept = jax.tree.map(lambda g: g[keep], pair)
-        projected = project(jax.tree.map(lambda g: g[1 - keep], pair), kept)
-        return optax.tree.add(kept, projected)
+def _join(remember: PyTree, forget: PyTree, gram: _Gram, how: Harmony) -> PyTree:
+    r"""Return the sum after projection, in one pass over the entries.
 
-    return combine
-
-
-def _sum_rows(pair: PyTree) -> PyTree:
-    return jax.tree.map(lambda g: g.sum(0), pair)
-
-
-_HARMONIES: dict[str, Callable[[PyTree], PyTree]] = {
-    "two-way": _two_way,
-    "per-layer": _per_layer,
-    "protect-retain": _protect(0),
-    "protect-forget": _protect(1),
-    "none": _sum_rows,
-}
+    To project :math:`f` off :math:`r` is to add :math:`-\min(\langle f, r\rangle, 0) / |r|^2` times
+    :math:`r`. `project_conflicts` is the definition.
+    """
+    projected_off = {"two-way": (1, 1), "protect-retain": (1, 0), "protect-forget": (0, 1)}
+    chosen = jnp.array(projected_off.get(how, (0, 0)), gram.squares.dtype)
+    weights = -jnp.minimum(gram.product, 0.0) / gram.divisors * gram.scales[::-1] * chosen
+    return jax.tree.map(
+        lambda r, f: r + f + weights[0] * (r / gram.scales[0]) + weights[1] * (f / gram.scales[1]),
+        remember,
+        forget,
+    )
 
 
 def _scale_to_one(tree: PyTree) -> tuple[PyTree, jax.Array]:

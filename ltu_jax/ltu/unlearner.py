@@ -150,8 +150,8 @@ def ltu(
             "loss_remember": remembered.query_losses.mean(),
             "loss_forget": forgot.query_losses.mean(),
             "norm_random_label": remembered.tune_norm,
-            "norm_remember": optax.tree.norm(remember),
-            "norm_forget": optax.tree.norm(forget),
+            "norm_remember": conflict.norms[0],
+            "norm_forget": conflict.norms[1],
             "cosine": conflict.cosine,
             "conflict": conflict.conflict,
         }

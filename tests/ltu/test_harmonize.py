@@ -74,6 +74,19 @@ def test_two_way_conflicts_with_neither_and_has_the_closed_form(seed, log_a, log
         assert abs(dot(direction, own) - wanted) <= tolerance
 
 
+@given(seeds, st.floats(-3, 3))
+@settings(max_examples=50, deadline=None)
+def test_two_way_is_the_sum_of_the_vmapped_projections(seed, log_scale):
+    remember, forget = gradients(seed)
+    forget = jax.tree.map(lambda g: 10**log_scale * g, flip_to_agree(remember, forget, False))
+    rows = jax.tree.map(lambda *pair: jnp.stack(pair), remember, forget)
+    wanted = jax.tree.map(lambda g: g.sum(0), project_conflicts(rows))
+    direction, conflict = harmonize(remember, forget)
+    difference = size(jax.tree.map(jnp.subtract, direction, wanted))
+    assert difference <= 1e-5 * (size(remember) + size(forget))
+    np.testing.assert_allclose(conflict.norms, [size(remember), size(forget)], rtol=1e-5)
+
+
 @given(seeds)
 @settings(max_examples=50, deadline=None)
 def test_one_way_leaves_the_protected_gradient_whole(seed):
