@@ -30,10 +30,8 @@ TOP = 5  # how many of the sorted outputs the `sorted` feature keeps
 
 def log_odds(logits: Array, labels: Array) -> jax.Array:
     """Return ln p_y - ln(1 - p_y), `[B, 1]`: the confidence on an unbounded scale (LiRA's phi)."""
-    is_label = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
-    true_logit = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
-    others = jax.nn.logsumexp(jnp.where(is_label, -jnp.inf, logits), axis=-1)
-    return (true_logit - others)[:, None]
+    true, others = _true_and_others(logits, labels)
+    return true - jax.nn.logsumexp(others, axis=-1, keepdims=True)
 
 
 def entropy(logits: Array, labels: Array) -> jax.Array:
@@ -55,8 +53,8 @@ def modified_entropy(logits: Array, labels: Array) -> jax.Array:
 
 def hinge(logits: Array, labels: Array) -> jax.Array:
     """Return the true logit less the largest other one, `[B, 1]`."""
-    true_first = _true_first(logits, labels)
-    return true_first[:, :1] - true_first[:, 1:2]
+    true, others = _true_and_others(logits, labels)
+    return true - others.max(axis=-1, keepdims=True)
 
 
 def sorted_outputs(logits: Array, labels: Array) -> jax.Array:
@@ -71,10 +69,15 @@ def labelled_outputs(logits: Array, labels: Array) -> jax.Array:
 
 
 def _true_first(outputs: Array, labels: Array) -> jax.Array:
+    true, others = _true_and_others(outputs, labels)
+    return jnp.concatenate([true, jnp.sort(others, axis=-1)[:, :0:-1]], axis=-1)
+
+
+def _true_and_others(outputs: Array, labels: Array) -> tuple[jax.Array, jax.Array]:
+    """Return the true class's output `[B, 1]`, and all `[B, C]` with it at minus infinity."""
     is_label = jax.nn.one_hot(labels, outputs.shape[-1], dtype=bool)
     true = jnp.take_along_axis(outputs, labels[:, None], axis=-1)
-    others = jnp.sort(jnp.where(is_label, -jnp.inf, outputs), axis=-1)[:, :0:-1]
-    return jnp.concatenate([true, others], axis=-1)
+    return true, jnp.where(is_label, -jnp.inf, outputs)
 
 
 FEATURES: dict[str, Callable[[Array, Array], jax.Array]] = {
