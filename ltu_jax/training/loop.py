@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax.errors import DivergedError
+from ltu_jax.models.convolution import countable
 from ltu_jax.training.claims import check_claims, check_fresh
 from ltu_jax.training.parallel import Parallel, collect, compile_for, replicate, split_batch
 from ltu_jax.training.resume import Saver
@@ -176,15 +177,18 @@ def step_cost(method: Unlearner, variables: Variables, data: UnlearnData) -> Cos
     """Compile one step of `method` and return what it costs; nothing of `prepare` is counted."""
     if not method.num_steps:
         return Cost(0, 0.0)
-    compiled = compile_step(method, variables, data)
-    memory = compiled.memory_analysis()
+    key = jax.random.key(0)
+    state = method.prepare(key, variables, data)
+    memory = _lower(method, key, state, data).compile().memory_analysis()
     peak = (
         memory.argument_size_in_bytes
         + memory.output_size_in_bytes
         - memory.alias_size_in_bytes
         + memory.temp_size_in_bytes
     )
-    return Cost(int(peak), float(compiled.cost_analysis()["flops"]))
+    with countable():
+        flops = _lower(method, key, state, data).cost_analysis()["flops"]
+    return Cost(int(peak), float(flops))
 
 
 def compile_step(
@@ -195,7 +199,14 @@ def compile_step(
     state = method.prepare(key, variables, data)
     if parallel is not None:
         state, data = replicate((state, data), parallel)
-    return _compiled(as_step(method, parallel), parallel).lower(1, key, 0, state, data).compile()
+    return _lower(method, key, state, data, parallel).compile()
+
+
+def _lower(
+    method: Unlearner, key: Key, state: PyTree, data: UnlearnData, parallel: Parallel | None = None
+) -> jax.stages.Lowered:
+    step = as_step(method, parallel)  # a new function, which is traced anew
+    return _compiled(step, parallel).lower(1, key, 0, state, data)
 
 
 # Kept, so that a step which runs for one network after another is compiled once.
