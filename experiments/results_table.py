@@ -1,7 +1,7 @@
-"""The tables of README.md and docs, from the files that `compare` and `per_example` wrote.
+"""The tables of README.md and docs, from the files that experiments wrote.
 
 python -m experiments.results_table            # print them
-python -m experiments.results_table --write    # put them into the two pages
+python -m experiments.results_table --write    # put them into the pages
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import tyro
 
+from experiments.benchmark import table as costs
 from experiments.provenance import ROOT
 from ltu_jax.compare import table
 
@@ -82,9 +83,11 @@ def _per_example_row(name: str, coins: dict[str, Any], apart: dict[str, Any]) ->
 _RESULTS = ROOT / "experiments/results"
 _CIFAR10, _DIGITS = (_RESULTS / f"compare_{name}.json" for name in ("cifar10", "digits"))
 _SINGLE = tuple(_RESULTS / f"per_example_{name}.json" for name in ("digits", "cifar10"))
+_COSTS = tuple(_RESULTS / f"{name}.json" for name in ("benchmark", "benchmark_more"))
 BLOCKS = (
     Block(ROOT / "README.md", "results", (_CIFAR10,), table.markdown),
     Block(ROOT / "README.md", "per-example", _SINGLE, per_example),
+    Block(ROOT / "docs/cost.md", "cost", _COSTS, costs.tables),
     Block(ROOT / "docs/results.md", "results", (_CIFAR10, _DIGITS), table.markdown),
 )
 

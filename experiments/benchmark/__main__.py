@@ -24,16 +24,17 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import tyro
 
-from experiments.benchmark import deletion, growth, imports, meta, pools, steps, table
+from experiments.benchmark import deletion, forms, growth, imports, meta, pools, steps, table
 from experiments.benchmark.subjects import MODELS, subject
 from experiments.provenance import ROOT, git_state
 from ltu_jax.report.write import versions, write_json
 
 Part = Literal[
-    "ltu_step", "sgd_step", "methods", "variants", "memory", "pool", "rte", "growth",
-    "import_seconds",
+    "ltu_step", "sgd_step", "methods", "variants", "convolutions", "harmonizer", "memory",
+    "pool", "rte", "growth", "import_seconds",
 ]  # fmt: skip
 FIGURE = ROOT / "docs/cost.png"
+CONVOLUTIONAL = ("cnn", "resnet20", "resnet18")
 # ResNet-18 and the vision transformer take seconds for an image that others see in milliseconds.
 SHARES = {
     False: {"resnet18": 1 / 4},
@@ -76,7 +77,7 @@ def main(args: list[str] | None = None) -> None:
     peer = load_peer((1, options.threads))
     results: dict[str, Any] = {
         "source": {
-            "command": "python -m experiments.benchmark",
+            "command": command(options),
             "git": git_state(),
             "versions": {**versions(), "torch": torch_version()},
         },
@@ -99,6 +100,15 @@ def main(args: list[str] | None = None) -> None:
     print(table.tables(results))
 
 
+def command(options: Options) -> str:
+    """Return the command line that measures the same again."""
+    line = "python -m experiments.benchmark"
+    line += " --quick" if options.quick else ""
+    if options.parts != get_args(Part):
+        line += f" --parts {' '.join(options.parts)}"
+    return line + (" --data-dir DIR" if options.data_dir else "")
+
+
 def measures(options: Options, peer: Peer) -> dict[str, Callable[[], Any]]:
     """Return how each part is measured."""
     repeats = options.repeats
@@ -116,6 +126,11 @@ def measures(options: Options, peer: Peer) -> dict[str, Callable[[], Any]]:
         "sgd_step": lambda: each(steps.sgd_step, peer.sgd_ways),
         "methods": lambda: meta.methods(one(), repeats),
         "variants": lambda: meta.variants(one(), repeats),
+        "convolutions": lambda: {
+            name: forms.convolutions(subject(name, share(name, options.quick)), repeats)
+            for name in CONVOLUTIONAL
+        },
+        "harmonizer": lambda: forms.harmonizer(10_000 if options.quick else 300_000, repeats),
         "memory": lambda: meta.memory(subject(large, share(large, options.quick))),
         "pool": lambda: pools.pool(pools.sizes(options.quick), repeats, peer.pool_trainings),
         "rte": lambda: deletion.rte(

@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 
 from experiments.benchmark import __main__ as benchmark
-from experiments.benchmark import deletion, growth, kernels, meta, pools, steps, table, timing
+from experiments.benchmark import (
+    deletion,
+    forms,
+    growth,
+    kernels,
+    meta,
+    pools,
+    steps,
+    table,
+    timing,
+)
 from experiments.benchmark.counting import Images, forward_flops, ltu_units, plain_units
 from experiments.benchmark.subjects import MODELS, first_order, noise, subject
 from experiments.benchmark.timing import compile_ahead, fastest, interleave, median, ratio
@@ -336,3 +346,13 @@ def test_noise_is_of_the_shape_asked_for():
     assert examples.inputs.shape == (12, 8, 8, 1)
     assert examples.inputs.dtype == np.uint8
     assert set(examples.labels.tolist()) == set(range(10))
+
+
+def test_forms_are_held_against_those_that_define_them(compiled_once):
+    found = forms.convolutions(subject("cnn", 1 / 32), repeats=1)
+    assert found["xla_over_library"] == pytest.approx(
+        found["xla_seconds"] / found["library_seconds"]
+    )
+    found = forms.harmonizer(1000, repeats=1)
+    assert found["projections_over_closed"] > 0
+    assert found["parameters"] == 4000

@@ -1,0 +1,62 @@
+"""The library's forms against those that define them: convolutions and the harmonizer."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import jax
+import jax.numpy as jnp
+
+from experiments.benchmark.steps import prepare_plain
+from experiments.benchmark.subjects import Subject
+from experiments.benchmark.timing import interleave, median, ratio
+from ltu_jax.ltu.harmonize import harmonize, project_conflicts
+from ltu_jax.models.convolution import countable
+from ltu_jax.types import PyTree
+
+
+def convolutions(subject: Subject, repeats: int) -> dict[str, float]:
+    """Return what a plain gradient takes with XLA's convolutions over that with the library's."""
+    ways = {}
+    for name, form in (("library", nullcontext()), ("xla", countable())):
+        with form:
+            ways[name] = prepare_plain(subject).once
+    seconds = interleave(ways, repeats)
+    return {
+        "xla_over_library": ratio(seconds, "xla", "library"),
+        "library_seconds": median(seconds, "library"),
+        "xla_seconds": median(seconds, "xla"),
+    }
+
+
+def harmonizer(size: int, repeats: int) -> dict[str, float]:
+    """Return what two vmapped projections take over their closed form.
+
+    Args:
+      size: parameters of each of four tensors.
+      repeats: see `interleave`.
+    """
+    keys = jax.random.split(jax.random.key(0), 4)
+    remember = [jax.random.normal(key, (size,)) for key in keys]
+    forget = [0.5 * jax.random.normal(keys[0], (size,)) - gradient for gradient in remember]
+
+    def projected(remember: PyTree, forget: PyTree) -> PyTree:
+        rows = project_conflicts(jax.tree.map(lambda *pair: jnp.stack(pair), remember, forget))
+        return jax.tree.map(lambda row: row.sum(0), rows)
+
+    forms = {"closed": lambda r, f: harmonize(r, f)[0], "projections": projected}
+    compiled = {
+        name: jax.jit(form).lower(remember, forget).compile() for name, form in forms.items()
+    }
+    seconds = interleave(
+        {
+            name: lambda program=program: jax.block_until_ready(program(remember, forget))
+            for name, program in compiled.items()
+        },
+        repeats,
+    )
+    return {
+        "projections_over_closed": ratio(seconds, "projections", "closed"),
+        "closed_seconds": median(seconds, "closed"),
+        "parameters": 4 * size,
+    }
