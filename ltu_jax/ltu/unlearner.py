@@ -25,6 +25,7 @@ from ltu_jax.ltu.harmonize import harmonize
 from ltu_jax.ltu.memory import economical
 from ltu_jax.ltu.meta import meta_gradient
 from ltu_jax.ltu.sampling import QueryPool, cluster_outputs, draw_queries, random_labels
+from ltu_jax.models.convolution import differentiated_twice
 from ltu_jax.training.losses import cross_entropy, distilled_cross_entropy
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import (
@@ -242,7 +243,8 @@ def tasks(model: Model, state: LTUState, batch: LTUBatch, config: LTUConfig) -> 
     """Return the losses that one step differentiates."""
 
     def forward(params: PyTree, inputs) -> jax.Array:
-        return model.apply(Variables(params, state.variables.state), inputs)[0]
+        with differentiated_twice():
+            return model.apply(Variables(params, state.variables.state), inputs)[0]
 
     logits_of = economical(forward, config.remat, config.micro_batches)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import partial
 
@@ -22,14 +22,15 @@ from ltu_jax.errors import InputError
 
 Padding = str | Sequence[tuple[int, int]]
 
-# With fewer input channels, such as colours, XLA's CPU convolution is as fast as a product.
-_MIN_CHANNELS = 16
+# Input channels, and values of an image, from which on products are faster on a CPU. A gradient
+# through a gradient computes more of a block again, so there it takes larger convolutions.
+_ONCE, _TWICE, _NEVER = (16, 0), (64, 2**13), (math.inf, 0)
 # An image of so many output columns is large.
 _LARGE_IMAGE = 16
 # Input values of one block: what is gathered from them then stays in the cache.
 _BLOCK_VALUES = 2**18
 
-_counted: ContextVar[bool] = ContextVar("counted", default=False)
+_least: ContextVar[tuple[float, int]] = ContextVar("least", default=_ONCE)
 
 
 def conv(
@@ -87,21 +88,33 @@ def prefers_products(inputs: jax.Array) -> bool:
 
     Not over several devices: the loop over blocks would gather a batch that is split over them.
     """
+    _, *image = inputs.shape
+    channels, values = _least.get()
     one_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
-    return one_cpu and inputs.shape[3] >= _MIN_CHANNELS and not _counted.get()
+    return one_cpu and image[2] >= channels and math.prod(image) >= values
+
+
+def differentiated_twice() -> AbstractContextManager[None]:
+    """Return a context for passes whose gradient is differentiated again."""
+    return _at_least(_TWICE)
+
+
+def countable() -> AbstractContextManager[None]:
+    """Return a context in which convolutions are traced as such.
+
+    XLA counts the operations of a loop's body once. For functions that were not traced before:
+    JAX keeps what it has traced.
+    """
+    return _at_least(_NEVER)
 
 
 @contextmanager
-def countable() -> Iterator[None]:
-    """Within, convolutions are traced as such: XLA counts the operations of a loop's body once.
-
-    Only for functions that were not traced before: JAX keeps what it has traced.
-    """
-    before = _counted.set(True)
+def _at_least(bounds: tuple[float, int]) -> Iterator[None]:
+    before = _least.set(max(_least.get(), bounds))
     try:
         yield
     finally:
-        _counted.reset(before)
+        _least.reset(before)
 
 
 class Conv(nn.Conv):
