@@ -18,8 +18,9 @@ from typing import Annotated, Literal
 import tyro
 
 from experiments.provenance import ROOT, git_state
-from ltu_jax.compare import cache, grid, report
+from ltu_jax.compare import grid, report
 from ltu_jax.compare.options import Comparison
+from ltu_jax.programs import keep_programs
 from ltu_jax.report.write import versions, write_json
 
 RUNS = Path("runs")
@@ -93,7 +94,7 @@ def main(args: list[str] | None = None) -> None:
     if options.gather:
         results = grid.gather(whole)
     else:
-        cache.keep_programs(comparison.cache)
+        keep_programs(comparison.cache)
         results = grid.run(comparison, source=source, say=lambda line: print(line, flush=True))
     report.write(results, comparison.out)
     write_json(ROOT / f"experiments/results/compare_{options.name}.json", results)

@@ -23,10 +23,10 @@ import ltu_jax.unlearners as unlearners
 from experiments.provenance import ROOT, git_state
 from ltu_jax import pools
 from ltu_jax.auditing.pools import audit_pools
-from ltu_jax.compare.cache import keep_programs
 from ltu_jax.errors import DivergedError
 from ltu_jax.networks import train_network
 from ltu_jax.plan import Plan, make_plan, with_method
+from ltu_jax.programs import keep_programs
 from ltu_jax.progress import Progress
 from ltu_jax.report.content import plain
 from ltu_jax.report.write import versions, write_json
