@@ -8,6 +8,7 @@ import optax
 
 from ltu_jax.errors import InputError, check_range
 from ltu_jax.ltu import membership as mi
+from ltu_jax.ltu.calibration import CalibrationConfig, check_calibration
 from ltu_jax.ltu.harmonize import Harmony, check_harmony
 from ltu_jax.ltu.meta import InnerStep
 from ltu_jax.ltu.sampling import QueryKind, check_query_sampling
@@ -50,7 +51,9 @@ class LTUConfig:
       membership_tune_weight: weight of the support MI models' loss in the forgetting gradient.
       membership: the K kinds of MI model.
       membership_support: how many of the K are the support of a step; drawn anew every step.
-      membership_target: `"match"` the scores of held-out stand-ins or `"push"` to non-member.
+      membership_target: `"match"` the scores of held-out stand-ins, `"push"` to non-member, or
+        `"calibrated"`: match what reference networks make one expect of each example.
+      calibration: of `"calibrated"`.
       forget_weight: factor on the forgetting gradient.
       distill: share of the query loss that is KL to the original model's outputs.
       temperature: of that KL.
@@ -79,6 +82,7 @@ class LTUConfig:
     membership: tuple[mi.MembershipSpec, ...] = mi.DIVERSE
     membership_support: int = 3
     membership_target: mi.Target = "match"
+    calibration: CalibrationConfig = CalibrationConfig()
     forget_weight: float = 0.4
     distill: float = 0.9
     temperature: float = 2.0
@@ -108,6 +112,7 @@ class LTUConfig:
         check_harmony(self.harmonize)
         check_query_sampling(self.query_sampling)
         mi.check_membership(self.membership, self.membership_target)
+        check_calibration(self.calibration)
         # A single MI model is support and query at once.
         most = max(len(self.membership) - 1, 1)
         if not 1 <= self.membership_support <= most:

@@ -23,7 +23,7 @@ import optax
 from ltu_jax.errors import InputError
 from ltu_jax.types import Array, Key
 
-Target = Literal["match", "push"]
+Target = Literal["match", "push", "calibrated"]
 ROUNDING = 0.1  # below this distance the matching loss is quadratic, above it linear
 TOP = 5  # how many of the sorted outputs the `sorted` feature keeps
 
@@ -231,13 +231,15 @@ def fit_ensemble(
     """
     keys = jax.random.split(key, len(specs))
     heads = tuple(fit(k, spec, members, nonmembers) for k, spec in zip(keys, specs, strict=True))
-    aim, usual = (
-        jnp.stack([score(spec, head, *both) for spec, head in zip(specs, heads, strict=True)])
-        for both in (stand_ins, nonmembers)
-    )
-    levels = (jnp.arange(quantiles) + 0.5) / quantiles
+    aim, usual = (all_scores(specs, heads, *both) for both in (stand_ins, nonmembers))
     unit = jnp.std(usual, axis=-1) + 1e-6
-    return Ensemble(heads, jnp.quantile(aim, levels, axis=-1).T, unit)
+    return Ensemble(heads, mid_quantiles(aim, quantiles), unit)
+
+
+def mid_quantiles(values: Array, count: int) -> jax.Array:
+    """Return `count` quantiles of every row of `values` (`[K, N]`), evenly spaced, `[K, count]`."""
+    levels = (jnp.arange(count) + 0.5) / count
+    return jnp.quantile(values, levels, axis=-1).T
 
 
 def stand_ins(
@@ -260,6 +262,14 @@ def stand_ins(
       Logits `[M, C]` and labels `[M]`, with M a multiple of n that is large enough for the
       proportions to be kept without leaving held-out examples out.
     """
+    rows, under = stand_in_rows(labels, heldout, gone)
+    return np.asarray(heldout[0])[rows], under
+
+
+def stand_in_rows(
+    labels: Array, heldout: tuple[Array, Array], gone: Array
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which held-out examples are `stand_ins`, `[M]` rows, and under which labels `[M]`."""
     labels, (pool_logits, pool_labels), gone = jax.tree.map(np.asarray, (labels, heldout, gone))
     classes, counts = np.unique(labels, return_counts=True)
     repeats = -(-10 * len(pool_labels) // len(labels))
@@ -271,9 +281,9 @@ def stand_ins(
         # Evenly spaced ranks of the class's log-odds: its distribution, without sampling noise.
         rows = rows[np.argsort(np.asarray(log_odds(pool_logits, under))[rows, 0])]
         rows = rows[((np.arange(count) + 0.5) / count * len(rows)).astype(int)]
-        chosen.append((pool_logits[rows], under[rows]))
-    logits, under = zip(*chosen, strict=True)
-    return np.concatenate(logits), np.concatenate(under)
+        chosen.append((rows, under[rows]))
+    rows, under = zip(*chosen, strict=True)
+    return np.concatenate(rows), np.concatenate(under)
 
 
 def membership_losses(
@@ -290,23 +300,38 @@ def membership_losses(
     non-members' scores.
     `"push"` asks for "non-member", :math:`-\log(1 - m)`: it has no floor and drives scores below
     what a retrained model shows, a trace of its own.
+    `"calibrated"` is `"match"` here; what it adds is in `ltu_jax.ltu.calibration`.
 
     Args:
       specs: the K kinds of MI model.
       ensemble: fitted, with as many quantiles as the batch has examples.
       logits: `[B, C]` of the audit batch.
       labels: `[B]`.
-      target: `"match"` or `"push"`.
+      target: see above.
     """
-    scores = jnp.stack(
-        [
-            score(spec, head, logits, labels)
-            for spec, head in zip(specs, ensemble.heads, strict=True)
-        ]
-    )
+    scores = all_scores(specs, ensemble.heads, logits, labels)
     if target == "push":
         return jnp.mean(jax.nn.softplus(scores), axis=-1)
-    distance = (jnp.sort(scores, axis=-1) - ensemble.target) / ensemble.unit[:, None]
+    return quantile_distance(scores, ensemble.target, ensemble.unit)
+
+
+def all_scores(
+    specs: tuple[MembershipSpec, ...], heads: tuple[Head, ...], logits: Array, labels: Array
+) -> jax.Array:
+    """Return every MI model's scores of a batch, `[K, B]`."""
+    return jnp.stack(
+        [score(spec, head, logits, labels) for spec, head in zip(specs, heads, strict=True)]
+    )
+
+
+def quantile_distance(scores: Array, quantiles: Array, unit: Array) -> jax.Array:
+    """Return how far each row of `scores` (`[K, B]`) is from `quantiles` (`[K, B]`), `[K]`."""
+    return rounded_distance(jnp.sort(scores, axis=-1), quantiles, unit)
+
+
+def rounded_distance(values: Array, aims: Array, unit: Array) -> jax.Array:
+    """Return the mean distance `[K]` of `values` to `aims` (`[K, B]`) in units, rounded at zero."""
+    distance = (values - aims) / unit[:, None]
     return jnp.mean(optax.losses.huber_loss(distance, delta=ROUNDING), axis=-1) / ROUNDING
 
 

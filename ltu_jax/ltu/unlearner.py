@@ -20,6 +20,7 @@ import optax
 
 from ltu_jax.errors import InputError
 from ltu_jax.ltu import membership as mi
+from ltu_jax.ltu.calibration import Calibration, calibrate, calibrated_losses
 from ltu_jax.ltu.config import LTUConfig
 from ltu_jax.ltu.harmonize import harmonize
 from ltu_jax.ltu.memory import economical
@@ -53,6 +54,7 @@ class LTUState(NamedTuple):
       pool: what query sampling needs.
       teacher: `[n, C]` logits of the original model on the accessible retain set.
       allowed: `[C]` classes that random labels are drawn from.
+      calibration: what is expected of each forget example; None unless the target is calibrated.
     """
 
     variables: Variables
@@ -61,6 +63,7 @@ class LTUState(NamedTuple):
     pool: QueryPool
     teacher: jax.Array
     allowed: jax.Array
+    calibration: Calibration | None
 
 
 class LTUBatch(NamedTuple):
@@ -69,12 +72,14 @@ class LTUBatch(NamedTuple):
     Attributes:
       support: `[B]` forget examples, under random labels.
       audit: `[B]` forget examples, under their true labels, for the MI models.
+      audit_rows: `[B]` which ones they are.
       queries: `[N * Q]` accessible retain examples: N disjoint query sets, one after another.
       teacher: `[N * Q, C]` the original model's logits for `queries`.
     """
 
     support: Examples
     audit: Examples
+    audit_rows: jax.Array
     queries: Examples
     teacher: jax.Array
 
@@ -198,7 +203,7 @@ def prepare_state(
     num_classes: int,
     config: LTUConfig,
 ) -> LTUState:
-    """Run the original model over what it may be run over, and fit the MI models to its outputs."""
+    """Run the original over what it may be run over; fit the MI models to its outputs."""
     teacher = predict(model, variables, data.retain.inputs)
     nonmembers = (predict(model, variables, data.validation.inputs), data.validation.labels)
     kept = jnp.isin(jnp.arange(num_classes), data.retain.labels)
@@ -215,7 +220,13 @@ def prepare_state(
         losses=cross_entropy(teacher, data.retain.labels),
         clusters=jnp.asarray(cluster_outputs(teacher, num_classes, seed=0)),
     )
-    return LTUState(variables, opt_state, ensemble, pool, teacher, allowed=kept)
+    calibration = None
+    if config.membership_target == "calibrated":
+        own_key = jax.random.fold_in(key, 1)
+        calibration = calibrate(
+            own_key, model, variables, data, config.membership, ensemble, kept, config.calibration
+        )
+    return LTUState(variables, opt_state, ensemble, pool, teacher, kept, calibration)
 
 
 def draw_batch(
@@ -228,12 +239,14 @@ def draw_batch(
 ) -> LTUBatch:
     """Draw support, audit and query sets; the three draws are independent of each other."""
     support_key, label_key, audit_key, query_key = jax.random.split(key, 4)
-    support = _draw(support_key, data.forget, sizes.support)
+    support = _take(data.forget, _draw(support_key, data.forget, sizes.support))
+    audit_rows = _draw(audit_key, data.forget, sizes.audit)
     labels = random_labels(label_key, support.labels, state.allowed)
     rows = draw_queries(query_key, config.query_sampling, state.pool, num_classes, sizes.query)
     return LTUBatch(
         support=support._replace(labels=labels),
-        audit=_draw(audit_key, data.forget, sizes.audit),
+        audit=_take(data.forget, audit_rows),
+        audit_rows=audit_rows,
         queries=_take(data.retain, rows.reshape(-1)),
         teacher=state.teacher[rows.reshape(-1)],
     )
@@ -260,14 +273,13 @@ def tasks(model: Model, state: LTUState, batch: LTUBatch, config: LTUConfig) -> 
         return losses.reshape(len(config.query_sampling), -1).mean(-1)
 
     def membership_losses(params: PyTree) -> jax.Array:
-        logits = logits_of(params, batch.audit.inputs)
-        return mi.membership_losses(
-            config.membership,
-            state.ensemble,
-            logits,
-            batch.audit.labels,
-            config.membership_target,
-        )
+        seen = logits_of(params, batch.audit.inputs), batch.audit.labels
+        specs, target = config.membership, config.membership_target
+        if target != "calibrated":
+            return mi.membership_losses(specs, state.ensemble, *seen, target)
+        weights = config.calibration.weights
+        expected = state.calibration
+        return calibrated_losses(specs, state.ensemble, expected, weights, *seen, batch.audit_rows)
 
     return Tasks(random_labels_loss, query_losses, membership_losses)
 
@@ -286,8 +298,8 @@ def refresh_statistics(model: Model, key: Key, variables: Variables, inputs) -> 
     return variables._replace(state=state)
 
 
-def _draw(key: Key, examples: Examples, size: int) -> Examples:
-    return _take(examples, jax.random.permutation(key, len(examples.labels))[:size])
+def _draw(key: Key, examples: Examples, size: int) -> jax.Array:
+    return jax.random.permutation(key, len(examples.labels))[:size]
 
 
 def _take(examples: Examples, rows: jax.Array) -> Examples:

@@ -72,6 +72,8 @@ METHODS: dict[str, Method] = {
         ct.METHOD,
         ltu.METHOD,
         ltu.FIRST_ORDER,
+        ltu.PAPER,
+        ltu.CALIBRATED,
     )
 }
 

@@ -24,6 +24,11 @@ def _first_order(config: LTUConfig) -> LTUConfig:
     )
 
 
+def _paper(config: LTUConfig) -> LTUConfig:
+    """Return the plain reading of the paper: random labels are a target as well, scores go to 0."""
+    return replace(config, tune_weight=1.0, membership_target="push", distill=0.0)
+
+
 METHOD = Method(
     name="ltu",
     summary="meta-gradients over random labels and membership models, harmonised; second order",
@@ -39,5 +44,23 @@ FIRST_ORDER = Method(
     reference="Huang, Foo & Liu 2024, arXiv 2407.10494",
     build=ltu,
     config=_first_order(LTUConfig()),
+    space=_SPACE,
+)
+
+PAPER = Method(
+    name="ltu_paper",
+    summary="LTU as its paper reads: L_tune at weight 1, scores pushed to non-member",
+    reference="Huang, Foo & Liu 2024, arXiv 2407.10494",
+    build=ltu,
+    config=_paper(LTUConfig()),
+    space={name: _SPACE[name] for name in ("learning_rate", "forget_weight", "steps")},
+)
+
+CALIBRATED = Method(
+    name="ltu_calibrated",
+    summary="LTU whose membership models know how hard each example is, from reference networks",
+    reference="ours, after arXiv 2407.10494 and 2111.08440",
+    build=ltu,
+    config=replace(LTUConfig(), membership_target="calibrated"),
     space=_SPACE,
 )

@@ -12,6 +12,7 @@ import jax
 import optax
 
 from ltu_jax.ltu import membership as mi
+from ltu_jax.ltu.calibration import CalibrationConfig
 from ltu_jax.ltu.config import LTUConfig
 from ltu_jax.ltu.unlearner import (
     LTUBatch,
@@ -38,6 +39,8 @@ class MIMatchConfig:
       audit_size: forget examples that the MI models look at.
       query_size: accessible retain examples of a step: as many as LTU's three query sets hold.
       membership: the kinds of MI model.
+      membership_target: as LTU's.
+      calibration: of the target `"calibrated"`.
       forget_weight: factor on the mean loss of the MI models. LTU adds support and query MI losses
         at 0.4 each, so this is twice as large.
       distill: share of the retain loss that is KL to the original model's outputs.
@@ -54,6 +57,8 @@ class MIMatchConfig:
     audit_size: int = 128
     query_size: int = 192
     membership: tuple[mi.MembershipSpec, ...] = mi.DIVERSE
+    membership_target: mi.Target = "match"
+    calibration: CalibrationConfig = CalibrationConfig()
     forget_weight: float = 0.8
     distill: float = 0.9
     temperature: float = 2.0
@@ -73,6 +78,8 @@ class MIMatchConfig:
             query_size=self.query_size,
             membership=self.membership,
             membership_support=1,
+            membership_target=self.membership_target,
+            calibration=self.calibration,
             forget_weight=self.forget_weight,
             distill=self.distill,
             temperature=self.temperature,

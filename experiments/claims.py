@@ -1,0 +1,363 @@
+"""Do the paper's claims hold? LTU against tuned baselines, and against LTU with a part left out.
+
+    python -m experiments.claims --data-dir DIR
+    python -m experiments.claims --quick
+
+C1: with 30 % of the retain set, LTU's gap to Retrain is below that of baselines with the same 30 %.
+C2: without the meta scheme it is worse. C3: without gradient harmonisation it is worse. C4: several
+diverse membership models are better than any single one.
+
+Variants of LTU differ from it in what their name says and in nothing else; baselines have the
+options that `experiments.compare` chose for them without Retrain. Differences are taken within a
+training seed: a claim *holds* where the 95 % t-interval of the difference is above 0, *does not
+hold* where all of it is below the gap of a second Retrain, so that what is gained, if anything, is
+less than chance between two exact unlearnings, and else one *cannot tell*. Over several settings a
+claim holds if it holds in each, and does not if it does not in one.
+
+Writes `experiments/results/claims.json` and `docs/claims.png`. What is done is kept in
+`runs/study`. On a GPU several processes share it: LTU_STUDY_WORKERS=14. All rows took one H100
+about six minutes; on two CPU cores one row takes about two minutes, and there are some 250.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from experiments import study
+from experiments.provenance import ROOT, git_state
+from experiments.study import Job, Setting, Variant, variant
+from ltu_jax.ltu.membership import DIVERSE
+from ltu_jax.report.content import plain
+from ltu_jax.report.write import versions, write_json
+
+OUT = ROOT / "experiments/results/claims.json"
+FIGURE = ROOT / "docs/claims.png"
+TUNED = ROOT / "experiments/results/compare_cifar10.json"
+REFERENCES = ("original", "retrain", "retrain_2")
+STILL = [0.0, 1.0, 1, 2]  # an inner step of length 0, as `InnerStep` lists it
+
+LTU = {
+    "LTU": variant("ltu"),
+    "without meta scheme": variant("ltu", random_label_inner=STILL, membership_inner=STILL),
+    "without harmonisation": variant("ltu", harmonize="none"),
+    "without both (mi_match)": variant("mi_match"),
+    "without membership branch": variant("ltu", forget_weight=0.0),
+    "first order": variant("ltu_first_order"),
+    "pushed to non-member": variant("ltu", membership_target="push"),
+    "as the paper reads": variant("ltu_paper"),
+    "calibrated": variant("ltu_calibrated"),
+}
+SINGLE = {
+    f"only {spec.feature}": variant("ltu", membership=[list(spec)], membership_support=1)
+    for spec in DIVERSE
+}
+HARMONY = {
+    f"harmonised {how}": variant("ltu", harmonize=how)
+    for how in ("per-layer", "protect-retain", "protect-forget")
+}
+INNER = {
+    f"random-label inner step {lr}": variant("ltu", random_label_inner=[lr, 1.0, 1, 2])
+    for lr in (0.003, 0.01, 0.1, 0.3)
+} | {
+    f"membership inner step {lr}": variant("ltu", membership_inner=[lr, 1.0, 1, 2])
+    for lr in (0.0003, 0.03, 0.1)
+}
+TUNE = {f"L_tune weight {w}": variant("ltu", tune_weight=w) for w in (0.1, 0.33, 1.0)} | {
+    "support membership loss weight 0": variant("ltu", membership_tune_weight=0.0)
+}
+QUERIES = {
+    f"queries {' '.join(kinds)}": variant("ltu", query_sampling=kinds, query_size=192 // len(kinds))
+    for kinds in (
+        ("uniform",),
+        ("uniform", "uniform", "uniform"),
+        ("class", "class", "class"),
+        ("hard", "hard", "hard"),
+        ("cluster", "cluster", "cluster"),
+        ("uniform", "class", "hard", "cluster", "uniform", "class"),
+    )
+}
+MODELS = {
+    f"{count} membership models": variant(
+        "ltu", membership=[list(spec) for spec in DIVERSE[:count]], membership_support=count // 2
+    )
+    for count in (2, 3, 4)
+} | {
+    "12 membership models": variant(
+        "ltu",
+        membership=[list(spec) for spec in DIVERSE]
+        + [list(spec._replace(share=0.3)) for spec in DIVERSE],
+        membership_support=6,
+    )
+}
+CALIBRATED = {
+    f"calibrated, {name}": variant("ltu_calibrated", **options)
+    for name, options in {
+        "no references": {"calibration": [0, 5, [0.25, 0.25, 0.5], 0.5]},
+        "distributions only": {"calibration": [1, 5, [0.5, 0.5, 0.0], 0.5]},
+        "each example only": {"calibration": [1, 5, [0.0, 0.0, 1.0], 0.5]},
+        "coupling 0": {"calibration": [1, 5, [0.25, 0.25, 0.5], 0.0]},
+        "coupling 1": {"calibration": [1, 5, [0.25, 0.25, 0.5], 1.0]},
+        "2 references a half": {"calibration": [2, 5, [0.25, 0.25, 0.5], 0.5]},
+        "20 epochs": {"calibration": [1, 20, [0.25, 0.25, 0.5], 0.5]},
+        "no distillation": {"distill": 0.0},
+        "600 steps": {"steps": 600},
+        "weight 0.8": {"forget_weight": 0.8},
+        "600 steps, weight 0.8": {"steps": 600, "forget_weight": 0.8},
+    }.items()
+} | {
+    "mi_match calibrated": variant("mi_match", membership_target="calibrated"),
+    "LTU, 600 steps": variant("ltu", steps=600),
+    "LTU, 600 steps, weight 0.8": variant("ltu", steps=600, forget_weight=0.8),
+}
+KNOBS = {**HARMONY, **INNER, **TUNE, **QUERIES, **MODELS, **CALIBRATED}
+BASELINES = (
+    "finetune",
+    "gradient_ascent",
+    "neggrad_plus",
+    "random_label",
+    "salun",
+    "l1_sparse",
+    "scrub",
+    "bad_teacher",
+    "ssd",
+    "msg",
+)
+PRIMARY = Setting()
+QUICK = Setting("digits", None, "mlp", epochs=5)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Make the rows that are missing; judge the claims.
+
+    Attributes:
+      data_dir: folder in which TFDS keeps prepared data sets.
+      quick: digits, two seeds, few variants, into `runs/`: a test that all of it works.
+      gather: judge by what is there without making anything.
+    """
+
+    data_dir: str | None = None
+    quick: bool = False
+    gather: bool = False
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run, judge, write, draw."""
+    options = tyro.cli(Options, args=args)
+    wanted = quick_jobs() if options.quick else jobs()
+    rows = study.run(
+        wanted if not options.gather else [job for job in wanted if study.path_of(job).exists()],
+        data_dir=options.data_dir,
+        workers=study.workers_here(),
+    )
+    out = Path("runs/claims.json") if options.quick else OUT
+    results = judge(wanted, rows)
+    write_json(out, plain(results))
+    if not options.quick:
+        draw(results, FIGURE)
+    for name, claim in results["claims"].items():
+        print(f"{name} {claim['statement']}: {claim['verdict']}")
+
+
+def settings() -> dict[str, tuple[Setting, tuple[int, ...]]]:
+    """Return the settings in which claims are judged, with their training seeds."""
+    return {
+        "cnn, a random 10 %": (PRIMARY, (0, 1, 2, 3, 4)),
+        "cnn, one class": (PRIMARY._replace(forget="class"), (0, 1, 2)),
+        "cnn, a random 50 %": (PRIMARY._replace(forget="random_50"), (0, 1, 2)),
+        "resnet20, a random 10 %": (PRIMARY._replace(model="resnet20", epochs=30), (0, 1, 2)),
+    }
+
+
+def jobs() -> list[Job]:
+    """Return all jobs, the most important first."""
+    wanted = []
+    everywhere = {**LTU, **SINGLE}
+    for name, (setting, seeds) in settings().items():
+        some = dict(list(LTU.items())[:5]) | {"calibrated": LTU["calibrated"]}
+        variants = [variant(name) for name in REFERENCES]
+        variants += list((some if "resnet" in name else everywhere).values())
+        variants += [] if "resnet" in name else list(tuned(setting.forget).values())
+        wanted += [Job(setting, one, seed) for one in variants for seed in seeds]
+    wanted += [Job(PRIMARY, one, seed) for one in KNOBS.values() for seed in (0, 1, 2)]
+    return wanted
+
+
+def quick_jobs() -> list[Job]:
+    """Return the jobs of a quick run."""
+    variants = [variant(name) for name in REFERENCES]
+    steps = {"steps": 20}
+    variants += [variant("random_label"), variant("mi_match", **steps), variant("ltu", **steps)]
+    return [Job(QUICK, one, seed) for one in variants for seed in (0, 1)]
+
+
+def tuned(forget: str) -> dict[str, Variant]:
+    """Return the baselines with the options that trials without Retrain chose for them."""
+    chosen = json.loads(TUNED.read_text(encoding="utf-8"))["tuning"]
+    scenario = forget if f"{forget}-finetune" in chosen else "random_10"
+    return {name: variant(name, **chosen[f"{scenario}-{name}"]["options"]) for name in BASELINES}
+
+
+def judge(wanted: Sequence[Job], rows: Mapping[str, study.Row]) -> dict[str, Any]:
+    """Return verdicts, and for every setting and variant the means and intervals."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, (setting, _) in {**settings(), "quick": (QUICK, ())}.items():
+        cell = {
+            job: rows[study.key(job)]
+            for job in wanted
+            if job.setting == setting and study.key(job) in rows
+        }
+        if cell:
+            found[name] = summarise(cell, labels(setting.forget))
+    sources = [row["source"] for row in rows.values()]
+    return {
+        "config": {
+            "margin": "mean gap of a second Retrain",
+            "level": 0.95,
+            "settings": {
+                name: setting._asdict()
+                for name, (setting, _) in settings().items()
+                if name in found
+            },
+        },
+        "source": {
+            "command": "python -m experiments.claims --data-dir DIR",
+            "git": git_state(),
+            "versions": versions(),
+            "rows_made_by": distinct(sources),
+        },
+        "claims": {name: claim(name, found) for name in CLAIMS},
+        "settings": found,
+    }
+
+
+def distinct(values: Sequence[Any]) -> list[Any]:
+    """Return the values without those that have come before."""
+    return [value for at, value in enumerate(values) if value not in values[:at]]
+
+
+def labels(forget: str) -> dict[Variant, str]:
+    """Return what each variant is called."""
+    named = {**{name: variant(name) for name in REFERENCES}, **LTU, **SINGLE, **KNOBS}
+    named |= tuned(forget)
+    return {one: name for name, one in named.items()}
+
+
+def summarise(cell: Mapping[Job, study.Row], names: Mapping[Variant, str]) -> dict[str, Any]:
+    """Return per variant: gaps by seed, and mean and interval of every measure."""
+    retrain = {job.seed: row for job, row in cell.items() if job.variant.method == "retrain"}
+    by_name: dict[str, dict[int, study.Row]] = {}
+    for job, row in cell.items():
+        name = names.get(job.variant, " ".join(job.variant))
+        if row.get("failure") is None and job.seed in retrain:
+            by_name.setdefault(name, {})[job.seed] = row
+    measures = (
+        "ua",
+        "ra",
+        "ta",
+        "mia",
+        "auc",
+        "ks",
+        "supervised",
+        "two_model",
+        "ra_accessible",
+        "ra_inaccessible",
+        "seconds",
+    )
+    return {
+        name: {
+            "gaps": {seed: study.gap(row, retrain[seed]) for seed, row in of_seed.items()},
+            "gap": study.interval([study.gap(r, retrain[s]) for s, r in of_seed.items()]),
+            **{
+                measure: study.interval([row[measure] for row in of_seed.values()])
+                for measure in measures
+                if all(row[measure] is not None for row in of_seed.values())
+            },
+            "conflicts": next((row["conflicts"] for row in of_seed.values()), None),
+        }
+        for name, of_seed in by_name.items()
+    }
+
+
+def best_of(names: Sequence[str], cell: Mapping[str, Any]) -> str | None:
+    """Return the variant of the smallest mean gap."""
+    there = [name for name in names if name in cell]
+    return min(there, key=lambda name: cell[name]["gap"][0], default=None)
+
+
+CLAIMS = {
+    "C1": ("LTU's gap is below that of every baseline with the same data", BASELINES),
+    "C2": ("without the meta scheme the gap is larger", ("without meta scheme",)),
+    "C3": ("without harmonisation the gap is larger", ("without harmonisation",)),
+    "C4": ("every single membership model has a larger gap", tuple(SINGLE)),
+}
+
+
+def claim(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the verdict on a claim: in each setting, and over all."""
+    statement, rivals = CLAIMS[name]
+    cells = {}
+    for setting, cell in found.items():
+        rival = best_of(rivals, cell)
+        if rival is None or "LTU" not in cell:
+            continue
+        ours, theirs = cell["LTU"]["gaps"], cell[rival]["gaps"]
+        difference = [theirs[seed] - ours[seed] for seed in ours if seed in theirs]
+        mean, low, high = study.interval(difference)
+        margin = cell["retrain_2"]["gap"][0]
+        verdict = "holds" if low > 0 else "does not hold" if high < margin else "cannot tell"
+        cells[setting] = {
+            "rival": rival,
+            "difference": mean,
+            "interval": [low, high],
+            "margin": margin,
+            "seeds": len(difference),
+            "verdict": verdict,
+        }
+    verdicts = [cell["verdict"] for cell in cells.values()]
+    overall = "cannot tell"
+    if "does not hold" in verdicts:
+        overall = "does not hold"
+    elif verdicts and set(verdicts) == {"holds"}:
+        overall = "holds"
+    first = next(iter(cells.values()), None)
+    return {
+        "statement": statement,
+        "verdict": overall,
+        "interval": first and first["interval"],
+        "settings": cells,
+    }
+
+
+def draw(results: Mapping[str, Any], path: Path) -> None:
+    """Draw the gap of every variant in the first setting, with its interval and the floor."""
+    import matplotlib.pyplot as plt
+
+    cell = next(iter(results["settings"].values()))
+    names = [name for name in {**LTU, **SINGLE, **KNOBS} if name in cell]
+    names = [*names, *(name for name in BASELINES if name in cell)]
+    figure, panel = plt.subplots(figsize=(7, 0.22 * len(names) + 1))
+    for at, name in enumerate(reversed(names)):
+        mean, low, high = cell[name]["gap"]
+        colour = "0.5" if name in BASELINES else "C0" if name in {**LTU, **SINGLE} else "C1"
+        panel.plot([max(low, 0), high], [at, at], color=colour, lw=1.5)
+        panel.plot(mean, at, "o", color=colour, ms=4)
+    panel.axvline(cell["retrain_2"]["gap"][0], color="k", ls="--", lw=1, label="second Retrain")
+    panel.axvline(cell["LTU"]["gap"][0], color="C0", ls=":", lw=1, label="LTU")
+    panel.set_yticks(np.arange(len(names)), list(reversed(names)), fontsize=7)
+    panel.set(xlabel="average gap to Retrain, points (mean and 95 % interval)", xlim=(0, 26))
+    panel.legend(frameon=False, fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Whom an experiment forgets: the scenarios of `ltu compare`, and sets from alien to entangled.
+
+Entangled sets are alike in meaning to what is kept: their nearest neighbours, in the original
+network's outputs, stay in the training set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+import ltu_jax.request as requests
+from ltu_jax.compare.scenarios import SCENARIOS
+from ltu_jax.types import Dataset
+
+Outputs = Callable[[], np.ndarray]
+SHARE = 0.05
+
+
+class ForgetSet(NamedTuple):
+    """A way to choose the forget set.
+
+    Attributes:
+      title: as a heading says it.
+      request: `(seed, dataset, outputs) -> Request`; `outputs()` gives the original's logits
+        `[N, C]` of the training set.
+      dataset: `dataset -> dataset` that the networks are trained on.
+    """
+
+    title: str
+    request: Callable[[int, Dataset, Outputs], requests.Request]
+    dataset: Callable[[Dataset], Dataset] = lambda dataset: dataset
+
+
+def neighbourhood(seed: int, data: Dataset, outputs: Outputs) -> np.ndarray:
+    """Return a random example of a random class and its nearest neighbours within the class.
+
+    They are near each other, and the rest of the class is near to them.
+    """
+    features, labels = _unit(outputs()), data.train.labels
+    rng = np.random.default_rng([seed, 1])
+    centre = rng.integers(len(labels))
+    distance = np.linalg.norm(features - features[centre], axis=1)
+    distance[labels != labels[centre]] = np.inf
+    return np.argsort(distance)[: _size(data)]
+
+
+def doubles(seed: int, data: Dataset, outputs: Outputs) -> np.ndarray:
+    """Return one of each pair of nearest neighbours, from the closest pair on."""
+    del seed
+    features, labels = _unit(outputs()), data.train.labels
+    nearest, distance = nearest_of_class(features, labels)
+    chosen: list[int] = []
+    taken: set[int] = set()
+    for row in np.argsort(distance):
+        if row not in taken and nearest[row] not in taken:
+            chosen.append(int(row))
+            taken |= {int(row), int(nearest[row])}
+        if len(chosen) == _size(data):
+            break
+    return np.asarray(chosen)
+
+
+def outliers(seed: int, data: Dataset, outputs: Outputs) -> np.ndarray:
+    """Return the examples whose nearest neighbour of their class is furthest."""
+    del seed
+    _, distance = nearest_of_class(_unit(outputs()), data.train.labels)
+    return np.argsort(-distance)[: _size(data)]
+
+
+def hard(seed: int, data: Dataset, outputs: Outputs) -> np.ndarray:
+    """Return the examples of the smallest margin under the original: learnt by heart, if at all."""
+    del seed
+    from ltu_jax.audit import signals
+
+    return np.argsort(signals.margin(outputs(), data.train.labels))[: _size(data)]
+
+
+def half_a_class(seed: int, data: Dataset, outputs: Outputs) -> np.ndarray:
+    """Return a random half of a class."""
+    del outputs
+    rows = np.flatnonzero(data.train.labels == seed % data.num_classes)
+    return np.random.default_rng([seed, 2]).permutation(rows)[: len(rows) // 2]
+
+
+def overlap(features: np.ndarray, labels: np.ndarray, forget: np.ndarray) -> float:
+    """Return the overlap score: the share of forget examples whose nearest neighbour is kept.
+
+    Neighbours are searched among all training examples, whatever their class, by the cosine of the
+    original's outputs; the share that a random set of that size would have is divided out, so that
+    1 is a random set's score and a class forgotten whole comes near 0.
+    """
+    kept = np.setdiff1d(np.arange(len(labels)), forget)
+    unit = _unit(features)
+    near_kept = 1 - unit[forget] @ unit[kept].T
+    near_gone = 1 - unit[forget] @ unit[forget].T
+    np.fill_diagonal(near_gone, np.inf)
+    share = np.mean(near_kept.min(1) <= near_gone.min(1))
+    return float(share / (len(kept) / (len(labels) - 1)))
+
+
+def nearest_of_class(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each example's nearest neighbour of its class, `[N]` rows, and how far it is `[N]`."""
+    nearest, distance = np.zeros(len(labels), int), np.full(len(labels), np.inf)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        away = 1 - features[rows] @ features[rows].T
+        np.fill_diagonal(away, np.inf)
+        nearest[rows], distance[rows] = rows[away.argmin(1)], away.min(1)
+    return nearest, distance
+
+
+def _unit(outputs: np.ndarray) -> np.ndarray:
+    centred = outputs - outputs.mean(1, keepdims=True)
+    return centred / (np.linalg.norm(centred, axis=1, keepdims=True) + 1e-12)
+
+
+def _size(data: Dataset) -> int:
+    return max(1, round(SHARE * len(data.train.labels)))
+
+
+def _by_rows(choose: Callable[[int, Dataset, Outputs], np.ndarray]):
+    """Return the request for the ids of the rows that `choose` returns."""
+    return lambda seed, data, outputs: requests.by_ids(
+        data.train_ids[choose(seed, data, outputs)].tolist()
+    )
+
+
+FORGET_SETS: dict[str, ForgetSet] = {
+    **{
+        name: ForgetSet(
+            scenario.title,
+            lambda seed, data, outputs, scenario=scenario: scenario.request(seed, data),
+            scenario.dataset,
+        )
+        for name, scenario in SCENARIOS.items()
+    },
+    "random_5": ForgetSet(
+        "a random 5 %", lambda seed, data, outputs: requests.by_fraction(SHARE, seed=seed)
+    ),
+    "doubles": ForgetSet("one of each pair of nearest neighbours", _by_rows(doubles)),
+    "neighbourhood": ForgetSet("an example and its neighbours", _by_rows(neighbourhood)),
+    "half_a_class": ForgetSet("half of a class", _by_rows(half_a_class)),
+    "hard": ForgetSet("the hardest examples", _by_rows(hard)),
+    "outliers": ForgetSet("outliers", _by_rows(outliers)),
+}

@@ -1,0 +1,144 @@
+"""How much of the remaining data does unlearning need?
+
+    python -m experiments.rho_sweep --data-dir DIR
+    python -m experiments.rho_sweep --quick
+
+The first open question of the paper. The gap to Retrain against rho, the share of the retain set
+that a method may see, for LTU, its control, the calibrated LTU and the best four baselines, a
+random 10 % of CIFAR-10 (10,000 images, `cnn`). Options are those of rho = 0.3, chosen without
+Retrain. Writes `experiments/results/rho_sweep.json` and `docs/rho_sweep.png`; for the time that all
+takes see `experiments.claims`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from experiments import study
+from experiments.claims import LTU, PRIMARY, QUICK, REFERENCES, distinct, tuned
+from experiments.provenance import ROOT, git_state
+from experiments.study import Job, variant
+from ltu_jax.report.content import plain
+from ltu_jax.report.write import versions, write_json
+
+OUT = ROOT / "experiments/results/rho_sweep.json"
+FIGURE = ROOT / "docs/rho_sweep.png"
+SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
+BASELINES = ("neggrad_plus", "bad_teacher", "random_label", "finetune")
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Make the rows that are missing, collect and draw them.
+
+    Attributes:
+      data_dir: folder in which TFDS keeps prepared data sets.
+      quick: digits, two shares, one seed, into `runs/`: a test that all of it works.
+      gather: collect what is there without making anything.
+    """
+
+    data_dir: str | None = None
+    quick: bool = False
+    gather: bool = False
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run, write, draw."""
+    options = tyro.cli(Options, args=args)
+    wanted = quick_jobs() if options.quick else jobs()
+    made = [job for job in wanted if not options.gather or study.path_of(job).exists()]
+    rows = study.run(made, data_dir=options.data_dir, workers=study.workers_here())
+    out = Path("runs/rho_sweep.json") if options.quick else OUT
+    results = collect({job: rows[study.key(job)] for job in made if study.key(job) in rows})
+    write_json(out, plain(results))
+    if not options.quick:
+        draw(results["methods"], FIGURE)
+    for name, by_share in results["methods"].items():
+        print(name, {share: round(cell["gap"][0], 1) for share, cell in by_share.items()})
+
+
+def methods() -> dict[str, study.Variant]:
+    """Return the methods, with their options."""
+    ours = {name: LTU[name] for name in ("LTU", "without both (mi_match)", "calibrated")}
+    return {**ours, **{name: tuned("random_10")[name] for name in BASELINES}}
+
+
+def jobs() -> list[Job]:
+    """Return all jobs; the networks do not depend on rho, but what is measured of them does."""
+    variants = [*map(variant, REFERENCES), *methods().values()]
+    return [
+        Job(PRIMARY._replace(retain_fraction=share), one, seed)
+        for share in SHARES
+        for one in variants
+        for seed in SEEDS
+    ]
+
+
+def quick_jobs() -> list[Job]:
+    """Return the jobs of a quick run."""
+    variants = [*map(variant, REFERENCES), variant("finetune")]
+    shares = (0.3, 0.9)
+    return [Job(QUICK._replace(retain_fraction=rho), one, 0) for rho in shares for one in variants]
+
+
+def collect(rows: Mapping[Job, study.Row]) -> dict[str, Any]:
+    """Return by method and share the gap, the loss attack's AUC and the accuracies."""
+    names = {one: name for name, one in methods().items()}
+    names |= {variant(name): name for name in REFERENCES}
+    found: dict[str, dict[str, Any]] = {}
+    for job in rows:
+        name = names.get(job.variant, job.variant.method)
+        share = f"{job.setting.retain_fraction:g}"
+        same = [j for j in rows if (j.setting, j.variant) == (job.setting, job.variant)]
+        found.setdefault(name, {})[share] = cell(rows, same)
+    return {
+        "source": {
+            "command": "python -m experiments.rho_sweep --data-dir DIR",
+            "git": git_state(),
+            "versions": versions(),
+            "rows_made_by": distinct([row["source"] for row in rows.values()]),
+        },
+        "config": {"seeds": sorted({job.seed for job in rows}), "shares": list(SHARES)},
+        "methods": found,
+    }
+
+
+def cell(rows: Mapping[Job, study.Row], same: list[Job]) -> dict[str, Any]:
+    """Return means and intervals over the seeds of one method in one setting."""
+    good = [job for job in same if rows[job]["failure"] is None]
+    retrain = {job.seed: rows[job._replace(variant=variant("retrain"))] for job in good}
+    measures = ("ua", "ra", "ta", "mia", "auc", "ks", "supervised", "two_model")
+    return {
+        "seeds": [job.seed for job in good],
+        "gap": study.interval([study.gap(rows[job], retrain[job.seed]) for job in good]),
+        **{name: study.interval([rows[job][name] for job in good]) for name in measures},
+    }
+
+
+def draw(found: Mapping[str, Any], path: Path) -> None:
+    """Draw gap and AUC against rho."""
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.2))
+    for name in ("retrain_2", *methods()):
+        shares = sorted(found.get(name, {}), key=float)
+        style = {"color": "k", "ls": "--"} if name == "retrain_2" else {"marker": "o", "ms": 3}
+        for panel, measure in zip(panels, ("gap", "auc"), strict=True):
+            means = [found[name][share][measure][0] for share in shares]
+            panel.plot([float(share) for share in shares], means, label=name, lw=1.2, **style)
+    panels[0].set(xlabel="rho", ylabel="average gap to Retrain, points", ylim=(0, None))
+    panels[1].set(xlabel="rho", ylabel="AUC of the loss attack, %")
+    panels[1].legend(frameon=False, fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
