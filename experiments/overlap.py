@@ -3,7 +3,7 @@
     python -m experiments.overlap --data-dir DIR
     python -m experiments.overlap --quick
 
-The third open question of the paper. Forget sets of 5 % of CIFAR-10 (10,000 images, `cnn`), from
+The third open question of the paper. Forget sets of 5 % of CIFAR-10 (5,000 images, `mlp`), from
 alien to entangled: outliers, hard examples, random ones, half of a class, a neighbourhood, one of
 each pair of nearest neighbours; for each its overlap score, the gap to Retrain, the attacks' AUC
 beside Retrain's, and how often remembering and forgetting conflict. Options are those chosen for a

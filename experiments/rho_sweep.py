@@ -5,7 +5,7 @@
 
 The first open question of the paper. The gap to Retrain against rho, the share of the retain set
 that a method may see, for LTU, its control, the calibrated LTU and the best four baselines, a
-random 10 % of CIFAR-10 (10,000 images, `cnn`). Options are those of rho = 0.3, chosen without
+random 10 % of CIFAR-10 (5,000 images, `mlp`). Options are those of rho = 0.3, chosen without
 Retrain. Writes `experiments/results/rho_sweep.json` and `docs/rho_sweep.png`; for the time that all
 takes see `experiments.claims`.
 """
