@@ -154,21 +154,21 @@ def make_row(job: Job, data_dir: str | None = None) -> Row:
     from ltu_jax.errors import DivergedError, InvariantError
     from ltu_jax.evaluate import measure_network
 
-    bench = _bench(job.setting, job.seed, data_dir)
+    made = bench(job.setting, job.seed, data_dir)
     options = json.loads(job.variant.options)
     about = {"setting": job.setting._asdict(), "seed": job.seed, "method": job.variant.method}
     about["options"] = options
     history: dict[str, Any] = {}
     if job.variant.method in NETWORKS:
-        network = bench.network(job.variant.method)
+        network = made.network(job.variant.method)
     else:
         try:
-            network, history = bench.unlearned(job.variant)
+            network, history = made.unlearned(job.variant)
         except (DivergedError, InvariantError) as error:
             return {**about, "failure": str(error)}
-    measured = measure_network(bench.plan, "retrain", network).row._asdict()
-    outputs = {name: bench.outputs(one) for name, one in
-               (("before", bench.network("original")), ("after", network))}  # fmt: skip
+    measured = measure_network(made.plan, "retrain", network).row._asdict()
+    outputs = {name: made.outputs(one) for name, one in
+               (("before", made.network("original")), ("after", network))}  # fmt: skip
     forget, test = outputs["after"]
     enough = min(len(forget.labels), len(test.labels)) >= attacks.LEAST_SUPERVISED
     margins = [
@@ -264,7 +264,7 @@ class Bench:
         )
 
 
-_bench = lru_cache(maxsize=8)(Bench)
+bench = lru_cache(maxsize=8)(Bench)
 
 
 def _make_group(group: Sequence[Job], *, data_dir: str | None, until: float | None) -> list[str]:

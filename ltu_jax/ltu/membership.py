@@ -143,11 +143,13 @@ class Ensemble(NamedTuple):
       heads: K fitted heads.
       target: `[K, B]` quantiles, in ascending order, of the scores of the forget set's stand-ins.
       unit: `[K]` standard deviation of the scores of non-members, the unit of the matching loss.
+      effective: how many different models the K amount to, see `effective_models`.
     """
 
     heads: tuple[Head, ...]
     target: jax.Array
     unit: jax.Array
+    effective: jax.Array
 
 
 def score(spec: MembershipSpec, head: Head, logits: Array, labels: Array) -> jax.Array:
@@ -233,7 +235,18 @@ def fit_ensemble(
     heads = tuple(fit(k, spec, members, nonmembers) for k, spec in zip(keys, specs, strict=True))
     aim, usual = (all_scores(specs, heads, *both) for both in (stand_ins, nonmembers))
     unit = jnp.std(usual, axis=-1) + 1e-6
-    return Ensemble(heads, mid_quantiles(aim, quantiles), unit)
+    return Ensemble(heads, mid_quantiles(aim, quantiles), unit, effective_models(usual))
+
+
+def effective_models(scores: Array) -> jax.Array:
+    """Return how many different models K amount to by their scores `[K, N]`: between 1 and K.
+
+    The participation ratio of their correlation matrix: K if no two are correlated, 1 if all say
+    the same.
+    """
+    centred = scores - scores.mean(axis=-1, keepdims=True)
+    unit = centred / (jnp.linalg.norm(centred, axis=-1, keepdims=True) + 1e-12)
+    return len(scores) ** 2 / jnp.sum((unit @ unit.T) ** 2)
 
 
 def mid_quantiles(values: Array, count: int) -> jax.Array:

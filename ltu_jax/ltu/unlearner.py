@@ -160,6 +160,7 @@ def ltu(
             "norm_forget": conflict.norms[1],
             "cosine": conflict.cosine,
             "conflict": conflict.conflict,
+            "effective_models": state.ensemble.effective,
         }
         return state._replace(variables=variables, opt_state=opt_state), info
 

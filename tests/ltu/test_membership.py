@@ -165,7 +165,7 @@ def ensemble_for(logits, labels):
         weights = mi._init_head(jax.random.key(number), features.shape[-1], spec.hidden)
         weights["out"] = weights["out"] + 0.7
         heads.append(mi.Head(features.mean(0), features.std(0) + 0.1, weights))
-    ensemble = mi.Ensemble(tuple(heads), None, None)
+    ensemble = mi.Ensemble(tuple(heads), None, None, None)
     target = jnp.sort(scores(mi.DIVERSE, ensemble, logits, labels))
     return ensemble._replace(target=target, unit=target.std(axis=1))
 
@@ -202,7 +202,7 @@ def test_losses_in_closed_form():
     head = mi.Head(jnp.zeros(1), jnp.ones(1), {"out": jnp.ones(1), "bias": jnp.zeros(())})
     target = np.linspace(-1.0, 2.0, 16)
     unit = 0.7
-    ensemble = mi.Ensemble((head,), jnp.asarray(target)[None], jnp.array([unit]))
+    ensemble = mi.Ensemble((head,), jnp.asarray(target)[None], jnp.array([unit]), None)
     log_odds = true(logits, labels) - logsumexp(others_descending(logits, labels), 1, keepdims=True)
 
     distance = (np.sort(log_odds[:, 0]) - target) / unit
