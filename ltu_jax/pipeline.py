@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -37,10 +38,12 @@ from ltu_jax.training.claims import check_fresh
 from ltu_jax.training.loop import History
 from ltu_jax.training.parallel import over_devices
 from ltu_jax.training.resume import exit_on_sigterm
-from ltu_jax.training.supervised import Recipe
+from ltu_jax.training.supervised import Recipe, predict
 from ltu_jax.types import Dataset, Model, Split, Variables
 from ltu_jax.unlearners.base import Method
 from ltu_jax.unlearners.only import Only
+
+_log = logging.getLogger(__name__)
 
 
 class Result(NamedTuple):
@@ -270,9 +273,30 @@ def original_network(plan: Plan, running: Running, progress: Progress) -> Networ
     source = follows_from(plan, "original", plan.original)
     if done := running.finished(plan, "original", source):
         return done[0]
+    warn_of_untrained(plan)
     network = Network(plan.original, float("nan"))
     running.finish("original", source, network)
     return network
+
+
+def warn_of_untrained(plan: Plan) -> None:
+    """Warn if the network that was given does not know the examples it is to have been trained on.
+
+    Most often it was trained on inputs that are scaled otherwise than `mean` and `std` say.
+    """
+    train = plan.dataset.train
+    rows = np.linspace(0, len(train.labels) - 1, min(len(train.labels), 1000)).astype(int)
+    labels = np.asarray(train.labels)[rows]
+    right = np.mean(predict(plan.model, plan.original, train.inputs[rows]).argmax(-1) == labels)
+    most = np.bincount(labels).max() / len(labels)
+    if right <= most:
+        _log.warning(
+            "the network that was given is right on %.0f %% of its training examples, no more than "
+            "the most frequent class's %.0f %%; are these the data, and the mean and std, that it "
+            "was trained with?",
+            100 * right,
+            100 * most,
+        )
 
 
 def trained_network(plan: Plan, name: str, running: Running, progress: Progress) -> Network:

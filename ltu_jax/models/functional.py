@@ -92,7 +92,8 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module], *, name: str) -> Model:
 
     def init(key: Key, inputs: Array) -> Variables:
         del inputs  # an NNX module knows its input shape
-        return nnx_variables(build(nnx.Rngs(key)))
+        _, params, _, state = _split(build(nnx.Rngs(key)))
+        return Variables(_plain(_flat(params)), _plain(_flat(state)))
 
     def apply(variables, inputs, *, train=False, key=None):
         if train and (streams_shape or "rngs" in takes):
@@ -122,12 +123,14 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module], *, name: str) -> Model:
 def nnx_variables(module: nnx.Module) -> Variables:
     """Return what a (trained) NNX module holds, in the form of a `from_nnx` model's variables.
 
+    Random streams and intermediate values that a pass has left are no part of it.
+
     Example:
       >>> variables = nnx_variables(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
       >>> variables.params["kernel"].shape, variables.state
       ((2, 3), {})
     """
-    _, params, _, state = _split(module)
+    _, params, _, _, state = nnx.split(module, nnx.Param, nnx.RngState, nnx.Intermediate, ...)
     return Variables(_plain(_flat(params)), _plain(_flat(state)))
 
 

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ltu_jax.errors import InputError, check_path
 from ltu_jax.models import nnx_variables
@@ -67,13 +66,7 @@ def _parts(given: Any, like: Variables | None) -> Variables:
     if isinstance(given, Variables):
         return given
     if isinstance(given, nnx.Module):
-        params, state = nnx_variables(given)
-        known = None if like is None else flatten_dict(like.state).keys()
-        flat = flatten_dict(state)  # may hold what a pass has sown, which is no model state
-        return Variables(
-            params,
-            unflatten_dict({path: flat[path] for path in flat if known is None or path in known}),
-        )
+        return nnx_variables(given)
     given = flax.core.unfreeze(given) if isinstance(given, flax.core.FrozenDict) else given
     is_bare = like is not None and first_difference(given, like.params) is None
     if isinstance(given, Mapping) and "params" in given and not is_bare:

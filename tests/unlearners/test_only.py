@@ -1,4 +1,4 @@
-"""Some of the parameters unlearn; the others come out equal to the bit, whatever the method does."""
+"""Some of the parameters unlearn; the others come out equal to the bit, by any method."""
 
 import jax
 import jax.numpy as jnp
