@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ltu_jax.ltu.config import LTUConfig
     from ltu_jax.pipeline import Result, resume, unlearn
     from ltu_jax.request import by_class, by_fraction, by_group, by_ids
+    from ltu_jax.training.given import save_checkpoint
     from ltu_jax.training.supervised import Recipe
     from ltu_jax.types import Dataset, Examples, Model, Variables
 
@@ -35,6 +36,7 @@ _HOMES = {
     "by_fraction": "request",
     "by_group": "request",
     "by_ids": "request",
+    "save_checkpoint": "training.given",
     "Recipe": "training.supervised",
     "Dataset": "types",
     "Examples": "types",
@@ -60,6 +62,7 @@ __all__ = [
     "from_arrays",
     "load",
     "resume",
+    "save_checkpoint",
     "unlearn",
 ]
 

@@ -122,6 +122,7 @@ def report_content(
             "retain_fraction": plan.retain_fraction,
             "reference": plan.reference,
             "training": asdict(plan.recipe),
+            **({} if plan.only is None else {"only": list(plan.only)}),
             "options chosen": "defaults" if chosen is None else describe_choice(chosen),
             plan.method.name: asdict(plan.config),
         },

@@ -24,6 +24,7 @@ _Share = _unset(float, "SHARE")
 _Classes = _unset(tuple[str, ...], "CLASS [CLASS ...]")
 _Group = _unset(str, "COLUMN=VALUE")
 _Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")]
+_Patterns = Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATTERN [PATTERN ...]")]
 _Seeds = Annotated[tuple[int, ...], tyro.conf.arg(metavar="N [N ...]")]
 
 
@@ -58,6 +59,8 @@ class Deletion:
     """Unlearning method; `ltu methods` lists them."""
     config: _File = None
     """JSON file of options of the method, such as {"learning_rate": 0.01}, or RUN/tuning.json."""
+    only: _Patterns = ()
+    """Unlearn these parameters alone, such as 'head/*' or '*lora*'; all others stay to the bit."""
     retain_fraction: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 0.3
     """Share of the remaining data that the method may see, above 0 and at most 1."""
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,8 +27,10 @@ from ltu_jax.networks import (
 )
 from ltu_jax.plan import Plan, check_folder, make_folder, make_plan, with_method
 from ltu_jax.progress import Progress, check_tensorboard
+from ltu_jax.report import words
 from ltu_jax.report import write as report
 from ltu_jax.report.content import plain
+from ltu_jax.report.read import read_content
 from ltu_jax.running import SAVE_EVERY, Running, follows_from
 from ltu_jax.saved import Asked, load_unfinished, save_chosen, save_settings
 from ltu_jax.training import hosts
@@ -35,9 +38,12 @@ from ltu_jax.training.claims import check_fresh
 from ltu_jax.training.loop import History
 from ltu_jax.training.parallel import over_devices
 from ltu_jax.training.resume import exit_on_sigterm
-from ltu_jax.training.supervised import Recipe
+from ltu_jax.training.supervised import Recipe, predict
 from ltu_jax.types import Dataset, Model, Split, Variables
 from ltu_jax.unlearners.base import Method
+from ltu_jax.unlearners.only import Only
+
+_log = logging.getLogger(__name__)
 
 
 class Result(NamedTuple):
@@ -59,14 +65,21 @@ class Result(NamedTuple):
     split: Split
     history: History
 
+    @property
+    def verdict(self) -> str:
+        """The sentence that the report begins its results with."""
+        return words.verdict(read_content(self.folder)).sentence
+
 
 def unlearn(
     data: str | Dataset = "digits",
     forget: requests.Request | str | os.PathLike | Iterable | None = None,
     *,
-    model: str | Model | None = None,
+    model: Any = None,
+    params: Any = None,
     method: str | Method = "ltu",
     config: Any = None,
+    only: Only | None = None,
     checkpoint: str | os.PathLike | None = None,
     retain_fraction: float = 0.3,
     reference: Literal["retrain", "none"] = "retrain",
@@ -95,11 +108,16 @@ def unlearn(
         `ltu_jax.from_arrays`.
       forget: a request from `by_ids`, `by_class`, `by_group` or `by_fraction`, or the ids
         themselves, or a file of ids; `None` forgets a random tenth.
-      model: a name in `ltu_jax.models.MODELS`, `"package.module:function"`, or a `Model`; `None`
-        takes `mlp` for tables and images below 16 pixels, else `cnn`.
+      model: a name in `ltu_jax.models.MODELS`, `"package.module:function"`, or a network of yours:
+        a Linen module, a class or function that makes an NNX module of `nnx.Rngs`, or a `Model`.
+        `None` takes `mlp` for tables and images below 16 pixels, else `cnn`.
+      params: the trained network to start from, in memory: an NNX module, Linen variables, or the
+        pytree of parameters of a network without state; `None` trains one, or reads `checkpoint`.
       method: a name in `ltu_jax.unlearners.METHODS`, `"package.module:OBJECT"`, or a `Method` of
         your own.
       config: the method's options, such as `LTUConfig(steps=100)`; `None` takes its defaults.
+      only: unlearn these parameters alone: a pattern over their paths such as `"head/*"`, several,
+        or a function from a path to whether it is chosen. All others come out equal to the bit.
       checkpoint: an exported network to start from; `None` trains the original.
       retain_fraction: share of the retain set that the method may see.
       reference: `"retrain"` also trains two networks without the forget set, to compare with.
@@ -147,8 +165,10 @@ def unlearn(
         data,
         forget,
         model=model,
+        params=params,
         method=method,
         config=config,
+        only=only,
         checkpoint=checkpoint,
         retain_fraction=retain_fraction,
         reference=reference,
@@ -182,7 +202,7 @@ def resume(
     folder: str | os.PathLike,
     *,
     data: Dataset | None = None,
-    model: Model | None = None,
+    model: Any = None,
     method: Method | None = None,
     quiet: bool = False,
 ) -> Result:
@@ -253,9 +273,30 @@ def original_network(plan: Plan, running: Running, progress: Progress) -> Networ
     source = follows_from(plan, "original", plan.original)
     if done := running.finished(plan, "original", source):
         return done[0]
+    warn_of_untrained(plan)
     network = Network(plan.original, float("nan"))
     running.finish("original", source, network)
     return network
+
+
+def warn_of_untrained(plan: Plan) -> None:
+    """Warn if the network that was given does not know the examples it is to have been trained on.
+
+    Most often it was trained on inputs that are scaled otherwise than `mean` and `std` say.
+    """
+    train = plan.dataset.train
+    rows = np.linspace(0, len(train.labels) - 1, min(len(train.labels), 1000)).astype(int)
+    labels = np.asarray(train.labels)[rows]
+    right = np.mean(predict(plan.model, plan.original, train.inputs[rows]).argmax(-1) == labels)
+    most = np.bincount(labels).max() / len(labels)
+    if right <= most:
+        _log.warning(
+            "the network that was given is right on %.0f %% of its training examples, no more than "
+            "the most frequent class's %.0f %%; are these the data, and the mean and std, that it "
+            "was trained with?",
+            100 * right,
+            100 * most,
+        )
 
 
 def trained_network(plan: Plan, name: str, running: Running, progress: Progress) -> Network:

@@ -19,11 +19,14 @@ import numpy as np
 
 import ltu_jax.request as requests
 import ltu_jax.unlearners as unlearners
+import ltu_jax.unlearners.only as partly
 from ltu_jax.data import load
 from ltu_jax.data.arrays import validate
 from ltu_jax.errors import InputError, check_integer, check_path
-from ltu_jax.models import build, with_preprocessing
+from ltu_jax.importing import call
+from ltu_jax.models import MODELS, build, with_preprocessing, wrap
 from ltu_jax.training.checkpoint import restore
+from ltu_jax.training.given import as_variables
 from ltu_jax.training.parallel import Parallel
 from ltu_jax.training.supervised import Recipe, recipe_for
 from ltu_jax.types import Dataset, Examples, Model, Split, UnlearnData, Unlearner, Variables
@@ -49,6 +52,7 @@ class Plan(NamedTuple):
       reference: `"retrain"` or `"none"`.
       retain_fraction: share of the retain set that the method may see.
       seed: of subset, splits and training.
+      only: paths of the parameters that the method may move; None is all of them.
       parallel: over which devices training and unlearning go; None is one.
     """
 
@@ -64,6 +68,7 @@ class Plan(NamedTuple):
     reference: str
     retain_fraction: float
     seed: int
+    only: tuple[str, ...] | None = None
     parallel: Parallel | None = None
 
 
@@ -71,9 +76,11 @@ def make_plan(
     data: str | Dataset,
     forget: requests.Request | str | os.PathLike | Iterable | None,
     *,
-    model: str | Model | None = None,
+    model: Any = None,
+    params: Any = None,
     method: str | Method = "nothing",
     config: Any = None,
+    only: partly.Only | None = None,
     checkpoint: str | os.PathLike | None = None,
     retain_fraction: float = 0.3,
     reference: str = "none",
@@ -102,6 +109,10 @@ def make_plan(
     for argument, path in (("--checkpoint", checkpoint), ("--data-dir", data_dir)):
         if path is not None:
             check_path(argument, path)
+    if params is not None and (model is None or checkpoint is not None):
+        raise InputError(
+            "params: are those of a network of yours; give its model as well, and no checkpoint"
+        )
     method = unlearners.find(method)
     config = as_config(method, config)
     request = as_request(forget, seed)
@@ -116,6 +127,11 @@ def make_plan(
         bare, mean=dataset.mean, std=dataset.std, augment=dataset.augment and recipe.augment
     )
     like = trace(network, dataset)
+    if checkpoint is not None:
+        original = restore(checkpoint, like)
+    else:
+        original = None if params is None else as_variables(params, like)
+    only = None if only is None else partly.choose(only, like.params)
     config = _with_recipe(config, recipe)
     data = visible_data(dataset, split)
     return Plan(
@@ -126,11 +142,12 @@ def make_plan(
         recipe=recipe,
         method=method,
         config=config,
-        unlearner=method.build(network, data, dataset.num_classes, config),
-        original=None if checkpoint is None else restore(checkpoint, like),
+        unlearner=partly.build(method, network, data, dataset.num_classes, config, only),
+        original=original,
         reference=reference,
         retain_fraction=retain_fraction,
         seed=seed,
+        only=only,
     )
 
 
@@ -151,7 +168,8 @@ def with_method(
     method = unlearners.find(method)
     config = _with_recipe(as_config(method, config), plan.recipe)
     data = visible_data(plan.dataset, plan.split) if data is None else data
-    unlearner = method.build(plan.model, data, plan.dataset.num_classes, config)
+    classes = plan.dataset.num_classes
+    unlearner = partly.build(method, plan.model, data, classes, config, plan.only)
     return plan._replace(method=method, config=config, unlearner=unlearner)
 
 
@@ -204,17 +222,22 @@ def as_dataset(
     return validate(data)
 
 
-def as_model(model: str | Model | None, dataset: Dataset) -> Model:
+def as_model(model: Any, dataset: Dataset) -> Model:
     """Return the network that `model` stands for; `None` picks one by the data."""
+    if not isinstance(model, str | None):
+        name = getattr(model, "__name__", type(model).__name__)
+        return call(wrap, model, flag="model", name=name)
+    if model is not None and model not in MODELS:
+        return build(model, dataset.num_classes)
+    if dataset.train.inputs.dtype == np.int32:
+        raise InputError(
+            f"--model {model}: integer inputs are taken for tokens, which no built-in network "
+            "reads; give a network of yours, or features as float32"
+        )
     if model is None:
         small = dataset.train.inputs.ndim != 4 or dataset.train.inputs.shape[1] < 16
         model = "mlp" if small else "cnn"
-    if not isinstance(model, str | Model):
-        raise InputError(
-            f"model: a {type(model).__name__} is neither a name nor a Model; make one by "
-            "ltu_jax.models.from_linen or from_nnx"
-        )
-    return build(model, dataset.num_classes) if isinstance(model, str) else model
+    return build(model, dataset.num_classes)
 
 
 def trace(model: Model, dataset: Dataset) -> Variables:
@@ -233,10 +256,12 @@ def trace(model: Model, dataset: Dataset) -> Variables:
         ) from error
     shape = getattr(logits, "shape", None)
     if shape != (1, dataset.num_classes):
+        one_logit = shape in ((1,), (1, 1)) and dataset.num_classes == 2
+        remedy = "; make two logits of one by ltu_jax.models.binary_head" if one_logit else ""
         found = f"a {type(logits).__name__}" if shape is None else f"logits of shape {list(shape)}"
         raise InputError(
             f"--model {model.name}: answers one example with {found}; "
-            f"{dataset.name} needs {[1, dataset.num_classes]}"
+            f"{dataset.name} needs {[1, dataset.num_classes]}{remedy}"
         )
     return like
 

@@ -145,6 +145,7 @@ def pool_folder(plan: Plan, kind: str, size: int, folder: Path) -> Path:
         settings |= {
             "method": plan.method.name,
             "options": plain(asdict(plan.config)),
+            "only": plan.only,
             "ltu-jax": versions()["ltu-jax"],
         }
     digest = fingerprint(arrays, settings, program(plan.model, train.inputs))

@@ -169,7 +169,7 @@ def follows_from(plan: Plan, name: str, original: Variables | None = None) -> st
     if name != "unlearned":
         return fingerprint({}, settings)
     split = plan.split._asdict()
-    return fingerprint(split, settings, plan.method.name, repr(plan.config))
+    return fingerprint(split, settings, plan.method.name, repr(plan.config), repr(plan.only))
 
 
 def variables_digest(variables: Variables) -> str:

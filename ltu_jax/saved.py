@@ -20,7 +20,7 @@ from ltu_jax.running import SAVE_EVERY, Running, variables_digest
 from ltu_jax.training import sealed
 from ltu_jax.training.checkpoint import restore
 from ltu_jax.training.supervised import Recipe
-from ltu_jax.types import Dataset, Examples, Model
+from ltu_jax.types import Dataset, Examples
 from ltu_jax.unlearners.base import Method
 
 SETTINGS = "run.json"
@@ -45,7 +45,7 @@ def save_settings(
     folder: Path,
     *,
     data: str | Dataset,
-    model: str | Model | None,
+    model: Any,
     method: str | Method,
     data_dir: str | None,
     train_size: int | None,
@@ -64,9 +64,10 @@ def save_settings(
         "train_size": train_size,
         "stream": stream,
         "data_sha256": data_digest(plan.dataset.train),
-        "model": None if isinstance(model, Model) else (model or plan.model.name),
+        "model": plan.model.name if model is None else model if isinstance(model, str) else None,
         "method": method if isinstance(method, str) else None,
         "options": changed_options(plan.method, plan.config),
+        "only": plan.only,
         "method_recipe": _own_recipe(plan),
         "recipe": asdict(plan.recipe),
         "request": requests.describe(plan.request),
@@ -84,7 +85,7 @@ def load_plan(
     folder: str | os.PathLike,
     *,
     data: Dataset | None = None,
-    model: Model | None = None,
+    model: Any = None,
     method: Method | None = None,
     argument: str = "RUN",
 ) -> Plan:
@@ -116,7 +117,7 @@ def load_unfinished(
     folder: str | os.PathLike,
     *,
     data: Dataset | None = None,
-    model: Model | None = None,
+    model: Any = None,
     method: Method | None = None,
 ) -> tuple[Plan, Asked]:
     """Return the plan of a run that was stopped, and what else it was asked for.
@@ -138,11 +139,14 @@ def load_unfinished(
             f"--resume {folder}: is finished, see {folder / 'report.html'}; leave it as it is"
         )
     given = {"data": data, "model": model, "method": method}
-    plan = _plan(folder, settings, given, checkpoint=settings["checkpoint"])
+    checkpoint = settings["checkpoint"]
+    if checkpoint is None and settings["checkpoint_sha256"] is not None:
+        checkpoint = folder / "original"  # where the network went that was given in memory
+    plan = _plan(folder, settings, given, checkpoint=checkpoint)
     found = None if plan.original is None else variables_digest(plan.original)
     if found != settings["checkpoint_sha256"]:
         raise InputError(
-            f"--checkpoint {settings['checkpoint']}: is another network than when the run was "
+            f"--checkpoint {checkpoint}: is another network than when the run was "
             "begun; give back the one it was"
         )
     return plan, Asked(**{name: settings[name] for name in Asked._fields})
@@ -187,6 +191,7 @@ def _plan(
         model=given["model"],
         method=found,
         config=config,
+        only=None if settings.get("only") is None else set(settings["only"]).__contains__,
         checkpoint=checkpoint,
         retain_fraction=settings["retain_fraction"],
         reference=settings["reference"],

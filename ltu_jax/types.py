@@ -62,8 +62,8 @@ class Examples(NamedTuple):
     """Inputs with their labels.
 
     Attributes:
-      inputs: `[N, ...]`, uint8 images or float32 features; those of a training set may be left on
-        disk (`data.on_disk.OnDisk`).
+      inputs: `[N, ...]`, uint8 images, float32 features or int32 tokens; those of a training set
+        may be left on disk (`data.on_disk.OnDisk`).
       labels: int32 `[N]`.
     """
 
@@ -141,6 +141,7 @@ class Claims(NamedTuple):
       fresh: it starts from new random weights: before the first step no parameter array with more
         than one value is the original's.
       keeps_state: the model state (BatchNorm statistics) is the original's, to the bit.
+      restarts: some or all weights start from new random values, see `unlearners.only`.
       uses_validation: it looks at `UnlearnData.validation`.
       movable: `state -> pytree like params`; where it is False a weight stays the original's, to
         the bit. None: every weight may move.
@@ -148,6 +149,7 @@ class Claims(NamedTuple):
 
     changes: bool = True
     fresh: bool = False
+    restarts: bool = False
     keeps_state: bool = False
     uses_validation: bool = False
     movable: Callable[[PyTree], PyTree] | None = None

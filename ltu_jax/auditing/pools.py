@@ -79,15 +79,22 @@ def pool_outputs(plan: Plan, pool: Pool, inputs: np.ndarray, labels: np.ndarray)
     spread = NOISE * float(np.std(plan.dataset.train.inputs))
     noisy = np.zeros((len(pool.couples), len(labels)))
     for _ in range(NOISY_COPIES):
-        copies = inputs + spread * rng.normal(size=inputs.shape)
-        if inputs.dtype == np.uint8:
-            copies = np.clip(np.rint(copies), 0, 255)
-        noisy += margins(plan, pool.variables, copies.astype(inputs.dtype), labels) / NOISY_COPIES
+        copies = _noisy_copy(inputs, spread, rng)
+        noisy += margins(plan, pool.variables, copies, labels) / NOISY_COPIES
     return Outputs(
         margin=np.stack([signals.margin(one, labels) for one in logits]),
         noisy=noisy,
         confidence=np.stack([signals.confidence(one, labels) for one in logits]),
     )
+
+
+def _noisy_copy(inputs: np.ndarray, spread: float, rng: np.random.Generator) -> np.ndarray:
+    if inputs.dtype == np.int32:  # tokens: some are taken from the same place of other examples
+        return np.where(rng.random(inputs.shape) < NOISE, rng.permuted(inputs, axis=0), inputs)
+    copies = inputs + spread * rng.normal(size=inputs.shape)
+    if inputs.dtype == np.uint8:
+        copies = np.clip(np.rint(copies), 0, 255)
+    return copies.astype(inputs.dtype)
 
 
 def margins(plan: Plan, variables: Variables, inputs: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from ltu_jax.progress import Progress
 from ltu_jax.report import write as report
 from ltu_jax.report.content import plain
 from ltu_jax.report.read import read_content
-from ltu_jax.types import Dataset, Model
+from ltu_jax.types import Dataset
 from ltu_jax.unlearners.base import Method
 
 LEAST_NETWORKS = 8  # a side; fewer leave too few to learn from once a half is set apart
@@ -29,7 +29,7 @@ def audit_run(
     pools_in: str | os.PathLike | None = None,
     alpha: float = 0.05,
     data: Dataset | None = None,
-    model: Model | None = None,
+    model: Any = None,
     method: Method | None = None,
     command: str = "ltu_jax.audit_run(...)",
     quiet: bool = False,

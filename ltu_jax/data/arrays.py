@@ -27,15 +27,16 @@ def from_arrays(
     """Make a `Dataset` of arrays `(inputs [N, ...], labels [N])`.
 
     Args:
-      train: the training set; inputs uint8 (images) or float32, labels integers in `[0, C)`.
+      train: the training set; inputs uint8 (images), float32 (features) or other integers (tokens,
+        kept as int32), labels integers in `[0, C)`.
       heldout: examples that no model trains on, of the same dtype and shape.
       name: what the data set is called in reports.
       ids: `[N]` unique ids of the training examples; their row indices if absent.
       class_names: `C` names; "0", "1", ... up to the largest label if absent.
       groups: named columns of `[N]` values by which examples may be selected for forgetting.
       mean: one constant, or one per channel, subtracted from the inputs; uint8 is divided by 255
-        first. The constants are deliberately no statistics of the training set, for those would
-        keep a trace of the forget set.
+        first, and tokens are left as they are. The constants are deliberately no statistics of the
+        training set, for those would keep a trace of the forget set.
       std: one constant, or one per channel, that divides after `mean` is subtracted.
       augment: whether a cropped or mirrored image is still one of its class; a `Recipe` with
         `augment` then pads, crops and flips while training.
@@ -62,7 +63,8 @@ def validate(dataset: Dataset) -> Dataset:
     """Return `dataset` as NumPy arrays of the promised dtypes, or raise.
 
     Args:
-      dataset: any `Dataset`; float64 inputs are cast to float32, ids and class names to strings.
+      dataset: any `Dataset`; float64 inputs are cast to float32, integers other than uint8 to
+        int32, ids and class names to strings.
 
     Raises:
       InputError: shapes or dtypes of the two sets differ, inputs hold NaN or infinity, labels are
@@ -144,9 +146,12 @@ def _inputs(name: str, part: str, inputs: np.ndarray) -> np.ndarray:
     if inputs.dtype == np.float64:
         with np.errstate(over="ignore"):  # What overflows becomes infinite and is refused below.
             inputs = inputs.astype(np.float32)
+    if inputs.dtype.kind in "iu" and inputs.dtype != np.uint8:
+        return _tokens(name, part, inputs)
     if inputs.dtype not in (np.uint8, np.float32):
         raise InputError(
-            f"{name}: {part} inputs are {inputs.dtype}; pass uint8 images or float32 values"
+            f"{name}: {part} inputs are {inputs.dtype}; pass uint8 images, float32 values or "
+            "integer tokens"
         )
     if inputs.dtype == np.float32 and not (finite := np.isfinite(inputs)).all():
         row = int(np.argwhere(~finite)[0, 0])
@@ -157,7 +162,22 @@ def _inputs(name: str, part: str, inputs: np.ndarray) -> np.ndarray:
     return inputs
 
 
+def _tokens(name: str, part: str, inputs: np.ndarray) -> np.ndarray:
+    if inputs.min() < 0 or inputs.max() >= 2**31:
+        raise InputError(
+            f"{name}: {part} inputs are tokens from {inputs.min()} to {inputs.max()}; number them "
+            "from 0 and below 2**31, or pass features as float32"
+        )
+    return inputs.astype(np.int32)
+
+
 def _labels(name: str, part: str, labels: np.ndarray, length: int) -> np.ndarray:
+    if labels.ndim == 2:
+        raise InputError(
+            f"{name}: {part} labels are of shape {labels.shape}; of one-hot rows pass "
+            "labels.argmax(1). Several labels an example (multi-label) are not supported: losses, "
+            "membership signals and metrics here are those of one class an example"
+        )
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise InputError(
             f"{name}: {part} labels are {labels.dtype} of shape {labels.shape}; "

@@ -11,10 +11,10 @@ from ltu_jax.types import Array, Key
 
 
 def normalise(inputs: Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
-    """Return `(inputs - mean) / std`; uint8 inputs are divided by 255 first.
+    """Return `(inputs - mean) / std`; uint8 is divided by 255 first, other integers stay.
 
     Args:
-      inputs: `[..., C]`, uint8 or float.
+      inputs: `[..., C]`, uint8 or float; integers of other types are tokens.
       mean: one value or `C` values, in units of the inputs after the division.
       std: one value or `C` values.
 
@@ -24,6 +24,8 @@ def normalise(inputs: Array, mean: Sequence[float], std: Sequence[float]) -> jax
     x = jnp.asarray(inputs)
     if x.dtype == jnp.uint8:
         x = x.astype(jnp.float32) / 255
+    if jnp.issubdtype(x.dtype, jnp.integer):
+        return x
     return (x - jnp.asarray(mean, x.dtype)) / jnp.asarray(std, x.dtype)
 
 

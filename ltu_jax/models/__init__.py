@@ -6,17 +6,26 @@ from ltu_jax.models.functional import (
     from_functions,
     from_linen,
     from_nnx,
+    nnx_variables,
+    update_nnx,
     with_preprocessing,
 )
-from ltu_jax.models.zoo import MODELS, build
+from ltu_jax.models.heads import binary_head
+from ltu_jax.models.safetensors import load_safetensors
+from ltu_jax.models.zoo import MODELS, build, wrap
 
 __all__ = [
     "MODELS",
     "Conv",
+    "binary_head",
     "build",
     "count_params",
     "from_functions",
     "from_linen",
     "from_nnx",
+    "load_safetensors",
+    "nnx_variables",
+    "update_nnx",
     "with_preprocessing",
+    "wrap",
 ]

@@ -67,8 +67,9 @@ def from_linen(module: nn.Module, *, name: str) -> Model:
 
 
 def from_nnx(build: Callable[[nnx.Rngs], nnx.Module], *, name: str) -> Model:
-    """Wrap an NNX network, given as a function from `nnx.Rngs` to a fresh module.
+    """Wrap an NNX network, given as a function from `nnx.Rngs` to a fresh module, or as its class.
 
+    An argument of the name `rngs` is passed by name, so that it may be keyword-only.
     `nnx.Param`s are the parameters, all other variables (`nnx.BatchStat`) the model state.
     Random streams are neither: each training pass seeds them anew from `key`, so that `apply`
     stays pure. The mode is set by `module.train()` and `module.eval()`, and handed to `__call__`
@@ -83,18 +84,15 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module], *, name: str) -> Model:
       >>> sorted(model.init(jax.random.key(0), jnp.ones([1, 64])).params)
       ['bias', 'kernel']
     """
-
-    def split(module: nnx.Module):
-        return nnx.split(module, nnx.Param, nnx.RngState, ...)
-
-    graph, *shapes = jax.eval_shape(lambda: split(_checked(build(nnx.Rngs(0)), name)))
+    build = _from_rngs(build)
+    graph, *shapes = jax.eval_shape(lambda: _split(_checked(build(nnx.Rngs(0)), name)))
     call = nnx.merge(graph, *shapes).__call__
     takes = _optional_arguments(call, name, known=(*_VALUE_IN_TRAINING, "rngs"))
     params_shape, streams_shape, state_shape = map(_flat, shapes)
 
     def init(key: Key, inputs: Array) -> Variables:
         del inputs  # an NNX module knows its input shape
-        _, params, _, state = split(build(nnx.Rngs(key)))
+        _, params, _, state = _split(build(nnx.Rngs(key)))
         return Variables(_plain(_flat(params)), _plain(_flat(state)))
 
     def apply(variables, inputs, *, train=False, key=None):
@@ -115,11 +113,41 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module], *, name: str) -> Model:
             return module(inputs, **options), variables.state
         module.train()
         logits = module(inputs, **options)
-        *_, state = split(module)
+        *_, state = _split(module)
         after = _flat(state)
         return logits, _plain({path: after[path] for path in state_shape})  # drops what was sown
 
     return Model(init, apply, name)
+
+
+def nnx_variables(module: nnx.Module) -> Variables:
+    """Return what a (trained) NNX module holds, in the form of a `from_nnx` model's variables.
+
+    Random streams and intermediate values that a pass has left are no part of it.
+
+    Example:
+      >>> variables = nnx_variables(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+      >>> variables.params["kernel"].shape, variables.state
+      ((2, 3), {})
+    """
+    _, params, _, _, state = nnx.split(module, nnx.Param, nnx.RngState, nnx.Intermediate, ...)
+    return Variables(_plain(_flat(params)), _plain(_flat(state)))
+
+
+def update_nnx(module: nnx.Module, variables: Variables) -> None:
+    """Write variables of a `from_nnx` model, such as `Result.unlearned`, into an NNX module.
+
+    Args:
+      module: of the same architecture; changed in place.
+      variables: for all its parameters and model state.
+    """
+    _, params, _, state = _split(module)
+    for part, values in ((params, variables.params), (state, variables.state)):
+        new = flatten_dict(values)
+        for path, variable in nnx.to_flat_state(part):
+            if tuple(map(str, path)) in new:  # what was sown is in no model's state
+                variable[...] = new[tuple(map(str, path))]
+        nnx.update(module, part)
 
 
 def from_functions(
@@ -168,6 +196,21 @@ def with_preprocessing(
 def count_params(variables: Variables) -> int:
     """Return the number of trainable scalars; model state does not count."""
     return sum(leaf.size for leaf in jax.tree.leaves(variables.params))
+
+
+def arguments_of(build: Callable) -> set[str]:
+    """Return the names of the arguments that a function or class takes."""
+    # Of a class of Flax's, its metaclass would answer for it, and tell nothing.
+    return set(inspect.signature(build.__init__ if inspect.isclass(build) else build).parameters)
+
+
+def _from_rngs(build: Callable) -> Callable[[nnx.Rngs], nnx.Module]:
+    """Return `build` as a function of one positional argument."""
+    return (lambda rngs: build(rngs=rngs)) if "rngs" in arguments_of(build) else build
+
+
+def _split(module: nnx.Module):
+    return nnx.split(module, nnx.Param, nnx.RngState, ...)
 
 
 def _checked(module: Any, name: str) -> nnx.Module:

@@ -77,6 +77,23 @@ def last_layers(model: Model, variables: Variables, inputs: Array, k: int) -> Va
     )
 
 
+def used_after(model: Model, variables: Variables, inputs: Array, chosen: PyTree) -> PyTree:
+    """Return booleans like the model state: what the pass comes to after the first chosen array.
+
+    Args:
+      model: see `layers`.
+      variables: see `layers`.
+      inputs: see `layers`.
+      chosen: booleans like the parameters.
+    """
+    uses = _first_uses(model, variables, inputs)
+    ranks = jax.tree.leaves(
+        jax.tree.map(lambda choice, use: use if choice else -1, chosen, uses.params)
+    )
+    first = min((rank for rank in ranks if rank >= 0), default=math.inf)
+    return jax.tree.map(lambda use: use > first, uses.state)
+
+
 def head(model: Model, variables: Variables, inputs: Array, num_classes: int) -> Head:
     """Return where the output layer is: the last of `layers`, a kernel `[d, C]` and a bias `[C]`.
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 from flax import nnx
 
 from ltu_jax.errors import InputError
-from ltu_jax.importing import call, import_function
+from ltu_jax.importing import call, import_object
 from ltu_jax.models.cnn import CNN
-from ltu_jax.models.functional import from_linen, from_nnx
+from ltu_jax.models.functional import arguments_of, from_linen, from_nnx
 from ltu_jax.models.mlp import MLP
 from ltu_jax.models.resnet import ResNet18, ResNet20
 from ltu_jax.models.vit import ViTTiny
@@ -26,10 +27,11 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 
 def build(name: str, num_classes: int) -> Model:
-    """Return a built-in network, or what `package.module:function` makes of `num_classes`.
+    """Return a built-in network, or the one that `package.module:object` stands for.
 
-    That function may return a `types.Model`, a Linen module, or a function from `nnx.Rngs` to an
-    NNX module. Its package is imported only when it is named.
+    That object may be a `types.Model`, a Linen module, a function or class that builds an NNX
+    module of `rngs` (and `num_classes`, if it takes that too), or a function of `num_classes` that
+    returns any of these. Its package is imported only when it is named.
 
     Raises:
       InputError: if there is no network of that name, or it cannot be imported or used.
@@ -41,8 +43,8 @@ def build(name: str, num_classes: int) -> Model:
       (1, 10)
     """
     if ":" in name:
-        function = import_function(name, "--model")
-        return call(lambda: _as_model(function(num_classes), name), flag="--model", name=name)
+        found = import_object(name, "--model", lambda x: callable(x) or _is_network(x), "function")
+        return call(lambda: _own(found, num_classes, name), flag="--model", name=name)
     if name not in MODELS:
         raise InputError(
             f"--model {name}: there is no such model; choose one of {', '.join(MODELS)} or name "
@@ -66,14 +68,64 @@ def _over_images(model: Model) -> Model:
     return model._replace(init=init)
 
 
-def _as_model(network: object, name: str) -> Model:
+def wrap(network: Any, *, name: str | None = None) -> Model:
+    """Return a network of the user's as a `Model`.
+
+    Args:
+      network: a `Model`, a Linen module, or a class or function that makes an NNX module of
+        `nnx.Rngs`. A trained NNX module is none of these: it cannot be given fresh weights.
+      name: what to call it; None takes the name of its class or function.
+
+    Raises:
+      InputError: it is something else.
+
+    Example:
+      >>> wrap(nn.Dense(10)).name
+      'Dense'
+    """
     if isinstance(network, Model):
         return network
     if isinstance(network, nn.Module):
-        return from_linen(network, name=name)
+        return from_linen(network, name=name or _name_of(type(network)))
     if callable(network) and not isinstance(network, nnx.Module):
-        return from_nnx(network, name=name)
+        return from_nnx(network, name=name or _name_of(network))
+    kind = type(network).__name__
+    trained = isinstance(network, nnx.Module)
     raise InputError(
-        f"--model {name}: returned a {type(network).__name__}; return a types.Model, a Linen "
-        "module or a function from nnx.Rngs to an NNX module"
+        f"model: a {kind} that is built already cannot be trained anew; give what builds it, as "
+        f"model={kind} or model=lambda rngs: {kind}(..., rngs=rngs), and this one as params"
+        if trained
+        else f"model: a {kind} is no network; give a name, a Linen module, a function from "
+        "nnx.Rngs to an NNX module, or a Model"
     )
+
+
+def _is_network(found: Any) -> bool:
+    return isinstance(found, Model | nn.Module | nnx.Module)
+
+
+def _own(found: Any, num_classes: int, name: str) -> Model:
+    """Return the network that an imported object is, or that it makes."""
+    network = found
+    if not _is_network(found):
+        takes = arguments_of(found)
+        if "rngs" not in takes:
+            network = found(num_classes)
+        elif "num_classes" in takes:
+
+            def network(rngs: nnx.Rngs) -> nnx.Module:
+                return found(num_classes=num_classes, rngs=rngs)
+
+    if not (_is_network(network) or callable(network)) or isinstance(network, nnx.Module):
+        raise InputError(
+            f"--model {name}: returned a {type(network).__name__}; return a types.Model, a Linen "
+            "module or a function from nnx.Rngs to an NNX module"
+        )
+    return wrap(network, name=name)
+
+
+def _name_of(function: Callable) -> str:
+    """Return what to call a network; recipes of the built-in ones are not for others."""
+    name = getattr(function, "__name__", "network")
+    name = "network" if name == "<lambda>" else name
+    return f"own_{name}" if name in MODELS else name

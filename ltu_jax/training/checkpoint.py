@@ -88,7 +88,7 @@ def restore(folder: str | Path, like: Variables, *, argument: str = "--checkpoin
         ) from error
     if not jax.tree.leaves(stored):
         raise InputError(f"{argument} {folder} is damaged (it lists no array); give an intact copy")
-    difference = _first_difference(stored, like._asdict())
+    difference = first_difference(stored, like._asdict())
     if difference:
         raise InputError(
             f"{argument} {folder} holds a network of another architecture: {difference}; "
@@ -109,7 +109,7 @@ def restore(folder: str | Path, like: Variables, *, argument: str = "--checkpoin
     return Variables(**jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), loaded))
 
 
-def _first_difference(stored, expected) -> str | None:
+def first_difference(stored: PyTree, expected: PyTree) -> str | None:
     """Say where two trees of arrays differ in structure or shape, or return None."""
     stored, expected = (
         {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in _leaves(tree)}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ltu_jax.errors import InputError
 from ltu_jax.types import Claims, Key, Model, UnlearnData, Unlearner, Variables
 
 
@@ -49,6 +50,16 @@ class Method:
     build: Callable[[Model, UnlearnData, int, Any], Unlearner]
     config: Any
     space: Mapping[str, LogUniform | Choice] = field(default_factory=dict)
+
+
+def check_no_tokens(name: str, data: UnlearnData) -> None:
+    """Raise `InputError` if inputs are integer tokens, for a method that moves inputs."""
+    dtype = data.forget.inputs.dtype
+    if dtype.kind in "iu" and dtype.itemsize > 1:
+        raise InputError(
+            f"--method {name}: changes inputs by gradients, which integer tokens have none of; "
+            "choose another method"
+        )
 
 
 def one_shot(

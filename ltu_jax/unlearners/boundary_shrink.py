@@ -20,7 +20,7 @@ from ltu_jax.errors import InputError, check_range
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import Array, Examples, Info, Key, Model, UnlearnData, Unlearner, Variables
-from ltu_jax.unlearners.base import Choice, LogUniform, Method
+from ltu_jax.unlearners.base import Choice, LogUniform, Method, check_no_tokens
 from ltu_jax.unlearners.sgd import SGDConfig, batches_per_pass, descend, mean_loss, take, walk
 
 
@@ -89,6 +89,7 @@ def boundary_shrink(
       raises `InputError` if `model` treats uint8 and the same in floats differently.
     """
     del num_classes
+    check_no_tokens("boundary_shrink", data)
     num_forget = len(data.forget.labels)
     batch_size = min(config.batch_size, num_forget)
     num_steps = config.epochs * batches_per_pass(num_forget, batch_size)

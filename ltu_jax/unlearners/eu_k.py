@@ -57,7 +57,7 @@ def eu_k(
         fresh = model.init(init_key, data.retain.inputs[:1])
         return training.prepare(key, where(movable, fresh, variables), data)
 
-    return training._replace(prepare=prepare)
+    return training._replace(prepare=prepare, claims=training.claims._replace(restarts=True))
 
 
 METHOD = Method(

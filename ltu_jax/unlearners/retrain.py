@@ -92,9 +92,8 @@ def retrain(
         variables, opt_state, loss = descend(tx, loss_fn, state.variables, state.opt_state)
         return state._replace(variables=variables, opt_state=opt_state), {"loss": loss}
 
-    return Unlearner(
-        prepare, sample, step, lambda state: state.variables, num_steps, Claims(fresh=True)
-    )
+    claims = Claims(fresh=True, restarts=True)
+    return Unlearner(prepare, sample, step, lambda state: state.variables, num_steps, claims)
 
 
 METHOD = Method(

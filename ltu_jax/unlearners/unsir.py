@@ -22,7 +22,7 @@ import optax
 from ltu_jax.errors import check_range
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import Array, Examples, Info, Key, Model, UnlearnData, Unlearner, Variables
-from ltu_jax.unlearners.base import Choice, LogUniform, Method
+from ltu_jax.unlearners.base import Choice, LogUniform, Method, check_no_tokens
 from ltu_jax.unlearners.sgd import batches_per_pass, descend, mean_loss, take, walk
 
 
@@ -115,6 +115,7 @@ def unsir(
       The unlearner.
     """
     del num_classes
+    check_no_tokens("unsir", data)
     num_retain = len(data.retain.labels)
     num_mixed = round(num_retain / (1 - config.noise_share))
     batch_size = min(config.batch_size, num_retain)

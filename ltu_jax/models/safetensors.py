@@ -1,0 +1,53 @@
+"""Parameters from a safetensors file, as Hugging Face keeps them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from flax.traverse_util import unflatten_dict
+
+from ltu_jax.errors import InputError
+from ltu_jax.types import Array, PyTree
+
+Convert = Callable[[str, Array], tuple[str, Array] | None]
+
+
+def load_safetensors(path: str | os.PathLike, convert: Convert | None = None) -> PyTree:
+    """Return the arrays of a safetensors file as nested dicts, for `ltu_jax.unlearn(params=...)`.
+
+    Args:
+      path: of the file; needs `pip install safetensors`.
+      convert: `(name, array) -> (name, array)`, or None to leave an array out. For what torch wrote
+        it renames `weight` to `kernel` and transposes. None takes names and arrays as they are.
+
+    Returns:
+      Nested dicts: the array called `encoder.dense.kernel` is at `["encoder"]["dense"]["kernel"]`.
+
+    Raises:
+      InputError: `safetensors` is not installed, the file cannot be read, or one array's name is
+        the beginning of another one's.
+    """
+    try:
+        import safetensors
+        from safetensors.flax import load_file
+    except ImportError as error:
+        raise InputError("safetensors: is not installed; pip install safetensors") from error
+    try:
+        arrays = load_file(os.fspath(path))
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(
+            f"safetensors {os.fspath(path)}: cannot be read ({error}); give an intact file"
+        ) from error
+    pairs = [
+        (name, array) if convert is None else convert(name, array) for name, array in arrays.items()
+    ]
+    flat = {tuple(name.split(".")): array for name, array in filter(None, pairs)}
+    for path_of in flat:
+        for end in range(1, len(path_of)):
+            if path_of[:end] in flat:
+                raise InputError(
+                    f"safetensors {os.fspath(path)}: {'.'.join(path_of[:end])} is an array, and "
+                    f"holds {'.'.join(path_of)} as well; rename one by convert"
+                )
+    return unflatten_dict(flat)
