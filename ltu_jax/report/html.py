@@ -64,7 +64,12 @@ def render(content: ReportContent, pictures: Sequence[Picture]) -> str:
         worst="outside" if audit_html.level(content) == "outside" else level,
         asked=escape(words.asked(content)),
         done=escape(words.done(content)),
-        measured=_measured(content),
+        claims=_claims(content),
+        confidence=_paragraphs(words.confidence(content)),
+        terms="".join(
+            f"<p><b>{escape(term)}</b>: {escape(meaning)}</p>"
+            for term, meaning in words.terms(content)
+        ),
         tiles="".join(_tile(*tile) for tile in _tiles(content)),
         results=_results(content),
         headline=audit_html.headline(content),
@@ -74,14 +79,18 @@ def render(content: ReportContent, pictures: Sequence[Picture]) -> str:
         limits="".join(f"<li>{escape(text)}</li>" for text in words.limits(content)),
         attacks=_attacks(content.attacks),
         command=escape(content.run["command"]),
+        again=escape(words.again(content)),
         details=_details(content),
     )
 
 
-def _measured(content: ReportContent) -> str:
+def _claims(content: ReportContent) -> str:
     finding, *others = words.measurements(content)
-    rest = "".join(f"<p>{escape(text)}</p>" for text in others)
-    return f'<p class="finding">{escape(finding)}</p>{rest}'
+    return f'<p class="finding">{escape(finding)}</p>{_paragraphs(others)}'
+
+
+def _paragraphs(sentences: Sequence[str]) -> str:
+    return "".join(f"<p>{escape(text)}</p>" for text in sentences)
 
 
 def _tiles(content: ReportContent) -> list[tuple[str, str, str]]:

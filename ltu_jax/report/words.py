@@ -168,7 +168,9 @@ def _gap(content: ReportContent) -> str:
     gap = find_row(content, content.run["method"]).get("avg_gap")
     if not measured(gap):
         return ""
-    text = f"On average over UA, RA, TA and MIA it is {number(gap)} points from Retrain"
+    text = (
+        f"On average over four rates (UA, RA, TA and MIA) it is {number(gap)} points from Retrain"
+    )
     floor = find_row(content, "retrain_2").get("avg_gap")
     original = find_row(content, "original").get("avg_gap")
     others = [f"a second Retrain is {number(floor)}"] if measured(floor) else []
@@ -220,6 +222,59 @@ def _half_width(percent: float, count: int) -> float:
     """95 % half-width, in points, of the difference of two rates near `percent` over `count`."""
     rate = min(max(percent / 100, 0.0), 1.0)
     return 196 * math.sqrt(2 * rate * (1 - rate) / count)
+
+
+def confidence(content: ReportContent) -> list[str]:
+    """How sure the findings are: what chance alone does to them."""
+    sentences, sizes = [], content.run["sizes"]
+    if content.auc_band is not None:
+        sentences.append(
+            "Of 20 models that never saw the examples to unlearn, 19 are inside the loss attack's "
+            "band, and one is outside by chance (95 %)."
+        )
+    # At a rate of 50 %, where chance is largest; exact for no rate, too small for none.
+    forget, test = (98 / math.sqrt(max(sizes[part], 1)) for part in ("forget", "test"))
+    sentences.append(
+        f"A rate on the {sizes['forget']:,} examples to unlearn is known to within "
+        f"{number(forget)} points or better, one on the {sizes['test']:,} test examples to within "
+        f"{number(test)} (95 %)."
+    )
+    if content.audit is not None:
+        sentences.append(
+            f"If unlearning were exact, the audit would raise a false alarm in at most "
+            f"{number(100 * content.audit['alpha'])} % of cases, all tests that count together."
+        )
+    return sentences
+
+
+def terms(content: ReportContent) -> list[tuple[str, str]]:
+    """The words that a reader of the first page needs, each with its meaning."""
+    meanings = {
+        "Loss attack": "takes a low loss for a sign that a model was trained on an example.",
+        "AUC": "how often that attack ranks a pair rightly, in percent; 50 is guessing.",
+    }
+    if find_row(content, "retrain"):
+        meanings["Retrain"] = (
+            "a model trained from scratch without the examples to unlearn. That is exact "
+            "unlearning, so its values are the targets."
+        )
+    if find_row(content, "retrain_2"):
+        meanings["Second Retrain"] = "the same from another seed: how far chance alone goes."
+    return list(meanings.items())
+
+
+def again(content: ReportContent) -> str:
+    """What making the report again needs beside its command."""
+    command = str(content.run["command"])
+    start = (
+        "The run was called from Python; run.json, beside this file, holds its settings. "
+        if command.startswith("ltu_jax.")
+        else ""
+    )
+    return (
+        f"{start}The same data, seed, package versions and kind of device give the same numbers; "
+        "all are below."
+    )
 
 
 def limits(content: ReportContent) -> list[str]:
