@@ -79,6 +79,7 @@ class Unlearn(Deletion):
       ltu unlearn --forget-class 3
       ltu unlearn --data cifar10 --data-dir DIR --forget-ids ids.txt --out RUN
       ltu unlearn --resume RUN
+      ltu unlearn --forget-class 3 --dry-run
     """
 
     checkpoint: _Folder = None
@@ -95,6 +96,10 @@ class Unlearn(Deletion):
     """Steps after which a run saves its state; SIGTERM saves it as well."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Show no progress bars."""
+    log: Literal["text", "json"] = "text"
+    """json: one object a line on stdout for phases, steps (one a second at most) and the result."""
+    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Only say what would be done, with which data and at what cost; train and write nothing."""
     tensorboard: tyro.conf.FlagCreatePairsOff[bool] = False
     """Also write every step for TensorBoard, into the folder of the results."""
     devices: _Count = None

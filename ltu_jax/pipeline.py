@@ -25,7 +25,7 @@ from ltu_jax.networks import (
     unlearn_network,
 )
 from ltu_jax.plan import Plan, check_folder, make_folder, make_plan, with_method
-from ltu_jax.progress import Progress, check_tensorboard
+from ltu_jax.progress import Log, Progress, check_tensorboard
 from ltu_jax.report import write as report
 from ltu_jax.report.content import plain
 from ltu_jax.running import SAVE_EVERY, Running, follows_from
@@ -80,6 +80,7 @@ def unlearn(
     train_size: int | None = None,
     stream: bool = False,
     quiet: bool = False,
+    log: Log = "text",
     tensorboard: bool = False,
     save_every: int = SAVE_EVERY,
     devices: int | None = None,
@@ -114,6 +115,7 @@ def unlearn(
       stream: leave the training images on disk, for TFDS sets that no memory holds. What the method
         sees (the forget set, the accessible share) and the held-out set are in memory all the same.
       quiet: show no progress.
+      log: `"json"` writes progress to stdout as one JSON object a line, in place of bars.
       tensorboard: also write every step for TensorBoard, into the run's folder.
       save_every: steps between two checkpoints of the running state.
       devices: how many share the work of every step; None takes all. Their number changes the
@@ -175,7 +177,7 @@ def unlearn(
         checkpoint=checkpoint,
         asked=asked,
     )
-    return carry_out(plan, folder, asked, quiet=quiet)
+    return carry_out(plan, folder, asked, quiet=quiet, log=log)
 
 
 def resume(
@@ -185,6 +187,7 @@ def resume(
     model: Model | None = None,
     method: Method | None = None,
     quiet: bool = False,
+    log: Log = "text",
 ) -> Result:
     """Go on with a run that was stopped; the result is that of a run which never was.
 
@@ -197,6 +200,7 @@ def resume(
       model: the network.
       method: the method.
       quiet: show no progress.
+      log: as for `unlearn`.
 
     Returns:
       See `Result`.
@@ -213,17 +217,17 @@ def resume(
     plan, asked = load_unfinished(folder, data=data, model=model, method=method)
     Running(folder).reopen()
     with hosts.results_folder(folder) as results:
-        return carry_out(plan, results, asked, quiet=quiet)
+        return carry_out(plan, results, asked, quiet=quiet, log=log)
 
 
-def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool) -> Result:
+def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool, log: Log = "text") -> Result:
     """Do all of a run that is not done yet; arguments as for `unlearn` and `resume`."""
     plan = plan._replace(parallel=over_devices(asked.devices))
     running = Running(folder, asked.save_every)
     events = folder / "tensorboard" if asked.tensorboard else None
     metrics = folder / "metrics.jsonl"
     chosen = None
-    progress = Progress(metrics, quiet=quiet, tensorboard=events)
+    progress = Progress(metrics, quiet=quiet, tensorboard=events, log=log)
     with exit_on_sigterm(), progress:
         networks = {"original": original_network(plan, running, progress)}
         if asked.trials is not None:

@@ -1,13 +1,15 @@
-"""What a run shows and writes while it works: bars, `metrics.jsonl`, TensorBoard if asked."""
+"""What a run shows and writes while it works: bars or JSON lines, `metrics.jsonl`, TensorBoard."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Any, Literal
 
 import rich.progress
 from rich.console import Console
@@ -15,6 +17,8 @@ from rich.console import Console
 from ltu_jax.errors import InputError
 
 OnInfo = Callable[[int, dict[str, float]], None]
+Log = Literal["text", "json"]
+EVENT_SECONDS = 1.0  # between two steps of a phase that are told as JSON
 
 
 class Progress:
@@ -25,14 +29,23 @@ class Progress:
         of a run that was stopped, a phase that begins again replaces what it had written.
       quiet: show no bars.
       tensorboard: the folder for TensorBoard's event files; `None` writes none.
+      log: `json` writes one object a line to stdout in place of the bars, unless `quiet`.
     """
 
-    def __init__(self, metrics: Path | None, *, quiet: bool, tensorboard: Path | None = None):
+    def __init__(
+        self,
+        metrics: Path | None,
+        *,
+        quiet: bool,
+        tensorboard: Path | None = None,
+        log: Log = "text",
+    ):
         self._metrics = metrics
         # Line by line, so that a process that is killed has written every step.
         self._file = metrics.open("a", encoding="utf-8", buffering=1) if metrics else None
         self._resumed = self._file is not None and self._file.tell() > 0
         self._events = _event_writer(tensorboard) if tensorboard else None
+        self._json = log == "json" and not quiet
         self._bars = rich.progress.Progress(
             rich.progress.TextColumn("{task.description:<24}"),
             rich.progress.BarColumn(),
@@ -41,7 +54,7 @@ class Progress:
             rich.progress.TimeRemainingColumn(),
             rich.progress.TextColumn("{task.fields[note]}"),
             console=Console(stderr=True),
-            disable=quiet,
+            disable=quiet or log == "json",
         )
 
     def __enter__(self) -> Progress:
@@ -75,12 +88,15 @@ class Progress:
             _drop_phase(self._metrics, name)
             self._file = self._metrics.open("a", encoding="utf-8", buffering=1)
         task = self._bars.add_task(name, total=total, note="")
+        tell = _teller(name, total) if self._json else None
 
         def on_info(step: int, info: dict[str, float]) -> None:
             # One value, a loss if there is one: more would push the counts out of 80 columns.
             losses_first = sorted(info.items(), key=lambda item: not item[0].startswith("loss"))
             note = " ".join(f"{key} {value:.3g}" for key, value in losses_first[:1])
             self._bars.update(task, completed=step + 1, note=note)
+            if tell:
+                tell(step, info)
             if self._file:
                 self._file.write(json.dumps({"phase": name, "step": step, **info}) + "\n")
             if self._events:
@@ -88,6 +104,28 @@ class Progress:
                     self._events.add_scalar(f"{name}/{key}", value, step)
 
         return on_info
+
+
+def write_event(event: str, **values: Any) -> None:
+    """Write one event of a run to stdout, as one line of JSON."""
+    print(json.dumps({"event": event, **values}, ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def _teller(name: str, total: int) -> OnInfo:
+    """Announce a phase as JSON; return what tells of its steps: the last, and one a second."""
+    write_event("phase", phase=name, steps=total)
+    began = told = time.monotonic()
+
+    def tell(step: int, info: dict[str, float]) -> None:
+        nonlocal told
+        now, done = time.monotonic(), step + 1
+        if done < total and now - told < EVENT_SECONDS:
+            return
+        told = now
+        eta = round((total - done) * (now - began) / done, 1)
+        write_event("step", phase=name, step=done, steps=total, eta_seconds=eta, **info)
+
+    return tell
 
 
 def check_tensorboard() -> None:

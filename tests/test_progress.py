@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from ltu_jax import progress as progress_module
 from ltu_jax.errors import InputError
 from ltu_jax.progress import Progress, check_tensorboard
 
@@ -46,6 +47,35 @@ def test_what_was_measured_before_a_failure_is_on_disk(tmp_path):
     with pytest.raises(ArithmeticError):
         fail()
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["loss"] == 1.0
+
+
+def test_machines_get_one_object_a_line_on_stdout(capsys, monkeypatch):
+    monkeypatch.setattr(progress_module, "EVENT_SECONDS", 0.0)
+    with Progress(None, quiet=False, log="json") as progress:
+        advance(progress)
+    shown = capsys.readouterr()
+    events = [json.loads(line) for line in shown.out.splitlines()]
+    assert shown.err == ""
+    assert [event["event"] for event in events] == ["phase", "phase", "step", "step", "step"]
+    assert events[0] == {"event": "phase", "phase": "train original", "steps": 2}
+    assert events[2]["eta_seconds"] >= 0
+    assert events[3] == {
+        **{"event": "step", "phase": "train original", "step": 2, "steps": 2},
+        **{"eta_seconds": 0.0, "loss": 1.25, "accuracy": 0.5},
+    }
+
+
+def test_of_steps_within_a_second_machines_get_the_last(capsys):
+    with Progress(None, quiet=False, log="json") as progress:
+        advance(progress)
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event.get("step") for event in events] == [None, None, 2, 1]
+
+
+def test_quiet_is_quiet_in_every_form(capsys):
+    with Progress(None, quiet=True, log="json") as progress:
+        advance(progress)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_tensorboard_gets_every_value(tmp_path):

@@ -103,7 +103,11 @@ def title(content: ReportContent) -> str:
 
 def asked(content: ReportContent) -> str:
     """The request in one sentence."""
-    request, sizes = content.request, content.run["sizes"]
+    return request_in_words(content.request, content.run["sizes"])
+
+
+def request_in_words(request: Mapping[str, Any], sizes: Mapping[str, int]) -> str:
+    """A request, as `request.describe` has it, in one sentence; `sizes` as in `ReportContent`."""
     count, train = sizes["forget"], sizes["train"]
     share = f"{count:,} of {train:,} training examples ({number(100 * count / train)} %)"
     if request["kind"] == "class":
