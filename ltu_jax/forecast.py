@@ -123,14 +123,11 @@ def training_flops(plan: Plan, name: str) -> float:
     count, inputs = len(training_rows(plan, name)), plan.dataset.train.inputs
 
     def begin(key):
-        like = jnp.zeros((1, *inputs.shape[1:]), inputs.dtype)
-        return start(key, plan.model, plan.recipe, like, count)
+        images, labels = jnp.zeros((count, *inputs.shape[1:]), inputs.dtype), jnp.arange(count)
+        state, order_key, _ = start(key, plan.model, plan.recipe, images[:1], count)
+        return state, TrainData(Examples(images, labels), labels, order_key)
 
-    key = jax.random.key(0)
-    state, order_key, _ = jax.eval_shape(begin, key)
-    shape = partial(jax.ShapeDtypeStruct, dtype=jnp.int32)
-    images = jax.ShapeDtypeStruct((count, *inputs.shape[1:]), inputs.dtype)
-    data = TrainData(Examples(images, shape((count,))), shape((count,)), order_key)
+    state, data = jax.eval_shape(begin, jax.random.key(0))  # shapes alone
     step = training_step(plan.model, plan.recipe, count)
     return training_steps(plan, name) * step_flops(step, state, data)
 

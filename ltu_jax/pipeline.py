@@ -217,7 +217,7 @@ def resume(
     plan, asked = load_unfinished(folder, data=data, model=model, method=method)
     Running(folder).reopen()
     with hosts.results_folder(folder) as results:
-        return carry_out(plan, results, asked, quiet=quiet, log=log)
+        return carry_out(plan, results or folder, asked, quiet=quiet, log=log)
 
 
 def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool, log: Log = "text") -> Result:
@@ -310,16 +310,18 @@ def choose(
     """Choose the method's options among trials, and write all to `tuning.json` in `folder`."""
     if "chosen" in running.records():
         return selection.read(plan.method, running.records()["chosen"])
-    on_info = progress.phase(f"choose options ({plan.method.name})", asked.trials)
+    trials = selection.DEFAULT_TRIALS if asked.trials is None else asked.trials
+    on_info = progress.phase(f"choose options ({plan.method.name})", trials)
 
     def gap(network: Network) -> float:
         compared = {"retrain": networks["retrain"], row_name(plan.method.name): network}
-        return measure(plan, compared, on_done=lambda done: None).rows[-1].avg_gap
+        found = measure(plan, compared, on_done=lambda done: None).rows[-1].avg_gap
+        return float("nan") if found is None else found
 
     chosen = selection.select(
         plan,
         networks["original"].variables,
-        trials=asked.trials,
+        trials=trials,
         oracle=gap if asked.select == "oracle" else None,
         on_trial=lambda number, trial: on_info(
             number, trial.score._asdict() if trial.score else {}
@@ -339,7 +341,7 @@ def save_request(plan: Plan, folder: Path) -> None:
 
 def save_scores(measured: Measured, folder: Path) -> None:
     """Write the raw per-example scores, from which every number of the report can be had again."""
-    flat = {
+    flat: dict[str, Any] = {
         f"{model}/{name}": values
         for model, scores in measured.signals.items()
         for name, values in scores.items()

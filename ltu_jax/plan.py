@@ -117,7 +117,7 @@ def make_plan(
     )
     like = trace(network, dataset)
     config = _with_recipe(config, recipe)
-    data = visible_data(dataset, split)
+    visible = visible_data(dataset, split)
     return Plan(
         dataset=dataset,
         request=request,
@@ -126,7 +126,7 @@ def make_plan(
         recipe=recipe,
         method=method,
         config=config,
-        unlearner=method.build(network, data, dataset.num_classes, config),
+        unlearner=method.build(network, visible, dataset.num_classes, config),
         original=None if checkpoint is None else restore(checkpoint, like),
         reference=reference,
         retain_fraction=retain_fraction,

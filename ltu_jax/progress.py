@@ -83,7 +83,7 @@ class Progress:
         Returns:
           `(step, {name: value}) -> None`.
         """
-        if self._resumed:
+        if self._metrics and self._file and self._resumed:
             self._file.close()
             _drop_phase(self._metrics, name)
             self._file = self._metrics.open("a", encoding="utf-8", buffering=1)

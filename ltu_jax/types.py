@@ -42,6 +42,7 @@ class Apply(Protocol):
         returns `variables.state` unchanged. With `train=True` dropout and augmentation draw from
         `key`, BatchNorm normalises with the batch and the returned state holds the new statistics.
         """
+        ...
 
 
 class Model(NamedTuple):
