@@ -67,6 +67,7 @@ def unlearn(options: Unlearn, command: str) -> None:
     from rich.console import Console
 
     from ltu_jax import pipeline, programs
+    from ltu_jax.report import words
     from ltu_jax.report.content import plain
     from ltu_jax.report.table import result_table
     from ltu_jax.training import hosts
@@ -89,6 +90,8 @@ def unlearn(options: Unlearn, command: str) -> None:
         write_event("result", **paths, rows=plain(rows))
         return
     Console().print(result_table(rows))
+    if triggered := words.backdoor(rows):
+        print(f"{triggered}\n")
     print(f"Unlearned checkpoint: {result.folder / 'unlearned'}")
     print(f"Report:               {result.folder / 'report.html'}")
 

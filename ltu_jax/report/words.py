@@ -7,7 +7,7 @@ a model holds nothing of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ltu_jax.report.content import (
@@ -164,7 +164,12 @@ def _in_time(row: Mapping[str, Any], prefix: str = "") -> str:
 
 def measurements(content: ReportContent) -> list[str]:
     """What was measured, one sentence each, the loss attack first."""
-    sentences = [verdict(content).sentence, _gap(content), _utility(content)]
+    sentences = [
+        verdict(content).sentence,
+        backdoor(content.rows),
+        _gap(content),
+        _utility(content),
+    ]
     return [sentence for sentence in sentences + over_unlearning(content) if sentence]
 
 
@@ -195,6 +200,15 @@ def _utility(content: ReportContent) -> str:
             beside = f" ({label(base)} {number(reference.get(key))} %)"
             parts.append(f"{name} {number(method[key])} %{beside}")
     return f"Utility: {', '.join(parts)}." if parts else ""
+
+
+def backdoor(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How often a backdoor's trigger succeeds, for every model; empty where that is not known."""
+    known = [row for row in rows if measured(row.get("attack_success"))]
+    if not known:
+        return ""
+    listed = ", ".join(f"{label(row['model'])} {number(row['attack_success'])} %" for row in known)
+    return f"The backdoor's trigger gives test inputs of other classes its target class: {listed}."
 
 
 def over_unlearning(content: ReportContent) -> list[str]:
