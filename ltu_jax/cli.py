@@ -166,6 +166,7 @@ def _start(options: Unlearn, request, out: Path | None, command: str):
         quiet=options.quiet or not hosts.is_main(),
         log=options.log,
         tensorboard=options.tensorboard,
+        wandb=options.wandb,
         save_every=options.save_every,
         devices=options.devices,
         command=command,

@@ -102,6 +102,8 @@ class Unlearn(Deletion):
     """Only say what would be done, with which data and at what cost; train and write nothing."""
     tensorboard: tyro.conf.FlagCreatePairsOff[bool] = False
     """Also write every step for TensorBoard, into the folder of the results."""
+    wandb: _unset(str, "PROJECT") = None
+    """Also send every step to this project of Weights & Biases."""
     devices: _Count = None
     """How many devices share the work of every step; by default all there are."""
     distributed: tyro.conf.FlagCreatePairsOff[bool] = False

@@ -25,11 +25,12 @@ from ltu_jax.networks import (
     unlearn_network,
 )
 from ltu_jax.plan import Plan, check_folder, make_folder, make_plan, with_method
-from ltu_jax.progress import Log, Progress, check_tensorboard
+from ltu_jax.progress import Log, Progress
 from ltu_jax.report import write as report
 from ltu_jax.report.content import plain
 from ltu_jax.running import SAVE_EVERY, Running, follows_from
 from ltu_jax.saved import Asked, load_unfinished, save_chosen, save_settings
+from ltu_jax.trackers import TensorBoard, Tracker, WeightsAndBiases, check_installed
 from ltu_jax.training import hosts
 from ltu_jax.training.claims import check_fresh
 from ltu_jax.training.loop import History
@@ -82,6 +83,7 @@ def unlearn(
     quiet: bool = False,
     log: Log = "text",
     tensorboard: bool = False,
+    wandb: str | None = None,
     save_every: int = SAVE_EVERY,
     devices: int | None = None,
     command: str = "ltu_jax.unlearn(...)",
@@ -117,6 +119,7 @@ def unlearn(
       quiet: show no progress.
       log: `"json"` writes progress to stdout as one JSON object a line, in place of bars.
       tensorboard: also write every step for TensorBoard, into the run's folder.
+      wandb: also send every step to this project of Weights & Biases.
       save_every: steps between two checkpoints of the running state.
       devices: how many share the work of every step; None takes all. Their number changes the
         results by rounding alone.
@@ -143,7 +146,9 @@ def unlearn(
         if config is not None:
             raise InputError("config: is what --trials is to choose; give one of the two")
     if tensorboard:
-        check_tensorboard()
+        check_installed("--tensorboard", "tensorboardX", "tensorboard")
+    if wandb is not None:
+        check_installed(f"--wandb {wandb}", "wandb", "wandb")
     over_devices(devices)
     plan = make_plan(
         data,
@@ -164,7 +169,7 @@ def unlearn(
     folder = make_folder(out, f"{plan.dataset.name}-{plan.method.name}")
     Running(folder).begin()
     save_request(plan, folder)
-    asked = Asked(command, trials, select, tensorboard, save_every, devices)
+    asked = Asked(command, trials, select, tensorboard, save_every, devices, wandb)
     save_settings(
         plan,
         folder,
@@ -224,10 +229,9 @@ def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool, log: Log =
     """Do all of a run that is not done yet; arguments as for `unlearn` and `resume`."""
     plan = plan._replace(parallel=over_devices(asked.devices))
     running = Running(folder, asked.save_every)
-    events = folder / "tensorboard" if asked.tensorboard else None
     metrics = folder / "metrics.jsonl"
     chosen = None
-    progress = Progress(metrics, quiet=quiet, tensorboard=events, log=log)
+    progress = Progress(metrics, quiet=quiet, trackers=trackers(asked, folder), log=log)
     with exit_on_sigterm(), progress:
         networks = {"original": original_network(plan, running, progress)}
         if asked.trials is not None:
@@ -248,6 +252,16 @@ def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool, log: Log =
         report.write(report_content(plan, measured, history, asked.command, chosen), folder)
         running.end()
     return Result(folder, unlearned.variables, plan.model, measured.rows, plan.split, history)
+
+
+def trackers(asked: Asked, folder: Path) -> list[Tracker]:
+    """Return where the numbers of a run go beside its own files; process 0 alone sends them."""
+    found: list[Tracker] = []
+    if asked.tensorboard:
+        found.append(TensorBoard(folder / "tensorboard"))
+    if asked.wandb is not None and hosts.is_main():
+        found.append(WeightsAndBiases(asked.wandb, folder.name, folder))
+    return found
 
 
 def original_network(plan: Plan, running: Running, progress: Progress) -> Network:

@@ -1,12 +1,11 @@
-"""What a run shows and writes while it works: bars or JSON lines, `metrics.jsonl`, TensorBoard."""
+"""What a run shows and writes while it works: bars or JSON lines, `metrics.jsonl`, trackers."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -14,7 +13,7 @@ from typing import Any, Literal
 import rich.progress
 from rich.console import Console
 
-from ltu_jax.errors import InputError
+from ltu_jax.trackers import Tracker
 
 OnInfo = Callable[[int, dict[str, float]], None]
 Log = Literal["text", "json"]
@@ -28,7 +27,7 @@ class Progress:
       metrics: the JSON-lines file that receives one object per step; `None` writes none. In a file
         of a run that was stopped, a phase that begins again replaces what it had written.
       quiet: show no bars.
-      tensorboard: the folder for TensorBoard's event files; `None` writes none.
+      trackers: also receive every step.
       log: `json` writes one object a line to stdout in place of the bars, unless `quiet`.
     """
 
@@ -37,14 +36,14 @@ class Progress:
         metrics: Path | None,
         *,
         quiet: bool,
-        tensorboard: Path | None = None,
+        trackers: Sequence[Tracker] = (),
         log: Log = "text",
     ):
         self._metrics = metrics
         # Line by line, so that a process that is killed has written every step.
         self._file = metrics.open("a", encoding="utf-8", buffering=1) if metrics else None
         self._resumed = self._file is not None and self._file.tell() > 0
-        self._events = _event_writer(tensorboard) if tensorboard else None
+        self._trackers = trackers
         self._json = log == "json" and not quiet
         self._bars = rich.progress.Progress(
             rich.progress.TextColumn("{task.description:<24}"),
@@ -70,8 +69,8 @@ class Progress:
         self._bars.stop()
         if self._file:
             self._file.close()
-        if self._events:
-            self._events.close()
+        for tracker in self._trackers:
+            tracker.close()
 
     def phase(self, name: str, total: int) -> OnInfo:
         """Announce a phase of `total` steps; call the result after each of them.
@@ -99,9 +98,8 @@ class Progress:
                 tell(step, info)
             if self._file:
                 self._file.write(json.dumps({"phase": name, "step": step, **info}) + "\n")
-            if self._events:
-                for key, value in info.items():
-                    self._events.add_scalar(f"{name}/{key}", value, step)
+            for tracker in self._trackers:
+                tracker.write(name, step, info)
 
         return on_info
 
@@ -128,15 +126,6 @@ def _teller(name: str, total: int) -> OnInfo:
     return tell
 
 
-def check_tensorboard() -> None:
-    """Raise `InputError` unless TensorBoard's event files can be written."""
-    if importlib.util.find_spec("tensorboardX") is None:
-        raise InputError(
-            "--tensorboard: the package tensorboardX is missing; "
-            "install it with pip install 'ltu-jax[tensorboard]'"
-        )
-
-
 def _drop_phase(metrics: Path, name: str) -> None:
     """Take the lines of a phase out of the file, and a last line that was not finished."""
     lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -146,9 +135,3 @@ def _drop_phase(metrics: Path, name: str) -> None:
         "".join(line for line in whole if json.loads(line)["phase"] != name), encoding="utf-8"
     )
     os.replace(part, metrics)
-
-
-def _event_writer(folder: Path):
-    from tensorboardX import SummaryWriter
-
-    return SummaryWriter(str(folder))

@@ -247,8 +247,8 @@ def confidence(content: ReportContent) -> list[str]:
     sentences, sizes = [], content.run["sizes"]
     if content.auc_band is not None:
         sentences.append(
-            "Of 20 models that never saw the examples to unlearn, 19 are inside the loss attack's "
-            "band, and one is outside by chance (95 %)."
+            "Of 20 models that never saw the examples to unlearn, about 19 are inside the loss "
+            "attack's band, and one is outside by chance (95 %)."
         )
     # At a rate of 50 %, where chance is largest; exact for no rate, too small for none.
     forget, test = (98 / math.sqrt(max(sizes[part], 1)) for part in ("forget", "test"))
