@@ -6,7 +6,7 @@ import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -15,6 +15,7 @@ from ltu_jax.options import Audit, Compare, Deletion, Methods, Pool, Selfcheck, 
 
 # Where this process stands among several: of the moment, not of the run.
 PLACE = ("distributed", "coordinator", "num_processes", "process_id")
+RESULTS = {"unlearned": "unlearned", "report": "report.html"}
 
 
 def main(args: list[str] | None = None) -> None:
@@ -56,28 +57,85 @@ def main(args: list[str] | None = None) -> None:
 def unlearn(options: Unlearn, command: str) -> None:
     """Run `ltu unlearn` or `ltu tune`, print the result table and say where the report is."""
     request = _request(options)
-    _check_alone(options, "resume", keep=("resume", "quiet", *PLACE))
+    _check_alone(options, "resume", keep=("resume", "quiet", "log", *PLACE))
+    if options.dry_run:
+        dry_run(options, request)
+        return
     _join_others(options)
     # JAX and Flax take seconds to import: --help and bad flags must not wait for them.
     from absl import logging
     from rich.console import Console
 
     from ltu_jax import pipeline, programs
+    from ltu_jax.report import words
+    from ltu_jax.report.content import plain
     from ltu_jax.report.table import result_table
     from ltu_jax.training import hosts
 
     logging.set_verbosity(logging.FATAL)  # Orbax logs tracebacks of what it raises as well
     programs.keep_programs()
     if options.resume:
-        result = pipeline.resume(options.resume, quiet=options.quiet or not hosts.is_main())
+        quiet = options.quiet or not hosts.is_main()
+        result = pipeline.resume(options.resume, quiet=quiet, log=options.log)
     else:
         with hosts.results_folder(options.out) as out:
             result = _start(options, request, out, command)
     if not hosts.is_main():
         return
-    Console().print(result_table([row._asdict() for row in result.rows]))
+    rows = [row._asdict() for row in result.rows]
+    if options.log == "json":
+        from ltu_jax.progress import write_event
+
+        paths = {name: str(result.folder / file) for name, file in RESULTS.items()}
+        write_event("result", **paths, rows=plain(rows))
+        return
+    Console().print(result_table(rows))
+    if triggered := words.backdoor(rows):
+        print(f"{triggered}\n")
     print(f"Unlearned checkpoint: {result.folder / 'unlearned'}")
     print(f"Report:               {result.folder / 'report.html'}")
+
+
+def dry_run(options: Unlearn, request) -> None:
+    """Check all input as a run does, and print what it would do."""
+    from ltu_jax import forecast, selection
+    from ltu_jax.plan import check_folder, make_plan
+    from ltu_jax.progress import write_event
+
+    trials = options.trials if isinstance(options, Tune) else None
+    if isinstance(options, Tune):
+        selection.check_trials(options.trials, options.select, options.reference)
+    check_folder(options.out)
+    plan = make_plan(
+        options.data,
+        request,
+        **_choices(options),
+        checkpoint=options.checkpoint,
+        reference=options.reference,
+        stream=options.stream,
+    )
+    told = forecast.forecast(plan, trials)
+    if options.log == "json":
+        write_event("dry_run", **forecast.as_json(told))
+    else:
+        print("\n".join(forecast.lines(told)))
+
+
+def _choices(options: Deletion) -> dict[str, Any]:
+    """Return what settles data, network and method beside their names, as plans take it."""
+    from ltu_jax.unlearners import read_config
+
+    return {
+        "model": options.model,
+        "method": options.method,
+        "config": options.config and read_config(options.method, options.config),
+        "only": options.only or None,
+        "retain_fraction": options.retain_fraction,
+        "epochs": options.epochs,
+        "seed": options.seed,
+        "data_dir": options.data_dir,
+        "train_size": options.train_size,
+    }
 
 
 def _join_others(options: Unlearn) -> None:
@@ -93,7 +151,6 @@ def _start(options: Unlearn, request, out: Path | None, command: str):
     """Begin a run and return its result."""
     from ltu_jax import pipeline
     from ltu_jax.training import hosts
-    from ltu_jax.unlearners import read_config
 
     choice = {}
     if isinstance(options, Tune):
@@ -101,22 +158,16 @@ def _start(options: Unlearn, request, out: Path | None, command: str):
     return pipeline.unlearn(
         options.data,
         request,
-        model=options.model,
-        method=options.method,
-        config=options.config and read_config(options.method, options.config),
-        only=options.only or None,
+        **_choices(options),
         **choice,
         checkpoint=options.checkpoint,
-        retain_fraction=options.retain_fraction,
         reference=options.reference,
-        epochs=options.epochs,
-        seed=options.seed,
         out=out,
-        data_dir=options.data_dir,
-        train_size=options.train_size,
         stream=options.stream,
         quiet=options.quiet or not hosts.is_main(),
+        log=options.log,
         tensorboard=options.tensorboard,
+        wandb=options.wandb,
         save_every=options.save_every,
         devices=options.devices,
         command=command,
@@ -149,7 +200,6 @@ def pool(options: Pool) -> None:
     from ltu_jax import pools, programs
     from ltu_jax.plan import check_writable, make_plan
     from ltu_jax.saved import load_plan
-    from ltu_jax.unlearners import read_config
 
     _check_alone(options, "run", among=Deletion)
     check_writable("--pools", options.pools)
@@ -157,19 +207,7 @@ def pool(options: Pool) -> None:
     if options.run:
         plan = load_plan(options.run, argument="--run")
     else:
-        plan = make_plan(
-            options.data,
-            request,
-            model=options.model,
-            method=options.method,
-            config=options.config and read_config(options.method, options.config),
-            only=options.only or None,
-            retain_fraction=options.retain_fraction,
-            epochs=options.epochs,
-            seed=options.seed,
-            data_dir=options.data_dir,
-            train_size=options.train_size,
-        )
+        plan = make_plan(options.data, request, **_choices(options))
     for made in pools.make_pools(
         plan, options.kind, options.size, options.pools, quiet=options.quiet
     ):

@@ -81,8 +81,9 @@ def measure_network(plan: Plan, name: str, network: Network) -> NetworkMeasured:
     logits["test"] = np.asarray(predict(plan.model, network.variables, heldout.inputs[split.test]))
     labels = {part: train.labels[rows] for part, rows in parts.items()}
     labels["test"] = heldout.labels[split.test]
+    row = summary.evaluate(name, logits, labels, seconds=network.seconds, seed=plan.seed)
     return NetworkMeasured(
-        row=summary.evaluate(name, logits, labels, seconds=network.seconds, seed=plan.seed),
+        row=row._replace(attack_success=attack_success(plan, network)),
         signals={
             f"{part}_{signal.__name__}": signal(logits[part], labels[part])
             for part in ("forget", "test")
@@ -90,6 +91,15 @@ def measure_network(plan: Plan, name: str, network: Network) -> NetworkMeasured:
         },
         class_accuracy=_class_accuracy(logits["test"], labels["test"], plan.dataset.num_classes),
     )
+
+
+def attack_success(plan: Plan, network: Network) -> float | None:
+    """Return how often, in percent, the trigger of a backdoor succeeds; None if it is not known."""
+    triggered = plan.dataset.triggered
+    if triggered is None:
+        return None
+    answers = predict(plan.model, network.variables, triggered.inputs).argmax(-1)
+    return 100.0 * float(np.mean(np.asarray(answers) == triggered.target))
 
 
 def report_content(

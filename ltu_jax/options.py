@@ -82,6 +82,7 @@ class Unlearn(Deletion):
       ltu unlearn --forget-class 3
       ltu unlearn --data cifar10 --data-dir DIR --forget-ids ids.txt --out RUN
       ltu unlearn --resume RUN
+      ltu unlearn --forget-class 3 --dry-run
     """
 
     checkpoint: _Folder = None
@@ -98,8 +99,14 @@ class Unlearn(Deletion):
     """Steps after which a run saves its state; SIGTERM saves it as well."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Show no progress bars."""
+    log: Literal["text", "json"] = "text"
+    """json: one object a line on stdout for phases, steps (one a second at most) and the result."""
+    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Only say what would be done, with which data and at what cost; train and write nothing."""
     tensorboard: tyro.conf.FlagCreatePairsOff[bool] = False
     """Also write every step for TensorBoard, into the folder of the results."""
+    wandb: _unset(str, "PROJECT") = None
+    """Also send every step to this project of Weights & Biases."""
     devices: _Count = None
     """How many devices share the work of every step; by default all there are."""
     distributed: tyro.conf.FlagCreatePairsOff[bool] = False

@@ -26,13 +26,14 @@ from ltu_jax.networks import (
     unlearn_network,
 )
 from ltu_jax.plan import Plan, check_folder, make_folder, make_plan, with_method
-from ltu_jax.progress import Progress, check_tensorboard
+from ltu_jax.progress import Log, Progress
 from ltu_jax.report import words
 from ltu_jax.report import write as report
 from ltu_jax.report.content import plain
 from ltu_jax.report.read import read_content
 from ltu_jax.running import SAVE_EVERY, Running, follows_from
 from ltu_jax.saved import Asked, load_unfinished, save_chosen, save_settings
+from ltu_jax.trackers import TensorBoard, Tracker, WeightsAndBiases, check_installed
 from ltu_jax.training import hosts
 from ltu_jax.training.claims import check_fresh
 from ltu_jax.training.loop import History
@@ -93,7 +94,9 @@ def unlearn(
     train_size: int | None = None,
     stream: bool = False,
     quiet: bool = False,
+    log: Log = "text",
     tensorboard: bool = False,
+    wandb: str | None = None,
     save_every: int = SAVE_EVERY,
     devices: int | None = None,
     command: str = "ltu_jax.unlearn(...)",
@@ -132,7 +135,9 @@ def unlearn(
       stream: leave the training images on disk, for TFDS sets that no memory holds. What the method
         sees (the forget set, the accessible share) and the held-out set are in memory all the same.
       quiet: show no progress.
+      log: `"json"` writes progress to stdout as one JSON object a line, in place of bars.
       tensorboard: also write every step for TensorBoard, into the run's folder.
+      wandb: also send every step to this project of Weights & Biases.
       save_every: steps between two checkpoints of the running state.
       devices: how many share the work of every step; None takes all. Their number changes the
         results by rounding alone.
@@ -159,7 +164,9 @@ def unlearn(
         if config is not None:
             raise InputError("config: is what --trials is to choose; give one of the two")
     if tensorboard:
-        check_tensorboard()
+        check_installed("--tensorboard", "tensorboardX", "tensorboard")
+    if wandb is not None:
+        check_installed(f"--wandb {wandb}", "wandb", "wandb")
     over_devices(devices)
     plan = make_plan(
         data,
@@ -182,7 +189,7 @@ def unlearn(
     folder = make_folder(out, f"{plan.dataset.name}-{plan.method.name}")
     Running(folder).begin()
     save_request(plan, folder)
-    asked = Asked(command, trials, select, tensorboard, save_every, devices)
+    asked = Asked(command, trials, select, tensorboard, save_every, devices, wandb)
     save_settings(
         plan,
         folder,
@@ -195,7 +202,7 @@ def unlearn(
         checkpoint=checkpoint,
         asked=asked,
     )
-    return carry_out(plan, folder, asked, quiet=quiet)
+    return carry_out(plan, folder, asked, quiet=quiet, log=log)
 
 
 def resume(
@@ -205,6 +212,7 @@ def resume(
     model: Any = None,
     method: Method | None = None,
     quiet: bool = False,
+    log: Log = "text",
 ) -> Result:
     """Go on with a run that was stopped; the result is that of a run which never was.
 
@@ -217,6 +225,7 @@ def resume(
       model: the network.
       method: the method.
       quiet: show no progress.
+      log: as for `unlearn`.
 
     Returns:
       See `Result`.
@@ -233,17 +242,16 @@ def resume(
     plan, asked = load_unfinished(folder, data=data, model=model, method=method)
     Running(folder).reopen()
     with hosts.results_folder(folder) as results:
-        return carry_out(plan, results, asked, quiet=quiet)
+        return carry_out(plan, results or folder, asked, quiet=quiet, log=log)
 
 
-def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool) -> Result:
+def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool, log: Log = "text") -> Result:
     """Do all of a run that is not done yet; arguments as for `unlearn` and `resume`."""
     plan = plan._replace(parallel=over_devices(asked.devices))
     running = Running(folder, asked.save_every)
-    events = folder / "tensorboard" if asked.tensorboard else None
     metrics = folder / "metrics.jsonl"
     chosen = None
-    progress = Progress(metrics, quiet=quiet, tensorboard=events)
+    progress = Progress(metrics, quiet=quiet, trackers=trackers(asked, folder), log=log)
     with exit_on_sigterm(), progress:
         networks = {"original": original_network(plan, running, progress)}
         if asked.trials is not None:
@@ -264,6 +272,16 @@ def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool) -> Result:
         report.write(report_content(plan, measured, history, asked.command, chosen), folder)
         running.end()
     return Result(folder, unlearned.variables, plan.model, measured.rows, plan.split, history)
+
+
+def trackers(asked: Asked, folder: Path) -> list[Tracker]:
+    """Return where the numbers of a run go beside its own files; process 0 alone sends them."""
+    found: list[Tracker] = []
+    if asked.tensorboard:
+        found.append(TensorBoard(folder / "tensorboard"))
+    if asked.wandb is not None and hosts.is_main():
+        found.append(WeightsAndBiases(asked.wandb, folder.name, folder))
+    return found
 
 
 def original_network(plan: Plan, running: Running, progress: Progress) -> Network:
@@ -347,16 +365,18 @@ def choose(
     """Choose the method's options among trials, and write all to `tuning.json` in `folder`."""
     if "chosen" in running.records():
         return selection.read(plan.method, running.records()["chosen"])
-    on_info = progress.phase(f"choose options ({plan.method.name})", asked.trials)
+    trials = selection.DEFAULT_TRIALS if asked.trials is None else asked.trials
+    on_info = progress.phase(f"choose options ({plan.method.name})", trials)
 
     def gap(network: Network) -> float:
         compared = {"retrain": networks["retrain"], row_name(plan.method.name): network}
-        return measure(plan, compared, on_done=lambda done: None).rows[-1].avg_gap
+        found = measure(plan, compared, on_done=lambda done: None).rows[-1].avg_gap
+        return float("nan") if found is None else found
 
     chosen = selection.select(
         plan,
         networks["original"].variables,
-        trials=asked.trials,
+        trials=trials,
         oracle=gap if asked.select == "oracle" else None,
         on_trial=lambda number, trial: on_info(
             number, trial.score._asdict() if trial.score else {}
@@ -376,7 +396,7 @@ def save_request(plan: Plan, folder: Path) -> None:
 
 def save_scores(measured: Measured, folder: Path) -> None:
     """Write the raw per-example scores, from which every number of the report can be had again."""
-    flat = {
+    flat: dict[str, Any] = {
         f"{model}/{name}": values
         for model, scores in measured.signals.items()
         for name, values in scores.items()

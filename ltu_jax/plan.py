@@ -133,7 +133,7 @@ def make_plan(
         original = None if params is None else as_variables(params, like)
     only = None if only is None else partly.choose(only, like.params)
     config = _with_recipe(config, recipe)
-    data = visible_data(dataset, split)
+    visible = visible_data(dataset, split)
     return Plan(
         dataset=dataset,
         request=request,
@@ -142,7 +142,7 @@ def make_plan(
         recipe=recipe,
         method=method,
         config=config,
-        unlearner=partly.build(method, network, data, dataset.num_classes, config, only),
+        unlearner=partly.build(method, network, visible, dataset.num_classes, config, only),
         original=original,
         reference=reference,
         retain_fraction=retain_fraction,

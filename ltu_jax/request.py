@@ -83,8 +83,10 @@ def by_class(classes: str | int | Iterable[str | int]) -> Request:
     Raises:
       InputError: something in it is neither a string nor an integer.
     """
-    several = isinstance(classes, Iterable) and not isinstance(classes, str | bytes)
-    return Request("class", tuple(_as_class(c) for c in (classes if several else [classes])))
+    several: Iterable[Any] = [classes]
+    if isinstance(classes, Iterable) and not isinstance(classes, str | bytes):
+        several = classes
+    return Request("class", tuple(map(_as_class, several)))
 
 
 def by_group(column: str, value: Any) -> Request:

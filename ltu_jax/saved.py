@@ -35,6 +35,7 @@ class Asked(NamedTuple):
     tensorboard: bool = False
     save_every: int = SAVE_EVERY
     devices: int | None = None
+    wandb: str | None = None
 
 
 _PLAIN = Asked()
@@ -149,7 +150,7 @@ def load_unfinished(
             f"--checkpoint {checkpoint}: is another network than when the run was "
             "begun; give back the one it was"
         )
-    return plan, Asked(**{name: settings[name] for name in Asked._fields})
+    return plan, Asked(**{name: settings[name] for name in Asked._fields if name in settings})
 
 
 def save_chosen(plan: Plan, folder: Path) -> None:

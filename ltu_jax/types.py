@@ -42,6 +42,7 @@ class Apply(Protocol):
         returns `variables.state` unchanged. With `train=True` dropout and augmentation draw from
         `key`, BatchNorm normalises with the batch and the returned state holds the new statistics.
         """
+        ...
 
 
 class Model(NamedTuple):
@@ -71,6 +72,18 @@ class Examples(NamedTuple):
     labels: Array
 
 
+class Triggered(NamedTuple):
+    """Test images that carry a backdoor's trigger; measured by the report, seen by no method.
+
+    Attributes:
+      inputs: `[T, ...]`, of the training inputs' shape and dtype, none of them of class `target`.
+      target: index of the class to which the trigger is to push them.
+    """
+
+    inputs: Array
+    target: int
+
+
 class Dataset(NamedTuple):
     """A training set, a held-out set that no model trains on, and what is known about them.
 
@@ -84,6 +97,7 @@ class Dataset(NamedTuple):
       mean: per-channel (or scalar) constant subtracted from inputs; uint8 is divided by 255 first.
       std: per-channel (or scalar) constant that divides after `mean` is subtracted.
       augment: whether a cropped or mirrored example is still one of its class.
+      triggered: test inputs with a backdoor's trigger, where it is known.
     """
 
     name: str
@@ -95,6 +109,7 @@ class Dataset(NamedTuple):
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.25,)
     augment: bool = False
+    triggered: Triggered | None = None
 
     @property
     def num_classes(self) -> int:

@@ -318,6 +318,18 @@ def test_a_quiet_run_prints_the_table_and_where_the_results_are(workplace, capsy
 
 
 @pytest.mark.usefixtures("tiny_method")
+def test_a_run_for_machines_prints_json_alone(workplace, capsys):
+    main(["unlearn", *SMALL_RUN, "--forget-class", "ill", "--log", "json"])
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    *events, result = map(json.loads, shown.out.splitlines())
+    assert {event["event"] for event in events} == {"phase", "step"}
+    assert result["event"] == "result"
+    assert result["report"] == "runs/table-ltu-001/report.html"
+    assert [row["model"] for row in result["rows"]] == ["original", "ltu"]
+
+
+@pytest.mark.usefixtures("tiny_method")
 def test_a_run_shows_its_phases_and_numbers_its_folder(workplace, capsys):
     (workplace / "runs" / "table-ltu-001").mkdir(parents=True)
     main(["unlearn", *SMALL_RUN, "--forget-class", "ill"])

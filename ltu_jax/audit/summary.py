@@ -31,6 +31,8 @@ class Row(NamedTuple):
       ra_inaccessible: accuracy on the others; None where there are none.
       avg_gap: mean absolute gap to the reference over UA, RA, TA and MIA; None without one.
       gaps: the signed gaps, this model's value less the reference's; None without one.
+      attack_success: of a backdoor, share of triggered test inputs that are given its target class;
+        None where the data set has none.
     """
 
     model: str
@@ -45,6 +47,7 @@ class Row(NamedTuple):
     ra_inaccessible: float | None = None
     avg_gap: float | None = None
     gaps: Mapping[str, float] | None = None
+    attack_success: float | None = None
 
 
 def evaluate(

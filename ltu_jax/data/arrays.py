@@ -9,7 +9,7 @@ import numpy as np
 from ltu_jax.data.on_disk import OnDisk
 from ltu_jax.errors import InputError, is_text
 from ltu_jax.ids import short
-from ltu_jax.types import Dataset, Examples
+from ltu_jax.types import Dataset, Examples, Triggered
 
 
 def from_arrays(
@@ -23,6 +23,7 @@ def from_arrays(
     mean: Sequence[float] = (0.5,),
     std: Sequence[float] = (0.25,),
     augment: bool = False,
+    triggered: Triggered | tuple | None = None,
 ) -> Dataset:
     """Make a `Dataset` of arrays `(inputs [N, ...], labels [N])`.
 
@@ -40,6 +41,9 @@ def from_arrays(
       std: one constant, or one per channel, that divides after `mean` is subtracted.
       augment: whether a cropped or mirrored image is still one of its class; a `Recipe` with
         `augment` then pads, crops and flips while training.
+      triggered: `(inputs [T, ...], target)`: test inputs of other classes that carry the trigger of
+        a backdoor, and the class (index or name) that it pushes them to. The report then says how
+        often it succeeds.
 
     Raises:
       InputError: the arrays do not fit together.
@@ -55,7 +59,7 @@ def from_arrays(
     if class_names is None:
         class_names = range(_count_classes(name, train.labels, heldout.labels))
     return validate(
-        Dataset(name, train, heldout, ids, class_names, groups or {}, mean, std, augment)
+        Dataset(name, train, heldout, ids, class_names, groups or {}, mean, std, augment, triggered)
     )
 
 
@@ -102,7 +106,40 @@ def validate(dataset: Dataset) -> Dataset:
         mean=tuple(float(value) for value in dataset.mean),
         std=tuple(float(value) for value in dataset.std),
         augment=bool(dataset.augment),
+        triggered=_triggered(name, dataset.triggered, train.inputs, class_names),
     )
+
+
+def _triggered(
+    name: str,
+    triggered: Triggered | tuple | None,
+    like: np.ndarray | OnDisk,
+    class_names: tuple[str, ...],
+) -> Triggered | None:
+    if triggered is None:
+        return None
+    try:
+        inputs, target = triggered
+        inputs = np.asarray(inputs)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{name}: triggered must be a pair (inputs [T, ...], target class) ({error})"
+        ) from error
+    inputs = _inputs(name, "triggered", inputs)
+    if inputs.shape[1:] != like.shape[1:] or inputs.dtype != like.dtype:
+        raise InputError(
+            f"{name}: triggered inputs are {inputs.dtype} of shape {inputs.shape[1:]}, train "
+            f"inputs {like.dtype} of {like.shape[1:]}; bring both to one"
+        )
+    if isinstance(target, str) and target in class_names:
+        target = class_names.index(target)
+    is_index = isinstance(target, int | np.integer) and not isinstance(target, bool)
+    if not (is_index and 0 <= target < len(class_names)):
+        raise InputError(
+            f"{name}: triggered target {short(target)} is no class; give its index, 0 to "
+            f"{len(class_names) - 1}, or its name"
+        )
+    return Triggered(inputs, int(target))
 
 
 def stratified_rows(labels: np.ndarray, size: int, seed: int) -> np.ndarray:

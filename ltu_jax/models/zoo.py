@@ -38,7 +38,8 @@ def build(name: str, num_classes: int) -> Model:
 
     Example:
       >>> model = build("cnn", num_classes=10)
-      >>> images = jnp.zeros([1, 32, 32, 3])
+      >>> import jax
+      >>> images = jax.numpy.zeros([1, 32, 32, 3])
       >>> model.apply(model.init(jax.random.key(0), images), images)[0].shape
       (1, 10)
     """

@@ -19,6 +19,7 @@ ROW_KEYS = (
     "gaps",
     "ra_accessible",
     "ra_inaccessible",
+    "attack_success",
 )
 DASH = "\N{EN DASH}"  # stands for what was not measured
 LABELS = {

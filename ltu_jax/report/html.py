@@ -34,6 +34,7 @@ COLUMNS = (
     ("ra_inaccessible", "RA unseen", "by method"),
     ("seconds", "Time", "wall clock"),
 )
+BACKDOOR = ("attack_success", "ASR", "trigger succeeds")
 ROLES = {
     "original": "before unlearning",
     "retrain": "the target",
@@ -64,7 +65,12 @@ def render(content: ReportContent, pictures: Sequence[Picture]) -> str:
         worst="outside" if audit_html.level(content) == "outside" else level,
         asked=escape(words.asked(content)),
         done=escape(words.done(content)),
-        measured=_measured(content),
+        claims=_claims(content),
+        confidence=_paragraphs(words.confidence(content)),
+        terms="".join(
+            f"<p><b>{escape(term)}</b>: {escape(meaning)}</p>"
+            for term, meaning in words.terms(content)
+        ),
         tiles="".join(_tile(*tile) for tile in _tiles(content)),
         results=_results(content),
         headline=audit_html.headline(content),
@@ -74,14 +80,18 @@ def render(content: ReportContent, pictures: Sequence[Picture]) -> str:
         limits="".join(f"<li>{escape(text)}</li>" for text in words.limits(content)),
         attacks=_attacks(content.attacks),
         command=escape(content.run["command"]),
+        again=escape(words.again(content)),
         details=_details(content),
     )
 
 
-def _measured(content: ReportContent) -> str:
+def _claims(content: ReportContent) -> str:
     finding, *others = words.measurements(content)
-    rest = "".join(f"<p>{escape(text)}</p>" for text in others)
-    return f'<p class="finding">{escape(finding)}</p>{rest}'
+    return f'<p class="finding">{escape(finding)}</p>{_paragraphs(others)}'
+
+
+def _paragraphs(sentences: Sequence[str]) -> str:
+    return "".join(f"<p>{escape(text)}</p>" for text in sentences)
 
 
 def _tiles(content: ReportContent) -> list[tuple[str, str, str]]:
@@ -127,7 +137,8 @@ def _tile(name: str, value: str, compare: str) -> str:
 
 
 def _results(content: ReportContent) -> str:
-    head = "".join(f'<th scope="col">{name}<small>{unit}</small></th>' for _, name, unit in COLUMNS)
+    columns = _columns(content)
+    head = "".join(f'<th scope="col">{name}<small>{unit}</small></th>' for _, name, unit in columns)
     body = "".join(_row(content, row) for row in content.rows)
     return (
         '<table class="results"><thead><tr><th scope="col">Model</th>'
@@ -135,10 +146,16 @@ def _results(content: ReportContent) -> str:
     )
 
 
+def _columns(content: ReportContent) -> Sequence[tuple[str, str, str]]:
+    """The columns of the result table; a backdoor's is there where one was measured."""
+    known = any(measured(row.get("attack_success")) for row in content.rows)
+    return (*COLUMNS[:-1], BACKDOOR, COLUMNS[-1]) if known else COLUMNS
+
+
 def _row(content: ReportContent, row: Mapping[str, Any]) -> str:
     mark = ' class="method"' if row["model"] == content.run["method"] else ""
     role = ROLES.get(row["model"], "unlearned")
-    cells = "".join(f"<td>{_cell(content, row, key)}</td>" for key, _, _ in COLUMNS)
+    cells = "".join(f"<td>{_cell(content, row, key)}</td>" for key, _, _ in _columns(content))
     name = escape(label(row["model"]))
     return f'<tr{mark}><th scope="row">{name}<small>{role}</small></th>{cells}</tr>'
 

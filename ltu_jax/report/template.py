@@ -49,7 +49,8 @@ p, ul, dl { margin: 0 0 .75rem; }
 .summary dt { color: var(--soft); font-weight: 600; }
 .summary dd { margin: 0; max-width: 52rem; }
 .summary dd p { margin: 0 0 .4rem; }
-.summary dd p:last-child { margin: 0; }
+.summary dd p:last-child, .summary dd ul { margin: 0; }
+.summary dd ul { padding-left: 1.1rem; }
 .finding { font-weight: 650; }
 dd.inside .finding { color: var(--inside); }
 dd.outside .finding { color: var(--outside); }
@@ -116,22 +117,31 @@ li { margin-bottom: .35rem; }
   .scroll { overflow: visible; }
   th, td { padding: .3rem .4rem; }
   .results { font-size: .8rem; }
+  h1 { font-size: 1.35rem; margin-bottom: .7rem; }
+  .first { break-after: page; }
+  .first .summary { gap: .5rem 1rem; padding: .7rem 1rem; font-size: 9.5pt; line-height: 1.35; }
+  .first li, .first dd p { margin-bottom: .2rem; }
   h2, h3 { break-after: avoid; }
-  figure, tr, .tiles, .summary { break-inside: avoid; }
+  figure, tr, .tiles, .pairs > div { break-inside: avoid; }
 }
 </style>
 </head>
 <body>
 <main>
 <p class="kicker">Unlearning report</p>
-<h1>$title</h1>
+<section class="first" aria-labelledby="title">
+<h1 id="title">$title</h1>
 <dl class="card summary $worst">
 <dt>Asked</dt><dd>$asked</dd>
 <dt>Done</dt><dd>$done</dd>
-<dt>Measured</dt><dd class="$level">$measured</dd>
+<dt>Can be claimed</dt><dd class="$level">$claims</dd>
 $headline
+<dt>Cannot be claimed</dt><dd><ul>$limits</ul></dd>
+<dt>Confidence</dt><dd>$confidence</dd>
+<dt>Terms</dt><dd>$terms</dd>
 </dl>
 <ul class="tiles">$tiles</ul>
+</section>
 
 <h2>Results</h2>
 <p class="soft">In percent; the small numbers are signed gaps to Retrain in points.</p>
@@ -145,13 +155,11 @@ $audit
 <h2>Figures</h2>
 <div class="figures">$figures</div>
 
-<h2>What this report cannot say</h2>
-<ul class="prose">$limits</ul>
-
 <h2>What the attacks saw</h2>
 <div class="card scroll left" role="region" aria-label="Attacks" tabindex="0">$attacks</div>
 
 <h2>How to get this report again</h2>
+<p class="soft">$again</p>
 <pre class="card">$command</pre>
 <div class="pairs">$details</div>
 </main>

@@ -7,7 +7,7 @@ a model holds nothing of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ltu_jax.report.content import (
@@ -103,7 +103,11 @@ def title(content: ReportContent) -> str:
 
 def asked(content: ReportContent) -> str:
     """The request in one sentence."""
-    request, sizes = content.request, content.run["sizes"]
+    return request_in_words(content.request, content.run["sizes"])
+
+
+def request_in_words(request: Mapping[str, Any], sizes: Mapping[str, int]) -> str:
+    """A request, as `request.describe` has it, in one sentence; `sizes` as in `ReportContent`."""
     count, train = sizes["forget"], sizes["train"]
     share = f"{count:,} of {train:,} training examples ({number(100 * count / train)} %)"
     if request["kind"] == "class":
@@ -160,7 +164,12 @@ def _in_time(row: Mapping[str, Any], prefix: str = "") -> str:
 
 def measurements(content: ReportContent) -> list[str]:
     """What was measured, one sentence each, the loss attack first."""
-    sentences = [verdict(content).sentence, _gap(content), _utility(content)]
+    sentences = [
+        verdict(content).sentence,
+        backdoor(content.rows),
+        _gap(content),
+        _utility(content),
+    ]
     return [sentence for sentence in sentences + over_unlearning(content) if sentence]
 
 
@@ -168,7 +177,9 @@ def _gap(content: ReportContent) -> str:
     gap = find_row(content, content.run["method"]).get("avg_gap")
     if not measured(gap):
         return ""
-    text = f"On average over UA, RA, TA and MIA it is {number(gap)} points from Retrain"
+    text = (
+        f"On average over four rates (UA, RA, TA and MIA) it is {number(gap)} points from Retrain"
+    )
     floor = find_row(content, "retrain_2").get("avg_gap")
     original = find_row(content, "original").get("avg_gap")
     others = [f"a second Retrain is {number(floor)}"] if measured(floor) else []
@@ -189,6 +200,15 @@ def _utility(content: ReportContent) -> str:
             beside = f" ({label(base)} {number(reference.get(key))} %)"
             parts.append(f"{name} {number(method[key])} %{beside}")
     return f"Utility: {', '.join(parts)}." if parts else ""
+
+
+def backdoor(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How often a backdoor's trigger succeeds, for every model; empty where that is not known."""
+    known = [row for row in rows if measured(row.get("attack_success"))]
+    if not known:
+        return ""
+    listed = ", ".join(f"{label(row['model'])} {number(row['attack_success'])} %" for row in known)
+    return f"The backdoor's trigger gives test inputs of other classes its target class: {listed}."
 
 
 def over_unlearning(content: ReportContent) -> list[str]:
@@ -220,6 +240,59 @@ def _half_width(percent: float, count: int) -> float:
     """95 % half-width, in points, of the difference of two rates near `percent` over `count`."""
     rate = min(max(percent / 100, 0.0), 1.0)
     return 196 * math.sqrt(2 * rate * (1 - rate) / count)
+
+
+def confidence(content: ReportContent) -> list[str]:
+    """How sure the findings are: what chance alone does to them."""
+    sentences, sizes = [], content.run["sizes"]
+    if content.auc_band is not None:
+        sentences.append(
+            "Of 20 models that never saw the examples to unlearn, about 19 are inside the loss "
+            "attack's band, and one is outside by chance (95 %)."
+        )
+    # At a rate of 50 %, where chance is largest; exact for no rate, too small for none.
+    forget, test = (98 / math.sqrt(max(sizes[part], 1)) for part in ("forget", "test"))
+    sentences.append(
+        f"A rate on the {sizes['forget']:,} examples to unlearn is known to within "
+        f"{number(forget)} points or better, one on the {sizes['test']:,} test examples to within "
+        f"{number(test)} (95 %)."
+    )
+    if content.audit is not None:
+        sentences.append(
+            f"If unlearning were exact, the audit would raise a false alarm in at most "
+            f"{number(100 * content.audit['alpha'])} % of cases, all tests that count together."
+        )
+    return sentences
+
+
+def terms(content: ReportContent) -> list[tuple[str, str]]:
+    """The words that a reader of the first page needs, each with its meaning."""
+    meanings = {
+        "Loss attack": "takes a low loss for a sign that a model was trained on an example.",
+        "AUC": "how often that attack ranks a pair rightly, in percent; 50 is guessing.",
+    }
+    if find_row(content, "retrain"):
+        meanings["Retrain"] = (
+            "a model trained from scratch without the examples to unlearn. That is exact "
+            "unlearning, so its values are the targets."
+        )
+    if find_row(content, "retrain_2"):
+        meanings["Second Retrain"] = "the same from another seed: how far chance alone goes."
+    return list(meanings.items())
+
+
+def again(content: ReportContent) -> str:
+    """What making the report again needs beside its command."""
+    command = str(content.run["command"])
+    start = (
+        "The run was called from Python; run.json, beside this file, holds its settings. "
+        if command.startswith("ltu_jax.")
+        else ""
+    )
+    return (
+        f"{start}The same data, seed, package versions and kind of device give the same numbers; "
+        "all are below."
+    )
 
 
 def limits(content: ReportContent) -> list[str]:

@@ -61,7 +61,9 @@ def disk_error(folder: Path, error: ValueError) -> OSError:
     return OSError(f"could not write the checkpoint {folder}: {error}")
 
 
-def restore(folder: str | Path, like: Variables, *, argument: str = "--checkpoint") -> Variables:
+def restore(
+    folder: str | os.PathLike, like: Variables, *, argument: str = "--checkpoint"
+) -> Variables:
     """Read an exported network.
 
     Args:

@@ -186,9 +186,14 @@ def step_cost(method: Unlearner, variables: Variables, data: UnlearnData) -> Cos
         - memory.alias_size_in_bytes
         + memory.temp_size_in_bytes
     )
+    return Cost(int(peak), step_flops(as_step(method), state, data))
+
+
+def step_flops(step: Step, state: PyTree, data: PyTree) -> float:
+    """Count the floating-point operations of a step; of `state` and `data` shapes are enough."""
     with countable():
-        flops = _lower(method, key, state, data).cost_analysis()["flops"]
-    return Cost(int(peak), float(flops))
+        lowered = _compiled(step).lower(1, jax.random.key(0), 0, state, data)
+    return float(lowered.cost_analysis()["flops"])
 
 
 def compile_step(

@@ -219,8 +219,8 @@ def streamed_step(
     """Return the step of a training on `num_examples` that is given its batch of `Examples`."""
     tx = recipe.optimizer(train_steps(num_examples, recipe))
 
-    def step(key: Key, t: jax.Array, state: TrainState, batch: Examples):
-        return _sgd_step(model, tx, key, state, split_batch(batch, parallel))
+    def step(key: Key, t: jax.Array, state: TrainState, data: Examples) -> tuple[TrainState, Info]:
+        return _sgd_step(model, tx, key, state, split_batch(data, parallel))
 
     return step
 
@@ -239,7 +239,7 @@ def epoch_batch(key: Key, t: jax.Array, examples: Examples, batch_size: int) -> 
     return jax.tree.map(lambda x: jnp.take(x, rows, axis=0), examples)
 
 
-def epoch_order(key: Key, epoch: jax.Array, num_examples: int) -> jax.Array:
+def epoch_order(key: Key, epoch: jax.Array | int, num_examples: int) -> jax.Array:
     """Return the order `[num_examples]` in which examples come in an epoch."""
     return jax.random.permutation(jax.random.fold_in(key, epoch), num_examples)
 

@@ -12,6 +12,8 @@ from ltu_jax.report.content import METRICS, ReportContent
 from ltu_jax.report.figures import Picture, pictures
 from ltu_jax.report.write import write
 
+from .made_up_audit import make_audit
+
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 VALUES = {  # ua, ra, ta, mia, auc, ks, seconds, ra_accessible, ra_inaccessible
     "original": (1.2, 98.8, 59.3, 3.4, 70.9, 46.0, 151.2, 98.8, 98.9),
@@ -143,6 +145,12 @@ def _history(rng, steps=400):
 @pytest.fixture(scope="session")
 def content() -> ReportContent:
     return make_content()
+
+
+@pytest.fixture
+def audit() -> dict:
+    """An audit with all parts, in which nothing is found of what is found before unlearning."""
+    return make_audit()
 
 
 @pytest.fixture(scope="session")

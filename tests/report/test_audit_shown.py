@@ -19,94 +19,10 @@ from ltu_jax.report.read import read_content
 from ltu_jax.report.write import write
 
 from .conftest import make_content
+from .made_up_audit import SHARES, attack, counted_test
 from .test_write import HOSTILE, Page
 
 NEXT = "ltu pool --run RUN && ltu audit RUN --pool runs/pools"
-SHARES = "features: outputs on the example itself"
-
-
-def _bound(epsilon=0.0, certifiable=4.1, detectable=0.42):
-    return {"epsilon": epsilon, "certifiable": certifiable, "detectable": detectable}
-
-
-def _attack(auc, p_value, detectable=0.42):
-    return {
-        "auc": auc,
-        "auc_interval": [auc - 1.3, auc + 1.3],
-        **{"tpr_1": 2.3, "tpr_01": 0.4, "negatives": 12_800},
-        **{"worst_1": auc + 9.0, "worst_5": auc + 5.0, "right": 51.5, "guesses": 50},
-        "p_value": p_value,
-        "one_run": _bound(0.31, 4.2, 0.9),
-        "group": _bound(1.7, 31.4, 2.9),
-        "bound": _bound(0.0, 8.1, detectable),
-        "swap": 3.2,
-    }
-
-
-def _told(auc, p_value, shift, shift_p):
-    return {
-        **{"auc": auc, "p_value": p_value, "bound": _bound(0.0, 2.1, None), "networks": 32},
-        **{"shift": shift, "shift_p": shift_p},
-        "klom": {
-            **{"mean": 0.41, "worst_1": 3.07, "worst_5": 2.02, "p_value": 0.04},
-            **{"floor": 0.33, "floor_95": 0.36},
-        },
-    }
-
-
-def _parts(*values):
-    return {
-        part: {"margin": _told(*value), "noisy": _told(*value)}
-        for part, value in zip(("forget", "retain", "test"), values, strict=True)
-    }
-
-
-def _test(name, p_value, adjusted=None, *, finding="AUC 50.4 %", **bound):
-    shares = "" if adjusted is not None else SHARES
-    values = {"name": name, "shares": shares, "p_value": p_value, "finding": finding}
-    return {**values, "bound": _bound(**bound), "adjusted": adjusted}
-
-
-def _population(model, value):
-    keys = ("correctness", "confidence", "entropy", "modified_entropy", "probabilities")
-    return {
-        "model": model,
-        **{f"svc_{key}": value for key in keys},
-        **{"loss_auc": value, "loss_auc_interval": [value - 2.0, value + 2.0]},
-        **{"loss_tpr_1": 1.1, "loss_tpr_01": 0.2, "negatives": 7_000},
-        **{"loss_logistic": None, "supervised": value, "two_model": value + 20},
-        "thresholds": {"confidence": 47.7},
-    }
-
-
-@pytest.fixture
-def audit():
-    """An audit with all parts, in which nothing is found of what is found before unlearning."""
-    names = ("u_lira", "rmia", "u_lira_noisy")
-    return {
-        "alpha": 0.05,
-        "command": "ltu audit runs/one --pool runs/pools",
-        "population": [_population(m, v) for m, v in (("original", 3.4), ("retrain", 45.8))]
-        + [_population("retrain_2", 47.5), _population("ltu", 44.1)],
-        "pools": {"retrain": {"networks": 64, "seconds": 190.0, "folder": "retrain-64-ab12"}},
-        "apart": {
-            "original": _parts((99.0, 1e-6, 4.0, 1e-9), (50.0, 0.5, 0.2, 0.4), (50.0, 0.5, 0, 0.9)),
-            "unlearned": _parts((55.0, 0.3, 0.1, 0.6), (51.0, 0.4, 0.1, 0.6), (51.0, 0.4, 0, 0.9)),
-            "retrain": _parts((50.0, 0.5, 0, 0.8), (50.0, 0.5, 0, 0.8), (50.0, 0.5, 0, 0.8)),
-        },
-        "coins": {
-            "shadow": {name: _attack(71.0, 1e-9) for name in names},
-            "shadow_unlearned": {name: _attack(50.4, 0.31) for name in names},
-            "shadow_retrain": {name: _attack(50.1, 0.45) for name in names},
-        },
-        "tests": [
-            _test("U-LiRA", 0.2),
-            _test("RMIA", 0.4),
-            _test("U-LiRA on noisy copies", 0.155, 0.31),
-            _test("told from retrained", 0.3),
-            _test("told from retrained by noisy copies", 0.2, 0.31, detectable=None),
-        ],
-    }
 
 
 def _bare(audit):
@@ -135,7 +51,9 @@ def test_a_test_that_finds_nothing_says_what_it_would_have_seen(audit):
 
 
 def test_a_test_that_finds_a_trace_says_so_with_its_bound(audit):
-    audit["tests"][2] = _test("U-LiRA on noisy copies", 1e-6, 2e-6, finding="AUC 61.0 %", epsilon=1)
+    audit["tests"][2] = counted_test(
+        "U-LiRA on noisy copies", 1e-6, 2e-6, finding="AUC 61.0 %", epsilon=1
+    )
     found = audit_words.summary(audit, "LTU")
     assert found.level == "outside"
     assert "is rejected for LTU: 1 of 2 counted tests found a trace" in found.sentence
@@ -146,7 +64,7 @@ def test_a_test_that_finds_a_trace_says_so_with_its_bound(audit):
 
 
 def test_the_adjusted_p_value_decides_not_the_raw_one(audit):
-    audit["tests"][2] = _test("U-LiRA on noisy copies", 0.03, 0.06)
+    audit["tests"][2] = counted_test("U-LiRA on noisy copies", 0.03, 0.06)
     assert audit_words.summary(audit, "LTU").level == "inside"
     assert "cannot reject" in audit_words.tests(audit)[0]
     audit["alpha"] = 0.1
@@ -159,7 +77,7 @@ def test_what_a_method_was_trained_against_is_named_and_kept_out(audit):
         f"U-LiRA looks at what the method's own membership models look at ({SHARES}), so it cannot "
         "speak for the method; it found no trace (AUC 50.4 %, p = 0.20, not corrected)."
     )
-    audit["tests"][0] = _test("U-LiRA", 0.001, finding="AUC 60.0 %")
+    audit["tests"][0] = counted_test("U-LiRA", 0.001, finding="AUC 60.0 %")
     assert audit_words.tests(audit)[2].endswith(
         "but it speaks against it: it finds a trace (AUC 60.0 %, p = 0.001, not corrected)."
     )
@@ -171,7 +89,7 @@ def test_what_a_method_was_trained_against_is_named_and_kept_out(audit):
 
 
 def test_silence_of_an_attack_without_power_means_nothing(audit):
-    audit["coins"]["shadow"]["u_lira_noisy"] = _attack(51.2, 0.1)
+    audit["coins"]["shadow"]["u_lira_noisy"] = attack(51.2, 0.1)
     assert audit_words.tests(audit)[0].endswith(
         "It could not find the examples before unlearning either (AUC 51.2 %, interval 49.9 to "
         "52.5), so its silence means nothing."
@@ -227,7 +145,7 @@ def test_what_is_not_known_names_the_pool_that_tells(audit, part, kind, phrases)
 
 def test_an_attack_that_finds_what_was_never_there_is_not_trusted(audit):
     assert audit_words.floors(audit) == []
-    audit["coins"]["shadow_retrain"]["rmia"] = _attack(57.0, 0.001)
+    audit["coins"]["shadow_retrain"]["rmia"] = attack(57.0, 0.001)
     (sentence,) = audit_words.floors(audit)
     assert sentence.startswith("Do not trust RMIA here")
 
@@ -302,7 +220,7 @@ def test_a_trace_colours_the_summary_whatever_the_loss_attack_says(audit):
     content = make_content(ltu_auc=50.0)
     assert '<dl class="card summary inside">' in render(content, [])
     assert '<dl class="card summary inside">' in render(content._replace(audit=audit), [])
-    audit["tests"][2] = _test("U-LiRA on noisy copies", 1e-6, 2e-6)
+    audit["tests"][2] = counted_test("U-LiRA on noisy copies", 1e-6, 2e-6)
     page = render(content._replace(audit=audit), [])
     assert page.count('<dl class="card summary outside">') == 2
     assert '<dd class="inside">' in page

@@ -1,8 +1,16 @@
-"""The report in a real browser: headless Chromium, driven by selenium."""
+"""The report in a real browser: headless Chromium, driven by selenium.
 
+With LTU_SCREENSHOTS=DIR the pages are left there as pictures.
+"""
+
+import base64
+import os
 import shutil
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ltu_jax.report.write import write
 
@@ -26,6 +34,12 @@ OVERFLOW = """
   const width = document.documentElement.clientWidth;
   return [document.documentElement.scrollWidth - width, width];
 """
+AXE = """
+  const done = arguments[arguments.length - 1];
+  axe.run().then(found => done(found.violations.map(
+    v => `${v.impact} ${v.id}: ${v.nodes.map(node => node.target).join(" ")}`)), done);
+"""
+A4 = (718, 1047)  # CSS pixels inside Chromium's default margins of about 1 cm
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None or DRIVER is None,
@@ -48,9 +62,10 @@ def browser(tmp_path_factory):
     driver.quit()
 
 
-def _show(browser, page, *, width=1280, scheme="light"):
+def _show(browser, page, *, width=1280, scheme="light", media="screen"):
     features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    emulated = {"features": features, "media": media}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", emulated)
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     browser.get(page.resolve().as_uri())
@@ -81,6 +96,51 @@ def test_report_opens_whole(browser, page, width, scheme):
     overflow, shown = browser.execute_script(OVERFLOW)
     assert overflow <= 0
     assert shown <= width
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_a_picture_of_the_whole_page(browser, page, tmp_path, width, scheme):
+    _show(browser, page, width=width, scheme=scheme)
+    height = browser.execute_script("return document.documentElement.scrollHeight")
+    clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+    shot = browser.execute_cdp_cmd(
+        "Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True}
+    )
+    folder = Path(os.environ.get("LTU_SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"report-{width}-{scheme}.png"
+    path.write_bytes(base64.b64decode(shot["data"]))
+    with Image.open(path) as picture:
+        assert picture.size == (width, height)
+        assert len(picture.convert("L").getcolors()) > 50  # not an empty page
+
+
+@pytest.mark.parametrize("audited", [False, True], ids=["run", "audited"])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_axe_finds_no_barrier(browser, content, audit, tmp_path, width, scheme, audited):
+    page = write(content._replace(audit=audit if audited else None), tmp_path)
+    _show(browser, page, width=width, scheme=scheme)
+    _add_axe(browser)
+    assert browser.execute_async_script(AXE) == []
+    # That it can find one:
+    browser.execute_script("document.querySelector('img').removeAttribute('alt')")
+    assert any("image-alt" in found for found in browser.execute_async_script(AXE))
+
+
+def _add_axe(browser):
+    """Load axe-core into the page that is shown, as the driver may in spite of its policy."""
+    browser.execute_script((files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8"))
+
+
+def test_plain_words_fill_one_printed_page_and_tables_begin_on_the_next(browser, page):
+    _show(browser, page, width=A4[0], media="print")
+    style = "const e = document.querySelector('.first'); const s = getComputedStyle(e);"
+    height, after = browser.execute_script(f"{style} return [e.offsetHeight, s.breakAfter]")
+    assert after == "page"
+    assert height <= A4[1]
+    text = browser.execute_script("return document.querySelector('.first').innerText")
+    for part in ("Asked", "Done", "Can be claimed", "Cannot be claimed", "Confidence"):
+        assert part in text
 
 
 def test_dark_scheme_darkens_the_page_but_not_the_figures(browser, page):

@@ -139,3 +139,26 @@ def test_what_was_done_is_told_as_it_was(run, phrase):
     plainly = words.done(content)
     assert phrase not in plainly
     assert phrase in words.done(content._replace(run={**content.run, **run}))
+
+
+def test_confidence_is_told_with_the_size_of_the_examples(content):
+    band, rates = words.confidence(content)
+    assert "Of 20 models that never saw" in band
+    assert "1,000 examples to unlearn is known to within 3.1 points" in rates
+    assert "7,000 test examples to within 1.2 (95 %)" in rates
+    (alone,) = words.confidence(content._replace(auc_band=None))
+    assert alone == rates
+    *_, audited = words.confidence(content._replace(audit={"alpha": 0.05}))
+    assert "false alarm in at most 5.0 % of cases" in audited
+
+
+def test_terms_are_those_that_the_page_uses(content):
+    assert [term for term, _ in words.terms(content)][2:] == ["Retrain", "Second Retrain"]
+    alone = make_content(models=("original", "ltu"), auc_band=None, roc_band=None)
+    assert [term for term, _ in words.terms(alone)] == ["Loss attack", "AUC"]
+
+
+def test_a_run_from_python_says_where_its_settings_are(content):
+    assert "run.json" not in words.again(content)
+    called = content._replace(run={**content.run, "command": "ltu_jax.unlearn(...)"})
+    assert "run.json" in words.again(called)
