@@ -6,15 +6,29 @@ import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
-from ltu_jax.errors import DivergedError, InputError, InvariantError, is_text
-from ltu_jax.options import Audit, Compare, Deletion, Methods, Pool, Selfcheck, Tune, Unlearn
+from ltu_jax.chain_commands import ledger, queue
+from ltu_jax.errors import DivergedError, InputError, InvariantError, TamperedError, is_text
+from ltu_jax.options import (
+    Audit,
+    Compare,
+    Deletion,
+    Ledger,
+    Methods,
+    Pool,
+    Queue,
+    Selfcheck,
+    Tune,
+    Unlearn,
+)
 
 # Where this process stands among several: of the moment, not of the run.
 PLACE = ("distributed", "coordinator", "num_processes", "process_id")
+# What a run that is gone on from settles for the next one.
+SETTLED = ("data", "data_dir", "train_size", "model", "epochs", "seed", "checkpoint", "stream")
 
 
 def main(args: list[str] | None = None) -> None:
@@ -25,6 +39,8 @@ def main(args: list[str] | None = None) -> None:
         | Annotated[Compare, tyro.conf.subcommand("compare")]
         | Annotated[Pool, tyro.conf.subcommand("pool")]
         | Annotated[Audit, tyro.conf.subcommand("audit")]
+        | Annotated[Ledger, tyro.conf.subcommand("ledger")]
+        | Annotated[Queue, tyro.conf.subcommand("queue")]
         | Annotated[Selfcheck, tyro.conf.subcommand("selfcheck")]
         | Annotated[Methods, tyro.conf.subcommand("methods")],
         args=args,
@@ -43,10 +59,16 @@ def main(args: list[str] | None = None) -> None:
             pool(command)
         elif isinstance(command, Audit):
             audit(command, line)
+        elif isinstance(command, Ledger):
+            ledger(command)
+        elif isinstance(command, Queue):
+            queue(command, line)
         elif isinstance(command, Selfcheck):
             selfcheck(command)
         else:
             list_methods()
+    except TamperedError as error:
+        _stop(error, 1)
     except InputError as error:
         _stop(error, 2)
     except (DivergedError, InvariantError, OSError) as error:
@@ -57,6 +79,7 @@ def unlearn(options: Unlearn, command: str) -> None:
     """Run `ltu unlearn` or `ltu tune`, print the result table and say where the report is."""
     request = _request(options)
     _check_alone(options, "resume", keep=("resume", "quiet", *PLACE))
+    _check_alone(options, "run", keep=[f.name for f in fields(options) if f.name not in SETTLED])
     _join_others(options)
     # JAX and Flax take seconds to import: --help and bad flags must not wait for them.
     from absl import logging
@@ -91,35 +114,55 @@ def _join_others(options: Unlearn) -> None:
 
 def _start(options: Unlearn, request, out: Path | None, command: str):
     """Begin a run and return its result."""
-    from ltu_jax import pipeline
+    from ltu_jax import pipeline, sequential
     from ltu_jax.training import hosts
-    from ltu_jax.unlearners import read_config
 
-    choice = {}
+    shared = {
+        "reference": options.reference,
+        "out": out,
+        "quiet": options.quiet or not hosts.is_main(),
+        "tensorboard": options.tensorboard,
+        "save_every": options.save_every,
+        "devices": options.devices,
+        "command": command,
+    }
     if isinstance(options, Tune):
-        choice = {"trials": options.trials, "select": options.select}
+        shared |= {"trials": options.trials, "select": options.select}
+    if options.run:
+        return sequential.unlearn_next(
+            options.run,
+            request,
+            method=options.method,
+            config=_config(options, options.method or sequential.method_of(options.run)),
+            retain_fraction=options.retain_fraction,
+            **shared,
+        )
     return pipeline.unlearn(
         options.data,
         request,
         model=options.model,
-        method=options.method,
-        config=options.config and read_config(options.method, options.config),
-        **choice,
         checkpoint=options.checkpoint,
-        retain_fraction=options.retain_fraction,
-        reference=options.reference,
         epochs=options.epochs,
         seed=options.seed,
-        out=out,
         data_dir=options.data_dir,
         train_size=options.train_size,
         stream=options.stream,
-        quiet=options.quiet or not hosts.is_main(),
-        tensorboard=options.tensorboard,
-        save_every=options.save_every,
-        devices=options.devices,
-        command=command,
+        **_method(options),
+        **shared,
     )
+
+
+def _method(options: Deletion) -> dict[str, Any]:
+    """Return `method`, `config` and `retain_fraction` as a first request takes them."""
+    method = options.method or "ltu"
+    share = 0.3 if options.retain_fraction is None else options.retain_fraction
+    return {"method": method, "config": _config(options, method), "retain_fraction": share}
+
+
+def _config(options: Deletion, method: str):
+    from ltu_jax.unlearners import read_config
+
+    return options.config and read_config(method, options.config)
 
 
 def compare(options: Compare, command: str) -> None:
@@ -148,7 +191,6 @@ def pool(options: Pool) -> None:
     from ltu_jax import pools, programs
     from ltu_jax.plan import check_writable, make_plan
     from ltu_jax.saved import load_plan
-    from ltu_jax.unlearners import read_config
 
     _check_alone(options, "run", among=Deletion)
     check_writable("--pools", options.pools)
@@ -160,13 +202,11 @@ def pool(options: Pool) -> None:
             options.data,
             request,
             model=options.model,
-            method=options.method,
-            config=options.config and read_config(options.method, options.config),
-            retain_fraction=options.retain_fraction,
             epochs=options.epochs,
             seed=options.seed,
             data_dir=options.data_dir,
             train_size=options.train_size,
+            **_method(options),
         )
     for made in pools.make_pools(
         plan, options.kind, options.size, options.pools, quiet=options.quiet

@@ -26,6 +26,7 @@ from ltu_jax.networks import (
 )
 from ltu_jax.plan import Plan, check_folder, make_folder, make_plan, with_method
 from ltu_jax.progress import Progress, check_tensorboard
+from ltu_jax.recording import record
 from ltu_jax.report import write as report
 from ltu_jax.report.content import plain
 from ltu_jax.running import SAVE_EVERY, Running, follows_from
@@ -241,7 +242,9 @@ def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool) -> Result:
         save_scores(measured, folder)
         if hosts.is_main():
             save_chosen(plan, folder)
-        report.write(report_content(plan, measured, history, asked.command, chosen), folder)
+        content = report_content(plan, measured, history, asked.command, chosen)
+        entry = record(plan, networks, measured, asked, running, folder)
+        report.write(content._replace(ledger=entry), folder)
         running.end()
     return Result(folder, unlearned.variables, plan.model, measured.rows, plan.split, history)
 
