@@ -96,14 +96,15 @@ def _print_entries(entries: list[dict]) -> None:
 
     from ltu_jax.report.content import number, signed
 
-    table = Table(box=box.SIMPLE_HEAD)
-    for header in ("", "time (UTC)", "method", "examples", "gap", "floor", "utility", "AUC so far"):
-        table.add_column(header, justify="left" if header in ("time (UTC)", "method") else "right")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
+    for header in ("", "time (UTC)", "method", "examples", "gap", "floor", "utility", "AUC"):
+        justify = "left" if header in ("time (UTC)", "method") else "right"
+        table.add_column(header, justify=justify, no_wrap=True)
     for entry in entries:
         drift, metrics = entry["drift"], entry["metrics"]
         table.add_row(
             str(entry["entry"]),
-            entry["time"].replace("T", " ").rstrip("Z"),
+            entry["time"][:16].replace("T", " "),
             entry["method"],
             f"{entry['forgotten']['count']:,}",
             number(metrics["avg_gap"]),

@@ -86,7 +86,7 @@ def add(
         )
     folder = run / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
-    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     name = f"{now}-{secrets.token_hex(4)}"
     durable.create(folder / f"{name}.json", json.dumps(request.value).encode(), mode=0o600)
     durable.sync_folder(run)
