@@ -133,17 +133,8 @@ def unlearn(
       >>> result = ltu_jax.unlearn("digits", ltu_jax.by_class(3))  # doctest: +SKIP
       >>> result.folder / "report.html"  # doctest: +SKIP
     """
-    check_folder(out)
-    check_integer("--save-every", save_every)
-    if not save_every > 0:
-        raise InputError(f"--save-every {save_every}: give a number of steps above 0")
-    if trials is not None:
-        selection.check_trials(trials, select, reference)
-        if config is not None:
-            raise InputError("config: is what --trials is to choose; give one of the two")
-    if tensorboard:
-        check_tensorboard()
-    over_devices(devices)
+    asked = Asked(command, trials, select, tensorboard, save_every, devices)
+    check_asked(asked, out, config, reference)
     plan = make_plan(
         data,
         forget,
@@ -163,7 +154,6 @@ def unlearn(
     folder = make_folder(out, f"{plan.dataset.name}-{plan.method.name}")
     Running(folder).begin()
     save_request(plan, folder)
-    asked = Asked(command, trials, select, tensorboard, save_every, devices)
     save_settings(
         plan,
         folder,
@@ -215,6 +205,21 @@ def resume(
     Running(folder).reopen()
     with hosts.results_folder(folder) as results:
         return carry_out(plan, results, asked, quiet=quiet)
+
+
+def check_asked(asked: Asked, out: str | os.PathLike | None, config: Any, reference: str) -> None:
+    """Raise `InputError` unless a run could be begun so; the names are `unlearn`'s."""
+    check_folder(out)
+    check_integer("--save-every", asked.save_every)
+    if not asked.save_every > 0:
+        raise InputError(f"--save-every {asked.save_every}: give a number of steps above 0")
+    if asked.trials is not None:
+        selection.check_trials(asked.trials, asked.select, reference)
+        if config is not None:
+            raise InputError("config: is what --trials is to choose; give one of the two")
+    if asked.tensorboard:
+        check_tensorboard()
+    over_devices(asked.devices)
 
 
 def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool) -> Result:

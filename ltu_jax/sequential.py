@@ -15,16 +15,14 @@ from typing import Any, Literal
 
 from ltu_jax import durable, ledger, saved, selection, unlearners
 from ltu_jax import past as pasts
-from ltu_jax.errors import InputError, check_integer
+from ltu_jax.errors import InputError
 from ltu_jax.past import Past
-from ltu_jax.pipeline import Result, carry_out, save_request
-from ltu_jax.plan import Plan, check_folder, make_folder, make_plan
-from ltu_jax.progress import check_tensorboard
+from ltu_jax.pipeline import Result, carry_out, check_asked, save_request
+from ltu_jax.plan import Plan, make_folder, make_plan
 from ltu_jax.request import Request
 from ltu_jax.running import SAVE_EVERY, Running
 from ltu_jax.saved import Asked, load_plan, read_settings, save_settings
 from ltu_jax.training import hosts
-from ltu_jax.training.parallel import over_devices
 from ltu_jax.types import Dataset, Model
 from ltu_jax.unlearners.base import Method
 
@@ -92,17 +90,8 @@ def unlearn_next(
     run = Path(run)
     if forget is None:
         raise InputError(f"--run {run}: says from where, not whom to forget; give a --forget-*")
-    check_folder(out)
-    check_integer("--save-every", save_every)
-    if not save_every > 0:
-        raise InputError(f"--save-every {save_every}: give a number of steps above 0")
-    if trials is not None:
-        selection.check_trials(trials, select, reference)
-        if config is not None:
-            raise InputError("config: is what --trials is to choose; give one of the two")
-    if tensorboard:
-        check_tensorboard()
-    over_devices(devices)
+    asked = Asked(command, trials, select, tensorboard, save_every, devices, served)
+    check_asked(asked, out, config, reference)
     settings = read_settings(run, "finished run", "--run")
     given = {
         "data": settings["data"] or data,
@@ -119,7 +108,7 @@ def unlearn_next(
         given["data"],
         forget,
         model=given["model"],
-        method=given["method"] or parent.method,
+        method=given["method"],
         config=parent.config if config is None and trials is None and same else config,
         checkpoint=run / "unlearned",
         retain_fraction=settings["retain_fraction"] if retain_fraction is None else retain_fraction,
@@ -132,7 +121,6 @@ def unlearn_next(
         past=past,
     )
     folder = make_folder(out, f"{plan.dataset.name}-{plan.method.name}")
-    asked = Asked(command, trials, select, tensorboard, save_every, devices, served)
     running = Running(folder)
     running.begin()
     if hosts.is_main():
