@@ -29,6 +29,7 @@ from ltu_jax.report.content import plain
 from ltu_jax.report.write import versions, write_json
 from ltu_jax.running import Running
 from ltu_jax.saved import SETTINGS as RUN_SETTINGS
+from ltu_jax.types import Dataset
 
 COLOURS = {"method": "#D55E00", "retrain": "#0072B2", "second": "#56B4E9", "band": "#999999"}
 
@@ -126,29 +127,27 @@ def answer_all(setting: Setting, chain: Path, data_dir: str | None) -> Path:
     for number, ids in enumerate(draw_requests(setting, dataset.train_ids), start=1):
         folder = chain / f"{number:03d}"
         if Running(folder).under_way() and (folder / RUN_SETTINGS).exists():
-            pipeline.resume(folder, quiet=True)
+            pipeline.resume(folder, data=dataset, quiet=True)
         elif not (folder / ledger.NAME).exists():
             if before is None:
-                first(setting, ids, folder, data_dir)
+                first(setting, dataset, ids, folder)
             else:
-                sequential.unlearn_next(before, ids, out=folder, quiet=True)
+                sequential.unlearn_next(before, ids, data=dataset, out=folder, quiet=True)
         print(f"request {number}: {ledger.read(folder)[-1]['drift']['sentence']}", flush=True)
         before = folder
     return before
 
 
-def first(setting: Setting, ids: list[str], folder: Path, data_dir: str | None) -> None:
-    """Train the model and answer the first request."""
+def first(setting: Setting, dataset: Dataset, ids: list[str], folder: Path) -> None:
+    """Train the model and answer the first request; the data set is read once for all of them."""
     pipeline.unlearn(
-        setting.data,
+        dataset,
         ids,
         model=setting.model,
         method=setting.method,
         epochs=setting.epochs,
         seed=setting.seed,
         out=folder,
-        data_dir=data_dir,
-        train_size=setting.train_size,
         quiet=True,
     )
 

@@ -187,9 +187,11 @@ def _plan(
     config = unlearners.configure(found, settings["options"])
     if settings.get("method_recipe"):
         config = replace(config, recipe=Recipe(**settings["method_recipe"]))
+    where = {name: settings.get(name) for name in ("data_dir", "train_size", "seed", "stream")}
+    dataset = as_dataset(given["data"], **where)
     plan = make_plan(
-        given["data"],
-        _request(settings["request"], stored.forget, past, given["data"], settings),
+        dataset,
+        _request(settings["request"], stored.forget, past, dataset),
         model=given["model"],
         method=found,
         config=config,
@@ -199,9 +201,6 @@ def _plan(
         recipe=Recipe(**settings["recipe"]),
         epochs=None,
         seed=settings["seed"],
-        data_dir=settings["data_dir"],
-        train_size=settings["train_size"],
-        stream=settings.get("stream", False),
         past=past,
     )
     same_split = all(np.array_equal(a, b) for a, b in zip(plan.split, stored, strict=True))
@@ -255,11 +254,7 @@ def data_digest(examples: Examples) -> str:
 
 
 def _request(
-    described: dict[str, Any],
-    forget: np.ndarray,
-    past: pasts.Past | None,
-    data: str | Dataset,
-    settings: dict[str, Any],
+    described: dict[str, Any], forget: np.ndarray, past: pasts.Past | None, dataset: Dataset
 ) -> requests.Request:
     """Return the request; ids are kept nowhere but in the split, as places in the data set."""
     kind = described["kind"]
@@ -269,12 +264,5 @@ def _request(
         return requests.by_group(described["column"], described["value"])
     if kind == "fraction":
         return requests.by_fraction(described["fraction"], seed=described["seed"])
-    dataset = as_dataset(
-        data,
-        settings["data_dir"],
-        settings["train_size"],
-        settings["seed"],
-        settings.get("stream", False),
-    )
     rows = pasts.remaining_rows(past, len(dataset.train.labels))[forget]
     return requests.by_ids(np.asarray(dataset.train_ids)[rows].tolist())
