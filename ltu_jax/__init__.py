@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ltu_jax.ltu.config import LTUConfig
     from ltu_jax.pipeline import Result, resume, unlearn
     from ltu_jax.request import by_class, by_fraction, by_group, by_ids
+    from ltu_jax.sequential import unlearn_next
     from ltu_jax.training.given import save_checkpoint
     from ltu_jax.training.supervised import Recipe
     from ltu_jax.types import Dataset, Examples, Model, Variables
@@ -37,6 +38,7 @@ _HOMES = {
     "by_group": "request",
     "by_ids": "request",
     "save_checkpoint": "training.given",
+    "unlearn_next": "sequential",
     "Recipe": "training.supervised",
     "Dataset": "types",
     "Examples": "types",
@@ -64,6 +66,7 @@ __all__ = [
     "resume",
     "save_checkpoint",
     "unlearn",
+    "unlearn_next",
 ]
 
 

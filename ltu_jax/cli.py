@@ -10,12 +10,26 @@ from typing import Annotated, Any
 
 import tyro
 
-from ltu_jax.errors import DivergedError, InputError, InvariantError, is_text
-from ltu_jax.options import Audit, Compare, Deletion, Methods, Pool, Selfcheck, Tune, Unlearn
+from ltu_jax.chain_commands import ledger, queue
+from ltu_jax.errors import DivergedError, InputError, InvariantError, TamperedError, is_text
+from ltu_jax.options import (
+    Audit,
+    Compare,
+    Deletion,
+    Ledger,
+    Methods,
+    Pool,
+    Queue,
+    Selfcheck,
+    Tune,
+    Unlearn,
+)
 
 # Where this process stands among several: of the moment, not of the run.
 PLACE = ("distributed", "coordinator", "num_processes", "process_id")
 RESULTS = {"unlearned": "unlearned", "report": "report.html"}
+# What a run that is gone on from settles for the next one.
+SETTLED = ("data", "data_dir", "train_size", "model", "epochs", "seed", "checkpoint", "stream")
 
 
 def main(args: list[str] | None = None) -> None:
@@ -26,6 +40,8 @@ def main(args: list[str] | None = None) -> None:
         | Annotated[Compare, tyro.conf.subcommand("compare")]
         | Annotated[Pool, tyro.conf.subcommand("pool")]
         | Annotated[Audit, tyro.conf.subcommand("audit")]
+        | Annotated[Ledger, tyro.conf.subcommand("ledger")]
+        | Annotated[Queue, tyro.conf.subcommand("queue")]
         | Annotated[Selfcheck, tyro.conf.subcommand("selfcheck")]
         | Annotated[Methods, tyro.conf.subcommand("methods")],
         args=args,
@@ -44,10 +60,16 @@ def main(args: list[str] | None = None) -> None:
             pool(command)
         elif isinstance(command, Audit):
             audit(command, line)
+        elif isinstance(command, Ledger):
+            ledger(command)
+        elif isinstance(command, Queue):
+            queue(command, line)
         elif isinstance(command, Selfcheck):
             selfcheck(command)
         else:
             list_methods()
+    except TamperedError as error:
+        _stop(error, 1)
     except InputError as error:
         _stop(error, 2)
     except (DivergedError, InvariantError, OSError) as error:
@@ -58,6 +80,9 @@ def unlearn(options: Unlearn, command: str) -> None:
     """Run `ltu unlearn` or `ltu tune`, print the result table and say where the report is."""
     request = _request(options)
     _check_alone(options, "resume", keep=("resume", "quiet", "log", *PLACE))
+    _check_alone(options, "run", keep=[f.name for f in fields(options) if f.name not in SETTLED])
+    if options.dry_run and options.run:
+        raise InputError(f"--dry-run: tells of first requests alone; leave out --run {options.run}")
     if options.dry_run:
         dry_run(options, request)
         return
@@ -122,15 +147,15 @@ def dry_run(options: Unlearn, request) -> None:
 
 
 def _choices(options: Deletion) -> dict[str, Any]:
-    """Return what settles data, network and method beside their names, as plans take it."""
-    from ltu_jax.unlearners import read_config
-
+    """Return what settles network, method and seed of a first request, as plans take it."""
+    method = options.method or "ltu"
+    share = 0.3 if options.retain_fraction is None else options.retain_fraction
     return {
         "model": options.model,
-        "method": options.method,
-        "config": options.config and read_config(options.method, options.config),
+        "method": method,
+        "config": _config(options, method),
         "only": options.only or None,
-        "retain_fraction": options.retain_fraction,
+        "retain_fraction": share,
         "epochs": options.epochs,
         "seed": options.seed,
         "data_dir": options.data_dir,
@@ -149,29 +174,46 @@ def _join_others(options: Unlearn) -> None:
 
 def _start(options: Unlearn, request, out: Path | None, command: str):
     """Begin a run and return its result."""
-    from ltu_jax import pipeline
+    from ltu_jax import pipeline, sequential
     from ltu_jax.training import hosts
 
-    choice = {}
+    shared = {
+        "reference": options.reference,
+        "out": out,
+        "quiet": options.quiet or not hosts.is_main(),
+        "log": options.log,
+        "tensorboard": options.tensorboard,
+        "wandb": options.wandb,
+        "save_every": options.save_every,
+        "devices": options.devices,
+        "command": command,
+    }
     if isinstance(options, Tune):
-        choice = {"trials": options.trials, "select": options.select}
+        shared |= {"trials": options.trials, "select": options.select}
+    if options.run:
+        return sequential.unlearn_next(
+            options.run,
+            request,
+            method=options.method,
+            config=_config(options, options.method or sequential.method_of(options.run)),
+            only=options.only or None,
+            retain_fraction=options.retain_fraction,
+            **shared,
+        )
     return pipeline.unlearn(
         options.data,
         request,
         **_choices(options),
-        **choice,
         checkpoint=options.checkpoint,
-        reference=options.reference,
-        out=out,
         stream=options.stream,
-        quiet=options.quiet or not hosts.is_main(),
-        log=options.log,
-        tensorboard=options.tensorboard,
-        wandb=options.wandb,
-        save_every=options.save_every,
-        devices=options.devices,
-        command=command,
+        **shared,
     )
+
+
+def _config(options: Deletion, method: str):
+    from ltu_jax.unlearners import read_config
+
+    return options.config and read_config(method, options.config)
 
 
 def compare(options: Compare, command: str) -> None:

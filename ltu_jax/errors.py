@@ -16,6 +16,10 @@ class InputError(ValueError):
     """
 
 
+class TamperedError(InputError):
+    """A ledger, or a network that it names, is not what was written; the exit code is 1."""
+
+
 class DivergedError(ArithmeticError):
     """A loss or parameter became NaN or infinite during a run."""
 

@@ -55,14 +55,14 @@ class Deletion:
     forget_fraction: _Share = None
     """Forget a random share of the training set, between 0 and 1."""
 
-    method: Annotated[str, tyro.conf.arg(metavar="NAME")] = "ltu"
-    """Unlearning method; `ltu methods` lists them."""
+    method: _Text = None
+    """Unlearning method; `ltu methods` lists them. By default ltu, or that of --run."""
     config: _File = None
     """JSON file of options of the method, such as {"learning_rate": 0.01}, or RUN/tuning.json."""
     only: _Patterns = ()
     """Unlearn these parameters alone, such as 'head/*' or '*lora*'; all others stay to the bit."""
-    retain_fraction: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 0.3
-    """Share of the remaining data that the method may see, above 0 and at most 1."""
+    retain_fraction: _Share = None
+    """Share of the remaining data that the method may see, up to 1; by default 0.3."""
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Of subset, splits, training and unlearning; the same seed gives the same numbers."""
 
@@ -83,8 +83,11 @@ class Unlearn(Deletion):
       ltu unlearn --data cifar10 --data-dir DIR --forget-ids ids.txt --out RUN
       ltu unlearn --resume RUN
       ltu unlearn --forget-class 3 --dry-run
+      ltu unlearn --run RUN --forget-ids next.txt
     """
 
+    run: _Run = None
+    """Finished run to go on from: same data, model and seed, less what it has forgotten."""
     checkpoint: _Folder = None
     """Trained network to start from (Orbax, such as RUN/original); by default one is trained."""
     reference: Literal["retrain", "none"] = "retrain"
@@ -237,6 +240,56 @@ class Audit:
     """Chance of a false alarm, shared among all tests of the audit."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Show no progress bars."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Show or check the ledger of a run: what its model was made to forget.
+
+    Checking compares every entry with the one before it, the checkpoints in the
+    folder and the report; exit code 1 says that something was edited.
+
+      ltu ledger show RUN
+      ltu ledger verify RUN
+    """
+
+    action: tyro.conf.Positional[Literal["show", "verify"]]
+    """show: print a line for each deletion; verify: check everything."""
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Folder of a finished run."""
+    head: _Text = None
+    """SHA-256 of an entry that was noted elsewhere; verify fails if no entry has it."""
+
+
+@dataclass(frozen=True)
+class Queue:
+    """Collect requests and answer them all by one deletion.
+
+    1. add checks the ids against what the model still holds, and keeps them in
+       RUN/queue.
+    2. run forgets the ids of all pending requests together, from the newest run of
+       the chain on; then it deletes their files. Given again, it goes on where it
+       was stopped.
+
+      ltu queue add RUN --forget-ids ids.txt
+      ltu queue show RUN
+      ltu queue run RUN
+    """
+
+    action: tyro.conf.Positional[Literal["add", "show", "run"]]
+    """add: file a request; show: print what is pending; run: answer it."""
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Folder of the run whose queue it is; later runs of its chain are found from there."""
+    forget_ids: _File = None
+    """For add: file of ids, as for ltu unlearn."""
+    forget_id_column: _Text = None
+    """For add: column of the CSV file that holds the ids."""
+    reference: Literal["retrain", "none"] = "retrain"
+    """For run: as for ltu unlearn."""
+    out: _Folder = None
+    """For run: folder for the results, new or empty; by default a fresh one under runs/."""
+    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
+    """For run: show no progress bars."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from ltu_jax.networks import (
 )
 from ltu_jax.plan import Plan, check_folder, make_folder, make_plan, with_method
 from ltu_jax.progress import Log, Progress
+from ltu_jax.recording import record
 from ltu_jax.report import words
 from ltu_jax.report import write as report
 from ltu_jax.report.content import plain
@@ -155,19 +156,8 @@ def unlearn(
       >>> result = ltu_jax.unlearn("digits", ltu_jax.by_class(3))  # doctest: +SKIP
       >>> result.folder / "report.html"  # doctest: +SKIP
     """
-    check_folder(out)
-    check_integer("--save-every", save_every)
-    if not save_every > 0:
-        raise InputError(f"--save-every {save_every}: give a number of steps above 0")
-    if trials is not None:
-        selection.check_trials(trials, select, reference)
-        if config is not None:
-            raise InputError("config: is what --trials is to choose; give one of the two")
-    if tensorboard:
-        check_installed("--tensorboard", "tensorboardX", "tensorboard")
-    if wandb is not None:
-        check_installed(f"--wandb {wandb}", "wandb", "wandb")
-    over_devices(devices)
+    asked = Asked(command, trials, select, tensorboard, save_every, devices, wandb)
+    check_asked(asked, out, config, reference)
     plan = make_plan(
         data,
         forget,
@@ -189,7 +179,6 @@ def unlearn(
     folder = make_folder(out, f"{plan.dataset.name}-{plan.method.name}")
     Running(folder).begin()
     save_request(plan, folder)
-    asked = Asked(command, trials, select, tensorboard, save_every, devices, wandb)
     save_settings(
         plan,
         folder,
@@ -245,6 +234,23 @@ def resume(
         return carry_out(plan, results or folder, asked, quiet=quiet, log=log)
 
 
+def check_asked(asked: Asked, out: str | os.PathLike | None, config: Any, reference: str) -> None:
+    """Raise `InputError` unless a run could be begun so; the names are `unlearn`'s."""
+    check_folder(out)
+    check_integer("--save-every", asked.save_every)
+    if not asked.save_every > 0:
+        raise InputError(f"--save-every {asked.save_every}: give a number of steps above 0")
+    if asked.trials is not None:
+        selection.check_trials(asked.trials, asked.select, reference)
+        if config is not None:
+            raise InputError("config: is what --trials is to choose; give one of the two")
+    if asked.tensorboard:
+        check_installed("--tensorboard", "tensorboardX", "tensorboard")
+    if asked.wandb is not None:
+        check_installed(f"--wandb {asked.wandb}", "wandb", "wandb")
+    over_devices(asked.devices)
+
+
 def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool, log: Log = "text") -> Result:
     """Do all of a run that is not done yet; arguments as for `unlearn` and `resume`."""
     plan = plan._replace(parallel=over_devices(asked.devices))
@@ -269,7 +275,9 @@ def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool, log: Log =
         save_scores(measured, folder)
         if hosts.is_main():
             save_chosen(plan, folder)
-        report.write(report_content(plan, measured, history, asked.command, chosen), folder)
+        content = report_content(plan, measured, history, asked.command, chosen)
+        entry = record(plan, networks, measured, asked, running, folder)
+        report.write(content._replace(ledger=entry), folder)
         running.end()
     return Result(folder, unlearned.variables, plan.model, measured.rows, plan.split, history)
 

@@ -20,6 +20,7 @@ import numpy as np
 import ltu_jax.request as requests
 import ltu_jax.unlearners as unlearners
 import ltu_jax.unlearners.only as partly
+from ltu_jax import past as pasts
 from ltu_jax.data import load
 from ltu_jax.data.arrays import validate
 from ltu_jax.errors import InputError, check_integer, check_path
@@ -54,6 +55,7 @@ class Plan(NamedTuple):
       seed: of subset, splits and training.
       only: paths of the parameters that the method may move; None is all of them.
       parallel: over which devices training and unlearning go; None is one.
+      earlier: what the model was made to forget by earlier requests; `dataset` holds none of it.
     """
 
     dataset: Dataset
@@ -70,6 +72,7 @@ class Plan(NamedTuple):
     seed: int
     only: tuple[str, ...] | None = None
     parallel: Parallel | None = None
+    earlier: Examples | None = None
 
 
 def make_plan(
@@ -90,10 +93,12 @@ def make_plan(
     data_dir: str | None = None,
     train_size: int | None = None,
     stream: bool = False,
+    past: pasts.Past | None = None,
 ) -> Plan:
     """Check all input and build what follows from it; the arguments are `pipeline.unlearn`'s.
 
-    By default there is no method yet (see `with_method`) and no reference.
+    By default there is no method yet (see `with_method`) and no reference. `past` is what earlier
+    requests have taken from the data.
 
     Raises:
       InputError: something asked for is wrong.
@@ -116,9 +121,12 @@ def make_plan(
     method = unlearners.find(method)
     config = as_config(method, config)
     request = as_request(forget, seed)
-    dataset = as_dataset(data, data_dir, train_size, seed, stream)
-    split = requests.split(
-        dataset, requests.resolve(request, dataset), retain_fraction=retain_fraction, seed=seed
+    dataset, split, earlier = pasts.cut(
+        as_dataset(data, data_dir, train_size, seed, stream),
+        request,
+        past,
+        retain_fraction=retain_fraction,
+        seed=seed,
     )
     bare = as_model(model, dataset)
     recipe = recipe or recipe_for(bare.name)
@@ -148,6 +156,7 @@ def make_plan(
         retain_fraction=retain_fraction,
         seed=seed,
         only=only,
+        earlier=earlier,
     )
 
 
@@ -308,7 +317,7 @@ def check_writable(argument: str, folder: str | os.PathLike) -> None:
 def _unused(folder: Path) -> bool:
     """Whether a folder is empty, but for what a run leaves that was stopped before it began."""
     left = {path.name for path in folder.iterdir() if not path.name.startswith(".part-")}
-    return left <= {"running", "request.json", "split.npz"}
+    return left <= {"running", "request.json", "split.npz", pasts.NAME}
 
 
 def make_folder(out: str | os.PathLike | None, name: str) -> Path:

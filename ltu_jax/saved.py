@@ -12,6 +12,7 @@ import numpy as np
 
 import ltu_jax.request as requests
 import ltu_jax.unlearners as unlearners
+from ltu_jax import past as pasts
 from ltu_jax.data.on_disk import content
 from ltu_jax.errors import InputError
 from ltu_jax.networks import RETRAINED, Network, row_name
@@ -27,7 +28,10 @@ SETTINGS = "run.json"
 
 
 class Asked(NamedTuple):
-    """What a run was asked for beside its plan; the fields are `pipeline.unlearn`'s."""
+    """What a run was asked for beside its plan; the fields are `pipeline.unlearn`'s.
+
+    `served` names the queued requests that the run answers together.
+    """
 
     command: str = "ltu_jax.unlearn(...)"
     trials: int | None = None
@@ -36,6 +40,7 @@ class Asked(NamedTuple):
     save_every: int = SAVE_EVERY
     devices: int | None = None
     wandb: str | None = None
+    served: tuple[str, ...] = ()
 
 
 _PLAIN = Asked()
@@ -104,7 +109,7 @@ def load_plan(
         data are no longer what they were.
     """
     folder = Path(folder)
-    settings = _settings(folder, "finished run", argument)
+    settings = read_settings(folder, "finished run", argument)
     if Running(folder).under_way():
         raise InputError(
             f"{argument} {folder}: holds an unfinished run; "
@@ -134,7 +139,7 @@ def load_unfinished(
         Python is missing; data or checkpoint are no longer what they were.
     """
     folder = Path(folder)
-    settings = _settings(folder, "run that was begun", "--resume")
+    settings = read_settings(folder, "run that was begun", "--resume")
     if not Running(folder).under_way():
         raise InputError(
             f"--resume {folder}: is finished, see {folder / 'report.html'}; leave it as it is"
@@ -160,7 +165,8 @@ def save_chosen(plan: Plan, folder: Path) -> None:
     sealed.write_json(folder / SETTINGS, settings)
 
 
-def _settings(folder: Path, what: str, argument: str) -> dict[str, Any]:
+def read_settings(folder: Path, what: str, argument: str) -> dict[str, Any]:
+    """Return what `save_settings` wrote; an `InputError` says that the folder holds no `what`."""
     try:
         return sealed.read_json(folder / SETTINGS)
     except sealed.DamagedError as error:
@@ -181,14 +187,16 @@ def _plan(
                 f"{folder}: its {name} was made in Python; read the run from there, and give "
                 f"{name}="
             )
-    stored = requests.load_split(folder / "split.npz")
+    stored, past = requests.load_split(folder / "split.npz"), pasts.load(folder)
     found = unlearners.find(given["method"])
     config = unlearners.configure(found, settings["options"])
     if settings.get("method_recipe"):
         config = replace(config, recipe=Recipe(**settings["method_recipe"]))
+    where = {name: settings.get(name) for name in ("data_dir", "train_size", "seed", "stream")}
+    dataset = as_dataset(given["data"], **where)
     plan = make_plan(
-        given["data"],
-        _request(settings["request"], stored.forget, given["data"], settings),
+        dataset,
+        _request(settings["request"], stored.forget, past, dataset),
         model=given["model"],
         method=found,
         config=config,
@@ -199,9 +207,7 @@ def _plan(
         recipe=Recipe(**settings["recipe"]),
         epochs=None,
         seed=settings["seed"],
-        data_dir=settings["data_dir"],
-        train_size=settings["train_size"],
-        stream=settings.get("stream", False),
+        past=past,
     )
     same_split = all(np.array_equal(a, b) for a, b in zip(plan.split, stored, strict=True))
     if data_digest(plan.dataset.train) != settings["data_sha256"] or not same_split:
@@ -254,7 +260,7 @@ def data_digest(examples: Examples) -> str:
 
 
 def _request(
-    described: dict[str, Any], forget: np.ndarray, data: str | Dataset, settings: dict[str, Any]
+    described: dict[str, Any], forget: np.ndarray, past: pasts.Past | None, dataset: Dataset
 ) -> requests.Request:
     """Return the request; ids are kept nowhere but in the split, as places in the data set."""
     kind = described["kind"]
@@ -264,11 +270,5 @@ def _request(
         return requests.by_group(described["column"], described["value"])
     if kind == "fraction":
         return requests.by_fraction(described["fraction"], seed=described["seed"])
-    dataset = as_dataset(
-        data,
-        settings["data_dir"],
-        settings["train_size"],
-        settings["seed"],
-        settings.get("stream", False),
-    )
-    return requests.by_ids(np.asarray(dataset.train_ids)[forget].tolist())
+    rows = pasts.remaining_rows(past, len(dataset.train.labels))[forget]
+    return requests.by_ids(np.asarray(dataset.train_ids)[rows].tolist())

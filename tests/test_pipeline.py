@@ -42,7 +42,7 @@ def test_a_run_leaves_these_files(complete):
     assert left == {
         *("original", "retrain", "retrain_2", "unlearned"),
         *("run.json", "request.json", "split.npz", "scores.npz", "metrics.jsonl"),
-        *("report.json", "report.html", "figures"),
+        *("report.json", "report.html", "figures", "ledger.jsonl", "ledger.salts.json"),
     }
     figures = list((complete.folder / "figures").iterdir())
     assert len(figures) >= 4

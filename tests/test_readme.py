@@ -11,7 +11,7 @@ import tyro
 from flax import linen as nn
 
 import ltu_jax
-from experiments import compare, limits, per_example, results_table
+from experiments import compare, limits, per_example, results_table, sequential
 from experiments.benchmark import __main__ as benchmark
 from ltu_jax import cli
 from tests import tiny
@@ -51,7 +51,8 @@ def test_the_python_example_runs(compiled_once, monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] == "ltu"], ids=shlex.join)
 def test_ltu_takes_the_commands(command, monkeypatch):
     taken = []
-    for name in ("unlearn", "compare", "pool", "audit", "selfcheck", "list_methods"):
+    names = ("unlearn", "compare", "pool", "audit", "ledger", "queue", "selfcheck", "list_methods")
+    for name in names:
         monkeypatch.setattr(cli, name, lambda *arguments: taken.append(arguments))
     cli.main(command[1:])
     assert len(taken) == 1
@@ -59,7 +60,7 @@ def test_ltu_takes_the_commands(command, monkeypatch):
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] == "python"], ids=shlex.join)
 def test_the_experiments_take_the_commands(command):
-    modules = (benchmark, compare, limits, per_example, results_table)
+    modules = (benchmark, compare, limits, per_example, results_table, sequential)
     scripts = {module.__name__.removesuffix(".__main__"): module for module in modules}
     assert command[1] == "-m"
     tyro.cli(scripts[command[2]].Options, args=command[3:])
@@ -67,7 +68,7 @@ def test_the_experiments_take_the_commands(command):
 
 def test_every_option_it_names_exists(capsys):
     named = set(re.findall(r"`(--[a-z-]+)", README))
-    for command in ("unlearn", "tune", "compare", "pool", "audit", "selfcheck"):
+    for command in ("unlearn", "tune", "compare", "pool", "audit", "ledger", "queue", "selfcheck"):
         with pytest.raises(SystemExit):
             cli.main([command, "--help"])
     known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))

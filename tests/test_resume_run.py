@@ -91,6 +91,7 @@ def contents(result):
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     for row in report["rows"]:
         assert row.pop("seconds") > 0
+    assert len(report["ledger"].pop("sha256")) == 64  # of an entry with its time and salt
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     with np.load(folder / "scores.npz") as scores:
         scores = {name: values.tolist() for name, values in scores.items()}
@@ -204,6 +205,7 @@ def test_nothing_of_the_running_state_stays(small_run, tmp_path, monkeypatch):
     assert found == {
         *("original", "unlearned", "run.json", "request.json", "split.npz", "scores.npz"),
         *("metrics.jsonl", "report.json", "report.html", "figures"),
+        *("ledger.jsonl", "ledger.salts.json"),
     }
 
 

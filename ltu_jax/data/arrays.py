@@ -154,8 +154,10 @@ def stratified_rows(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
 
 def take_train(dataset: Dataset, rows: np.ndarray) -> Dataset:
     """Return `dataset` with the given rows of its training set only; ids and groups follow."""
+    inputs, labels = dataset.train
+    inputs = inputs.take(rows) if isinstance(inputs, OnDisk) else inputs[rows]
     return dataset._replace(
-        train=Examples(dataset.train.inputs[rows], dataset.train.labels[rows]),
+        train=Examples(inputs, labels[rows]),
         train_ids=dataset.train_ids[rows],
         groups={column: values[rows] for column, values in dataset.groups.items()},
     )

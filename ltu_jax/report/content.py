@@ -60,6 +60,8 @@ class ReportContent(NamedTuple):
       roc_band: `audit.bounds.ks_floor`, the half-width of the band around the diagonal that holds
         the whole ROC curve in 95 % of exact unlearnings. None as for `auc_band`.
       audit: what `ltu audit` found, see `auditing.audit_run`; None before it was asked for.
+      ledger: number and SHA-256 of the run's entry in the ledger, and `drift`, what the model's
+        requests have come to, see `drift.measure_drift`; None where no ledger is kept.
     """
 
     run: Mapping[str, Any]
@@ -75,6 +77,7 @@ class ReportContent(NamedTuple):
     auc_band: tuple[float, float] | None = None
     roc_band: float | None = None
     audit: Mapping[str, Any] | None = None
+    ledger: Mapping[str, Any] | None = None
 
 
 def find_row(content: ReportContent, model: str) -> Mapping[str, Any]:

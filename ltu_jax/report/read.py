@@ -54,6 +54,7 @@ def _content(
         auc_band=report["auc_band"] and tuple(report["auc_band"]),
         roc_band=report["roc_band"],
         audit=report.get("audit"),
+        ledger=report.get("ledger"),
     )
 
 

@@ -170,7 +170,27 @@ def measurements(content: ReportContent) -> list[str]:
         _gap(content),
         _utility(content),
     ]
-    return [sentence for sentence in sentences + over_unlearning(content) if sentence]
+    sentences += over_unlearning(content) + request_after_request(content)
+    return [sentence for sentence in sentences if sentence]
+
+
+def request_after_request(content: ReportContent) -> list[str]:
+    """What this model's requests have come to, and where that is written; empty without ledger."""
+    if not content.ledger:
+        return []
+    drift, entry = content.ledger["drift"], content.ledger["entry"]
+    sentences = [drift["sentence"]]
+    if drift["earlier"]:
+        now = drift["networks"][content.run["method"]]
+        retrain = drift["networks"].get("retrain", {})
+        target = f" (Retrain {number(retrain['auc_earlier'])})" if retrain else ""
+        sentences.append(
+            f"Earlier requests had this model forget {drift['earlier']:,} other examples, which "
+            "took no part in anything here. On them its error is "
+            f"{number(now['error_earlier'])} % and the loss attack's AUC "
+            f"{number(now['auc_earlier'])}{target}."
+        )
+    return [*sentences, f"Entry {entry} of ledger.jsonl, SHA-256 {content.ledger['sha256']}."]
 
 
 def _gap(content: ReportContent) -> str:

@@ -78,6 +78,7 @@ def as_json(content: ReportContent) -> dict[str, Any]:
             "class_names": content.class_names,
             "class_accuracy": content.class_accuracy,
             **({"audit": content.audit} if content.audit else {}),
+            **({"ledger": content.ledger} if content.ledger else {}),
         }
     )
 
