@@ -66,7 +66,7 @@ def main(args: list[str] | None = None) -> None:
     cases = {}
     for name, case in CASES.items():
         if options.quick:
-            case = variant(case.method, **{**json.loads(case.options), "steps": 20})
+            case = variant(case.method, **{**study.options_of(case), "steps": 20})
         cases[name] = together([observe(setting, case, seed) for seed in seeds])
         print(f"{name}: {json.dumps(cases[name], indent=2)}")
     results = {

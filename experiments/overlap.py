@@ -22,7 +22,7 @@ import numpy as np
 import tyro
 
 from experiments import study
-from experiments.claims import LTU, PRIMARY, QUICK, REFERENCES, distinct, tuned
+from experiments.claims import LTU, PRIMARY, QUICK, distinct, tuned
 from experiments.forget_sets import FORGET_SETS, overlap
 from experiments.provenance import ROOT, git_state
 from experiments.rho_sweep import cell
@@ -34,6 +34,7 @@ OUT = ROOT / "experiments/results/overlap.json"
 FIGURE = ROOT / "docs/overlap.png"
 SETS = ("random_5", "doubles", "neighbourhood", "half_a_class", "hard", "outliers", "class")
 SEEDS = (0, 1, 2)
+REFERENCES = ("original", "retrain", "retrain_2")
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def methods() -> dict[str, study.Variant]:
     baselines = tuned("random_10")
     return {
         **{name: LTU[name] for name in names},
-        **{name: baselines[name] for name in ("neggrad_plus", "random_label", "finetune")},
+        **{name: baselines[name] for name in ("random_label", "finetune")},
     }
 
 

@@ -68,6 +68,11 @@ def variant(method: str, **options: Any) -> Variant:
     return Variant(method, json.dumps(plain(options), sort_keys=True))
 
 
+def options_of(one: Variant) -> dict[str, Any]:
+    """Return a variant's options."""
+    return json.loads(one.options)
+
+
 class Job(NamedTuple):
     """One row to be made."""
 
@@ -155,7 +160,7 @@ def make_row(job: Job, data_dir: str | None = None) -> Row:
     from ltu_jax.evaluate import measure_network
 
     made = bench(job.setting, job.seed, data_dir)
-    options = json.loads(job.variant.options)
+    options = options_of(job.variant)
     about = {"setting": job.setting._asdict(), "seed": job.seed, "method": job.variant.method}
     about["options"] = options
     history: dict[str, Any] = {}
@@ -242,7 +247,7 @@ class Bench:
         from ltu_jax.plan import with_method
 
         method = unlearners.find(variant.method)
-        config = unlearners.configure(method, json.loads(variant.options))
+        config = unlearners.configure(method, options_of(variant))
         plan = with_method(self.plan, method, config)
         return unlearn_network(plan, self.network("original").variables)
 
