@@ -68,12 +68,12 @@ HARMONY = {
 }
 INNER = {
     f"random-label inner step {lr}": variant("ltu", random_label_inner=[lr, 1.0, 1, 2])
-    for lr in (0.003, 0.01, 0.1, 0.3)
+    for lr in (0.003, 0.3)
 } | {
     f"membership inner step {lr}": variant("ltu", membership_inner=[lr, 1.0, 1, 2])
-    for lr in (0.0003, 0.03, 0.1)
+    for lr in (0.0003, 0.1)
 }
-TUNE = {f"L_tune weight {w}": variant("ltu", tune_weight=w) for w in (0.1, 0.33, 1.0)} | {
+TUNE = {f"L_tune weight {w}": variant("ltu", tune_weight=w) for w in (0.1, 1.0)} | {
     "support membership loss weight 0": variant("ltu", membership_tune_weight=0.0)
 }
 QUERIES = {
@@ -83,7 +83,6 @@ QUERIES = {
         ("uniform", "uniform", "uniform"),
         ("class", "class", "class"),
         ("hard", "hard", "hard"),
-        ("cluster", "cluster", "cluster"),
         ("uniform", "class", "hard", "cluster", "uniform", "class"),
     )
 }
@@ -91,7 +90,7 @@ MODELS = {
     f"{count} membership models": variant(
         "ltu", membership=[list(spec) for spec in DIVERSE[:count]], membership_support=count // 2
     )
-    for count in (2, 3, 4)
+    for count in (2, 3)
 } | {
     "12 membership models": variant(
         "ltu",
@@ -107,18 +106,14 @@ CALIBRATED = {
         "distributions only": {"calibration": [1, 5, [0.5, 0.5, 0.0], 0.5]},
         "each example only": {"calibration": [1, 5, [0.0, 0.0, 1.0], 0.5]},
         "coupling 0": {"calibration": [1, 5, [0.25, 0.25, 0.5], 0.0]},
-        "coupling 1": {"calibration": [1, 5, [0.25, 0.25, 0.5], 1.0]},
         "2 references a half": {"calibration": [2, 5, [0.25, 0.25, 0.5], 0.5]},
-        "20 epochs": {"calibration": [1, 20, [0.25, 0.25, 0.5], 0.5]},
         "no distillation": {"distill": 0.0},
         "600 steps": {"steps": 600},
         "weight 0.8": {"forget_weight": 0.8},
-        "600 steps, weight 0.8": {"steps": 600, "forget_weight": 0.8},
     }.items()
 } | {
     "mi_match calibrated": variant("mi_match", membership_target="calibrated"),
     "LTU, 600 steps": variant("ltu", steps=600),
-    "LTU, 600 steps, weight 0.8": variant("ltu", steps=600, forget_weight=0.8),
 }
 KNOBS = {**HARMONY, **INNER, **TUNE, **QUERIES, **MODELS, **CALIBRATED}
 BASELINES = ("neggrad_plus", "bad_teacher", "random_label", "finetune")
@@ -168,7 +163,8 @@ def jobs() -> list[Job]:
     """Return all jobs, the most important first."""
     wanted = []
     for setting, seeds in SETTINGS.values():
-        variants = [*map(variant, REFERENCES), *LTU.values(), *SINGLE.values()]
+        single = () if setting.forget == "class" else SINGLE.values()
+        variants = [*map(variant, REFERENCES), *LTU.values(), *single]
         wanted += [Job(setting, one, seed) for one in variants for seed in seeds]
     return wanted + [Job(PRIMARY, one, seed) for one in KNOBS.values() for seed in (0, 1, 2)]
 

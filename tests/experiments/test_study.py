@@ -1,0 +1,183 @@
+"""Experiments on the paper's claims: rows kept and shared, verdicts, and every --quick path."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments import (
+    claims,
+    conflicts,
+    failure_signatures,
+    forget_sets,
+    overlap,
+    rho_sweep,
+    scheme_check,
+    study,
+)
+from experiments.study import Job, Setting, variant
+from tests import tiny
+
+TABLE = Setting("tests.tiny:table", None, "mlp", epochs=2)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, shared, monkeypatch, compiled_once):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(study, "FOLDER", shared)
+    for module in (claims, rho_sweep, overlap, conflicts):
+        monkeypatch.setattr(module, "QUICK", TABLE)
+    monkeypatch.setattr(failure_signatures, "SETTING", TABLE)
+    return tmp_path
+
+
+def written(place, name):
+    return json.loads((place / "runs" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def test_rows_are_kept_and_nothing_is_made_twice(monkeypatch):
+    jobs = [Job(TABLE, variant(name), 0) for name in ("original", "retrain", "finetune")]
+    first = study.run(jobs, say=lambda line: None)
+    monkeypatch.setattr(study, "make_row", None)
+    assert study.run(jobs, say=lambda line: None) == first
+    assert {row["method"] for row in first.values()} == {"original", "retrain", "finetune"}
+    assert all(row["failure"] is None for row in first.values())
+
+
+def test_a_time_limit_leaves_out_what_has_not_begun():
+    job = Job(TABLE, variant("finetune", epochs=1), 7)
+    assert study.run([job], until=0.0) == {}
+
+
+def test_stages_keep_programs_and_originals_together():
+    jobs = [
+        Job(TABLE._replace(forget=forget), variant(method), seed)
+        for forget in ("random_10", "class")
+        for method in ("original", "retrain", "scrub")
+        for seed in (0, 1)
+    ]
+    originals, retrained, methods = study.stages(jobs)
+    assert [len(group) for group in originals] == [2, 2]
+    assert all(len({job.seed for job in group}) == 1 for group in originals)
+    assert [len(group) for group in retrained] == [1] * 4
+    assert all(len({job.setting for job in group}) == 1 for group in methods)
+
+
+def test_interval_is_students():
+    mean, low, high = study.interval([1.0, 2.0, 3.0])
+    half = 4.302652729911275 / np.sqrt(3)  # t quantile of two degrees of freedom
+    assert (mean, low, high) == pytest.approx((2, 2 - half, 2 + half))
+    assert study.interval([1.0])[1:] == (-np.inf, np.inf)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "said"),
+    [
+        ([3.0, 3.1, 2.9], "holds"),
+        ([1.0, 1.1, 0.9], "does not hold"),
+        ([1.0, 9.0, 1.0], "cannot tell"),
+    ],
+)
+def test_verdicts(theirs, said):
+    ours = dict.fromkeys(range(3), 1.0)
+    found = claims.verdict("rival", ours, dict(enumerate(theirs)), margin=0.7)
+    assert found["verdict"] == said
+
+
+def test_over_settings_a_claim_is_as_good_as_its_worst():
+    def over(*verdicts):
+        cells = {str(i): {"verdict": v, "interval": [0, 1]} for i, v in enumerate(verdicts)}
+        return claims.verdict_over("", cells)["verdict"]
+
+    assert over("holds", "holds") == "holds"
+    assert over("holds", "cannot tell") == "cannot tell"
+    assert over("holds", "does not hold", "cannot tell") == "does not hold"
+    assert over() == "cannot tell"
+
+
+def test_variants_are_options_that_their_methods_take():
+    import ltu_jax.unlearners as unlearners
+
+    for one in {**claims.LTU, **claims.SINGLE, **claims.KNOBS}.values():
+        method = unlearners.find(one.method)
+        assert unlearners.configure(method, study.options_of(one)) is not None
+
+
+@pytest.mark.parametrize("name", sorted(forget_sets.FORGET_SETS.keys() - {"subclass"}))
+def test_forget_sets_are_rows_of_the_training_set(name):
+    from ltu_jax.request import resolve
+
+    data = tiny.table()
+    outputs = np.random.default_rng(0).normal(size=(120, 3))
+    request = forget_sets.FORGET_SETS[name].request(1, data, lambda: outputs)
+    rows = resolve(request, data)
+    assert 0 < len(rows) < 120
+    assert len(set(rows.tolist())) == len(rows)
+
+
+def test_doubles_leave_the_other_of_each_pair():
+    features = np.repeat(np.eye(6), 2, axis=0) + 1e-3 * np.random.default_rng(0).normal(
+        size=(12, 6)
+    )
+    data = tiny.table(12, 6)
+    data = data._replace(train=data.train._replace(labels=np.zeros(12, np.int32)))
+    chosen = forget_sets.doubles(0, data, lambda: features)
+    assert len({row // 2 for row in chosen}) == len(chosen)
+    assert forget_sets.overlap(features, data.train.labels, chosen) > 1
+    pairs = np.arange(4)  # two whole pairs: each one's neighbour goes with it
+    assert forget_sets.overlap(features, data.train.labels, pairs) == 0
+
+
+def test_sanity_case_of_conflicts_is_the_closed_form():
+    for one in conflicts.sanity():
+        assert one["along_remember"] == pytest.approx(one["closed_form_remember"], abs=1e-5)
+        assert one["along_forget"] == pytest.approx(one["closed_form_forget"], abs=1e-5)
+
+
+def test_claims_quick(place):
+    claims.main(["--quick"])
+    results = written(place, "claims")
+    assert list(results["claims"]) == ["C1", "C2", "C3", "C4"]
+    assert {one["verdict"] for one in results["claims"].values()} <= {
+        "holds",
+        "does not hold",
+        "cannot tell",
+    }
+    assert "LTU" in results["settings"]["quick"] or "ltu" in results["settings"]["quick"]
+
+
+def test_rho_sweep_quick(place):
+    rho_sweep.main(["--quick"])
+    assert set(written(place, "rho_sweep")["methods"]["finetune"]) == {"0.3", "0.9"}
+
+
+def test_overlap_quick(place):
+    overlap.main(["--quick"])
+    found = written(place, "overlap")["sets"]
+    assert set(found) == set(overlap.SETS[:2])
+    assert all(one["overlap"][0] > 0 for one in found.values())
+
+
+def test_conflicts_quick(place):
+    conflicts.main(["--quick"])
+    results = written(place, "conflicts")
+    assert set(results["settings"]) == {"digits"}
+    assert all(-1 <= d <= 1 for one in results["layers"].values() for d in one["deciles"])
+
+
+def test_scheme_check_quick(place):
+    scheme_check.main(["--quick"])
+    ways = written(place, "scheme_check")["ways"]
+    assert len(ways) == 4 * len(scheme_check.INNER_LRS)
+
+
+def test_failure_signatures_quick(place):
+    failure_signatures.main(["--quick"])
+    cases = written(place, "failure_signatures")["cases"]
+    assert cases["support and query the same"]["effective_models"][0] == pytest.approx(1, abs=0.02)
+    assert cases["support and query the same"]["warned"] == 1
