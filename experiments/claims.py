@@ -116,11 +116,10 @@ CALIBRATED = {
     "LTU, 600 steps": variant("ltu", steps=600),
 }
 KNOBS = {**HARMONY, **INNER, **TUNE, **QUERIES, **MODELS, **CALIBRATED}
-BASELINES = ("neggrad_plus", "bad_teacher", "random_label", "finetune")
-PRIMARY = Setting("cifar10", 5_000, "mlp")
+PRIMARY, DIGITS = Setting("cifar10", 5_000, "mlp"), Setting("digits", None, "mlp")
 SETTINGS = {
     "CIFAR-10, mlp, a random 10 %": (PRIMARY, (0, 1, 2, 3, 4)),
-    "digits, mlp, a random 10 %": (Setting("digits", None, "mlp"), (0, 1, 2, 3, 4)),
+    "digits, mlp, a random 10 %": (DIGITS, (0, 1, 2, 3, 4)),
     "CIFAR-10, mlp, one class": (PRIMARY._replace(forget="class"), (0, 1, 2)),
 }
 QUICK = Setting("digits", None, "mlp", epochs=5)
@@ -177,10 +176,10 @@ def quick_jobs() -> list[Job]:
     return [Job(QUICK, one, seed) for one in variants for seed in (0, 1)]
 
 
-def tuned(forget: str) -> dict[str, Variant]:
-    """Return the baselines with the options that trials without Retrain chose on CIFAR-10."""
-    chosen = json.loads(COMPARED["cifar10"].read_text(encoding="utf-8"))["tuning"]
-    return {name: variant(name, **chosen[f"{forget}-{name}"]["options"]) for name in BASELINES}
+def tuned(names: Sequence[str], data: str = "digits") -> dict[str, Variant]:
+    """Return methods with the options that trials without Retrain chose for a random 10 %."""
+    chosen = json.loads(COMPARED[data].read_text(encoding="utf-8"))["tuning"]
+    return {name: variant(name, **chosen[f"random_10-{name}"]["options"]) for name in names}
 
 
 def judge(wanted: Sequence[Job], rows: Mapping[str, study.Row]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ import optax
 import tyro
 
 from experiments import study
-from experiments.claims import LTU, PRIMARY, QUICK, SETTINGS, distinct
+from experiments.claims import DIGITS, LTU, PRIMARY, QUICK, SETTINGS, distinct
 from experiments.overlap import SEEDS, SETS
 from experiments.provenance import ROOT, git_state
 from experiments.study import Job, Setting, variant
@@ -90,7 +90,10 @@ def main(args: list[str] | None = None) -> None:
 
 def settings() -> dict[str, tuple[Setting, Sequence[int]]]:
     """Return all settings and their seeds."""
-    return {**SETTINGS, **{name: (PRIMARY._replace(forget=name), SEEDS) for name in SETS[:-1]}}
+    return {
+        **SETTINGS,
+        **{f"digits, {name}": (DIGITS._replace(forget=name), SEEDS) for name in SETS},
+    }
 
 
 def sanity() -> list[dict[str, float]]:
