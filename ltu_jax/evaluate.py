@@ -10,6 +10,7 @@ import numpy as np
 
 import ltu_jax.request as requests
 from ltu_jax.audit import bounds, signals, summary
+from ltu_jax.ltu import diagnosis
 from ltu_jax.networks import Network, row_name
 from ltu_jax.plan import Plan
 from ltu_jax.report.content import ReportContent
@@ -123,6 +124,7 @@ def report_content(
             "uses_validation": plan.unlearner.claims.uses_validation,
             "options_chosen": "default" if chosen is None else chosen.rule,
             "seeds": {"run": plan.seed},
+            "signs": diagnosis.signs(history),
             "command": command,
             "sizes": {"train": len(plan.dataset.train.labels), **sizes},
         },

@@ -17,6 +17,7 @@ import ltu_jax.unlearners as unlearners
 from ltu_jax.audit.summary import Row
 from ltu_jax.errors import InputError, check_integer
 from ltu_jax.evaluate import Measured, measure, report_content
+from ltu_jax.ltu import diagnosis
 from ltu_jax.networks import (
     RETRAINED,
     Network,
@@ -267,6 +268,8 @@ def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool, log: Log =
             options = unlearners.configure(plan.method, chosen.options)
             plan = with_method(plan, plan.method, options)
         unlearned, history = unlearned_network(plan, networks["original"], running, progress)
+        for sign in diagnosis.signs(history):
+            _log.warning("a sign of failure: %s", sign)
         if plan.reference == "retrain" and "retrain" not in networks:
             networks |= references(plan, networks["original"], running, progress)
         networks[row_name(plan.method.name)] = unlearned

@@ -170,6 +170,7 @@ def measurements(content: ReportContent) -> list[str]:
         _gap(content),
         _utility(content),
     ]
+    sentences += [f"A sign of failure: {sign}." for sign in content.run.get("signs", [])]
     sentences += over_unlearning(content) + request_after_request(content)
     return [sentence for sentence in sentences if sentence]
 

@@ -1,0 +1,155 @@
+"""The paper's claims and open questions as Markdown tables, from the files of their experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def verdicts(results: Mapping[str, Any]) -> str:
+    """Return a row for each claim and setting: who was compared, by how much, what follows."""
+    rows = []
+    for name, claim in results["claims"].items():
+        rows.append([f"**{name}** {claim['statement']}", "", "", "", f"**{claim['verdict']}**"])
+        for setting, cell in claim["settings"].items():
+            interval = span([cell["difference"], *cell["interval"]])
+            margin = f"{cell['margin']:.1f}"
+            rows.append([setting, f"`{cell['rival']}`", interval, margin, cell["verdict"]])
+    header = ["claim, setting", "against", "its gap less LTU's (95 %)", "floor", "verdict"]
+    return table(header, rows)
+
+
+def variants(results: Mapping[str, Any]) -> str:
+    """Return a table for each setting: what every variant of LTU comes to."""
+    parts = []
+    for setting, cell in results["settings"].items():
+        rows = [
+            [name, span(one["gap"]), *(mean(one, measure) for measure in MEASURES), seeds(one)]
+            for name, one in sorted(cell.items(), key=lambda item: item[1]["gap"][0])
+        ]
+        header = ["variant", "Avg. gap (95 %)", *MEASURES.values(), "seeds"]
+        parts.append(f"**{setting}**\n\n{table(header, rows)}")
+    return "\n".join(parts)
+
+
+MEASURES = {
+    "ua": "UA",
+    "ra_inaccessible": "RA unseen",
+    "ta": "TA",
+    "mia": "MIA",
+    "auc": "loss AUC",
+    "supervised": "supervised AUC",
+    "two_model": "two-model AUC",
+    "seconds": "seconds",
+}
+
+
+def rho(results: Mapping[str, Any]) -> str:
+    """Return the average gap by method and rho."""
+    shares = sorted({s for one in results["methods"].values() for s in one}, key=float)
+    rows = [
+        [name, *(span(one[share]["gap"]) if share in one else "" for share in shares)]
+        for name, one in results["methods"].items()
+        if name != "retrain"
+    ]
+    return table(["Avg. gap at rho =", *shares], rows)
+
+
+def overlaps(results: Mapping[str, Any]) -> str:
+    """Return by forget set its overlap score, and gap and loss AUC of each method."""
+    found = results["sets"]
+    methods = [name for name in next(iter(found.values()))["methods"] if name != "retrain"]
+    rows = []
+    for one in sorted(found.values(), key=lambda one: one["overlap"][0]):
+        conflicts = [c["share"] for c in one["methods"].get("LTU", {}).get("conflicts", []) if c]
+        rows.append(
+            [
+                one["title"],
+                f"{one['overlap'][0]:.2f}",
+                f"{one['methods']['retrain']['auc'][0]:.0f}",
+                *(
+                    f"{one['methods'][name]['gap'][0]:.1f} ({one['methods'][name]['auc'][0]:.0f})"
+                    for name in methods
+                ),
+                f"{sum(conflicts) / len(conflicts):.0f}" if conflicts else "",
+            ]
+        )
+    return table(["forget set", "overlap", "Retrain's AUC", *methods, "conflicts, %"], rows)
+
+
+def conflicts(results: Mapping[str, Any]) -> str:
+    """Return by setting how often the gradients conflict and what harmonisation changes."""
+    rows = [
+        [
+            name,
+            span(one["share"]),
+            f"{one['mean'][0]:+.2f}".replace("-", MINUS),
+            f"{one['removed']:.0f}",
+            span(one["gaps"]["with"]),
+            span(one["difference"]),
+        ]
+        for name, one in results["settings"].items()
+    ]
+    header = ["setting", "steps with a conflict, %", "mean cosine", "of each gradient removed, %"]
+    return table([*header, "gap with", "gap without less with"], rows)
+
+
+def failures(results: Mapping[str, Any]) -> str:
+    """Return by provoked failure the numbers that give it away, and the warnings."""
+    rows = [
+        [
+            name,
+            span(one["effective_models"]),
+            span(one["removed"]),
+            span(one["gap"]),
+            f"{one['seconds'][0]:.1f}",
+            f"{one['warned']} of {one['seeds']}",
+        ]
+        for name, one in results["cases"].items()
+    ]
+    header = ["case", "effective membership models", "of each gradient removed, %", "Avg. gap"]
+    return table([*header, "seconds", "runs warned of"], rows)
+
+
+def scheme(results: Mapping[str, Any]) -> str:
+    """Return by way of training how much of the weight is on the shared feature."""
+    rows = [
+        [
+            "another task" if way["gap"] else "the same task",
+            str(way["order"]),
+            f"{way['inner_lr']:g}",
+            span(way["shared"], digits=2),
+            span(way["reversed"]),
+        ]
+        for way in results["ways"]
+        if way["inner_lr"] in (0.0, 1.0, 3.0)
+    ]
+    header = ["support from", "order", "inner_lr", "weight on what is shared"]
+    return table([*header, "accuracy with the nuisance reversed, %"], rows)
+
+
+def span(interval: Sequence[float | None], digits: int = 1) -> str:
+    """Return `mean (low to high)`; only the mean where there is no interval."""
+    middle, low, high = interval
+    shown = f"{middle:.{digits}f}"
+    if low is not None and abs(low) != float("inf"):
+        shown += f" ({low:.{digits}f} to {high:.{digits}f})"
+    return shown.replace("-", MINUS)
+
+
+def mean(one: Mapping[str, Any], measure: str) -> str:
+    """Return a measure's mean, or nothing where it was not measured."""
+    return f"{one[measure][0]:.1f}" if measure in one else ""
+
+
+def seeds(one: Mapping[str, Any]) -> str:
+    """Return how many seeds there are."""
+    return str(len(one["gaps"]))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table, numbers to the right."""
+    lines = [header, [":--", *["--:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
