@@ -1,0 +1,1 @@
+"""Deletions at the literature's scale, for accelerators: `python -m experiments.recipes`."""
