@@ -48,6 +48,8 @@ VALUES = [
     ("train-size", "9" * 20, "below 2**31"),
     *(("save-every", text, "above 0") for text in ("0", "-1")),
     ("save-every", "9" * 20, "below 2**31"),
+    ("only", "Dense_9", "matches none of the parameters Dense_0/bias, Dense_0/kernel"),
+    ("only", "*", "choose some, or leave it out"),
     ("checkpoint", "gone", "RUN/original"),
     ("checkpoint", "a_file", "RUN/original"),
     ("checkpoint", "taken", "RUN/original"),

@@ -1,6 +1,6 @@
 """A CNN in the shape of Flax's MNIST tutorial (NNX), trained by its own loop, forgets ten images.
 
-python docs/examples/mnist_cnn.py     # half a minute on one CPU core, nothing is downloaded
+python docs/examples/mnist_cnn.py     # about a minute on one CPU core, nothing is downloaded
 
 Prints the result table's last row and the verdict, and leaves a report under runs/. Handwritten
 digits of 8x8 pixels, which come with scikit-learn, stand in for MNIST.

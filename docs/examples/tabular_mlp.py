@@ -1,6 +1,6 @@
 """A hand-written network with one logit, on scikit-learn's breast-cancer data, forgets patients.
 
-python docs/examples/tabular_mlp.py     # half a minute on one CPU core, nothing is downloaded
+python docs/examples/tabular_mlp.py     # about a minute on one CPU core, nothing is downloaded
 
 No neural-network library: parameters are a list of arrays, the network is a function. Prints the
 result table's last row and the verdict, and leaves a report under runs/.
