@@ -232,7 +232,7 @@ def _table(part: Mapping[str, Any]) -> str:
     )
     lines = [
         f"**{config['data']}, {config['model']}: {100 * config['share']:.0f} % of the training "
-        f"images poisoned, {len(config['seeds'])} seeds**\n",
+        f"images poisoned, {len({row['seed'] for row in part['rows']})} seeds**\n",
         "| network | " + " | ".join(COLUMNS.values()) + " | seconds |",
         "|:--|" + "--:|" * (len(COLUMNS) + 1),
     ]

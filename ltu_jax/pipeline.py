@@ -35,7 +35,7 @@ from ltu_jax.report.content import plain
 from ltu_jax.report.read import read_content
 from ltu_jax.running import SAVE_EVERY, Running, follows_from
 from ltu_jax.saved import Asked, load_unfinished, save_chosen, save_settings
-from ltu_jax.trackers import TensorBoard, Tracker, WeightsAndBiases, check_installed
+from ltu_jax.trackers import check_installed, open_trackers
 from ltu_jax.training import hosts
 from ltu_jax.training.claims import check_fresh
 from ltu_jax.training.loop import History
@@ -258,7 +258,8 @@ def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool, log: Log =
     running = Running(folder, asked.save_every)
     metrics = folder / "metrics.jsonl"
     chosen = None
-    progress = Progress(metrics, quiet=quiet, trackers=trackers(asked, folder), log=log)
+    trackers = open_trackers(folder, asked.tensorboard, asked.wandb)
+    progress = Progress(metrics, quiet=quiet, trackers=trackers, log=log)
     with exit_on_sigterm(), progress:
         networks = {"original": original_network(plan, running, progress)}
         if asked.trials is not None:
@@ -283,16 +284,6 @@ def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool, log: Log =
         report.write(content._replace(ledger=entry), folder)
         running.end()
     return Result(folder, unlearned.variables, plan.model, measured.rows, plan.split, history)
-
-
-def trackers(asked: Asked, folder: Path) -> list[Tracker]:
-    """Return where the numbers of a run go beside its own files; process 0 alone sends them."""
-    found: list[Tracker] = []
-    if asked.tensorboard:
-        found.append(TensorBoard(folder / "tensorboard"))
-    if asked.wandb is not None and hosts.is_main():
-        found.append(WeightsAndBiases(asked.wandb, folder.name, folder))
-    return found
 
 
 def original_network(plan: Plan, running: Running, progress: Progress) -> Network:

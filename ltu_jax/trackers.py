@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ltu_jax.errors import InputError
+from ltu_jax.training import hosts
 
 
 class Tracker(Protocol):
@@ -58,6 +59,14 @@ class WeightsAndBiases:
     def close(self) -> None:
         """Wait until all is sent."""
         self._run.finish()
+
+
+def open_trackers(folder: Path, tensorboard: bool, wandb: str | None) -> list[Tracker]:
+    """Return where the numbers of the run in `folder` go; process 0 alone sends them."""
+    if not hosts.is_main():
+        return []
+    found: list[Tracker] = [TensorBoard(folder / "tensorboard")] if tensorboard else []
+    return found if wandb is None else [*found, WeightsAndBiases(wandb, folder.name, folder)]
 
 
 def check_installed(argument: str, package: str, extra: str) -> None:

@@ -12,7 +12,20 @@ import tyro
 from flax import linen as nn
 
 import ltu_jax
-from experiments import compare, limits, per_example, results_table, sequential
+from experiments import (
+    backdoor,
+    claims,
+    compare,
+    conflicts,
+    failure_signatures,
+    limits,
+    overlap,
+    per_example,
+    results_table,
+    rho_sweep,
+    scheme_check,
+    sequential,
+)
 from experiments.benchmark import __main__ as benchmark
 from ltu_jax import cli
 from tests import tiny
@@ -62,7 +75,21 @@ def test_ltu_takes_the_commands(command, monkeypatch):
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] == "python"], ids=shlex.join)
 def test_the_experiments_take_the_commands(command):
-    modules = (benchmark, compare, limits, per_example, results_table, sequential)
+    modules = (
+        backdoor,
+        benchmark,
+        claims,
+        compare,
+        conflicts,
+        failure_signatures,
+        limits,
+        overlap,
+        per_example,
+        results_table,
+        rho_sweep,
+        scheme_check,
+        sequential,
+    )
     scripts = {module.__name__.removesuffix(".__main__"): module for module in modules}
     assert command[1] == "-m"
     tyro.cli(scripts[command[2]].Options, args=command[3:])
