@@ -109,7 +109,11 @@ def recommend(found: Mapping[str, Any], *, anew: bool = False) -> dict[str, Any]
         "examples forgotten so far is outside "
     )
     if band:
-        rule += f"{band} (here {number(auc)}). Exact unlearning itself is outside one time in 20."
+        reach = (found["band"][1] - found["band"][0]) / 2
+        rule += (
+            f"{band} (here {number(auc)}). Exact unlearning itself is outside one time in 20, and "
+            f"a leak that moves this AUC by less than {number(reach)} points is not seen."
+        )
     else:
         rule += (
             f"the band of exact unlearning. It is {number(auc)}, but what was forgotten is not "
