@@ -11,7 +11,7 @@ TINY_LTU = ltu_jax.LTUConfig(
     audit_size=8,
     query_sampling=("uniform",),
     query_size=16,
-    membership=(MembershipSpec("log_odds"), MembershipSpec("hinge")),
+    membership=(MembershipSpec("log_odds"), MembershipSpec("entropy")),
     membership_support=1,
 )
 
