@@ -80,6 +80,7 @@ UNLEARN = """
 ltu unlearn --model my:build --data my:load --checkpoint CKPT --method neggrad_plus
   --forget-ids ids.csv --forget-id-column patient --out RUN --quiet
 """
+NEXT = "ltu unlearn --run RUN --forget-ids next.csv --out NEXT --quiet"
 
 
 @pytest.fixture
@@ -122,7 +123,22 @@ def test_the_ids_of_a_csv_are_unlearned_from_ones_own_network(my, tmp_path, caps
     assert "nothing was tested that counts" in verdict
     assert "ltu pool --run RUN && ltu audit RUN --pool runs/pools" in " ".join(verdict.split())
 
-    # THE NEXT REQUEST, `ltu unlearn --run RUN --forget-ids next.csv ...`, goes here.
+    with open("next.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["patient"], *([f"P{row:04d}"] for row in range(1, 140, 10))])
+    run(NEXT)
+    assert "NEXT/unlearned" in capsys.readouterr().out
+    report = json.loads((tmp_path / "NEXT" / "report.json").read_text(encoding="utf-8"))
+    assert report["run"]["sizes"]["train"] == 140 - 14
+    run("ltu ledger show NEXT")
+    shown = capsys.readouterr().out
+    assert "neggrad_plus" in shown
+    run("ltu ledger verify NEXT")
+    ledger = tmp_path / "NEXT" / "ledger.jsonl"
+    ledger.write_bytes(ledger.read_bytes().replace(b"neggrad_plus", b"neggrad_plum", 1))
+    with pytest.raises(SystemExit) as stopped:
+        run("ltu ledger verify NEXT")
+    assert stopped.value.code == 1
+    capsys.readouterr()
 
     net = nnx_variables(my.Net(rngs=nnx.Rngs(0)))
     unlearned = restore(tmp_path / "RUN" / "unlearned", net)
