@@ -4,10 +4,9 @@
     python -m experiments.conflicts --quick
 
 The cosine of the two gradients of LTU over its steps, layer by layer, and over the settings of
-`experiments.claims` and the forget sets of `experiments.overlap`; beside it the gap to Retrain with
-and without harmonisation. First the sanity case: two gradients of a known angle. Those rows are
-shared with the other experiments; the layers take some minutes more. Writes
-`experiments/results/conflicts.json` and `docs/conflicts.png`.
+`experiments.claims`; beside it the gap to Retrain with and without harmonisation. First the sanity
+case: two gradients of a known angle. The rows are shared with `experiments.claims`; the layers take
+some minutes more. Writes `experiments/results/conflicts.json` and `docs/conflicts.png`.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ import optax
 import tyro
 
 from experiments import study
-from experiments.claims import DIGITS, LTU, PRIMARY, QUICK, SETTINGS, distinct
-from experiments.overlap import SEEDS, SETS
+from experiments.claims import LTU, PRIMARY, QUICK, SETTINGS, distinct
 from experiments.provenance import ROOT, git_state
 from experiments.study import Job, Setting, variant
 from ltu_jax.ltu import diagnosis
@@ -56,7 +54,7 @@ class Options:
 def main(args: list[str] | None = None) -> None:
     """Run, write, draw."""
     options = tyro.cli(Options, args=args)
-    cells = {"digits": (QUICK, (0,))} if options.quick else settings()
+    cells = {"digits": (QUICK, (0,))} if options.quick else SETTINGS
     steps = {"steps": 10} if options.quick else {}
     pair = {"with": variant("ltu", **steps), "without": variant("ltu", harmonize="none", **steps)}
     pair = pair if options.quick else {"with": WITH, "without": WITHOUT}
@@ -86,14 +84,6 @@ def main(args: list[str] | None = None) -> None:
         draw(results, FIGURE)
     for name, one in results["settings"].items():
         print(f"{name}: conflicts {one['share'][0]:.0f} %, gap without - with {one['difference']}")
-
-
-def settings() -> dict[str, tuple[Setting, Sequence[int]]]:
-    """Return all settings and their seeds."""
-    return {
-        **SETTINGS,
-        **{f"digits, {name}": (DIGITS._replace(forget=name), SEEDS) for name in SETS},
-    }
 
 
 def sanity() -> list[dict[str, float]]:
