@@ -345,7 +345,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
     panel.axvline(cell["retrain_2"]["gap"][0], color="k", ls="--", lw=1, label="second Retrain")
     panel.axvline(cell["LTU"]["gap"][0], color="C0", ls=":", lw=1, label="LTU")
     panel.set_yticks(np.arange(len(names)), list(reversed(names)), fontsize=7)
-    panel.set(xlabel="average gap to Retrain, points (mean and 95 % interval)", xlim=(0, 30))
+    panel.set(xlabel="average gap to Retrain, points (mean and 95 % interval)", xlim=(0, 36))
     panel.legend(frameon=False, fontsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=150)
