@@ -72,6 +72,14 @@ def test_the_quickstart_runs_on_a_cpu(executed):
     assert len(list((folder / "runs").glob("*/report.html"))) == 3
 
 
+@only("02_bring_your_own_model")
+def test_ones_own_network_forgets_twice(executed):
+    printed, _ = executed
+    assert "Second Retrain" in printed["unlearn"]
+    assert "accuracy on test data: 0.9" in printed["back"]
+    assert "refused:" in printed["next"]
+
+
 @only("03_read_an_audit")
 def test_an_audit_is_made_and_read(executed):
     printed, _ = executed
