@@ -34,6 +34,26 @@ def variants(results: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def goal(results: Mapping[str, Any]) -> str:
+    """Return how far LTU is from 1.5 floors and from attacks within Retrain's intervals."""
+    attacks = {name: MEASURES[name] for name in ("auc", "supervised", "two_model")}
+    rows = []
+    for setting, cell in results["settings"].items():
+        for name in ("LTU", "calibrated"):
+            gap, floor = cell[name]["gap"][0], cell["retrain_2"]["gap"][0]
+            row = [f"{setting}, {name}", f"{gap:.1f}", f"{1.5 * floor:.1f}"]
+            for attack in attacks:
+                found = [cell[one][attack] for one in ("retrain", "retrain_2")]
+                low, high = min(one[1] for one in found), max(one[2] for one in found)
+                value = cell[name][attack][0]
+                off = max(low - value, value - high, 0.0)
+                reached = f"off by {off:.1f}" if off else "reached"
+                row.append(f"{value:.1f} ({low:.1f} to {high:.1f}): {reached}")
+            rows.append(row)
+    header = ["setting, method", "Avg. gap", "at most", *attacks.values()]
+    return table(header, rows)
+
+
 MEASURES = {
     "ua": "UA",
     "ra_inaccessible": "RA unseen",
