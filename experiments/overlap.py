@@ -75,7 +75,7 @@ def main(args: list[str] | None = None) -> None:
 
 def methods() -> dict[str, study.Variant]:
     """Return the methods, with their options."""
-    names = ("LTU", "without both (mi_match)")
+    names = ("LTU", "calibrated", "without both (mi_match)")
     return {**{name: LTU[name] for name in names}, **tuned(("random_label",))}
 
 
