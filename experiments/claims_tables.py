@@ -66,17 +66,6 @@ MEASURES = {
 }
 
 
-def rho(results: Mapping[str, Any]) -> str:
-    """Return the average gap by method and rho."""
-    shares = sorted({s for one in results["methods"].values() for s in one}, key=float)
-    rows = [
-        [name, *(span(one[share]["gap"]) if share in one else "" for share in shares)]
-        for name, one in results["methods"].items()
-        if name != "retrain"
-    ]
-    return table(["Avg. gap at rho =", *shares], rows)
-
-
 def overlaps(results: Mapping[str, Any]) -> str:
     """Return by forget set its overlap score, and gap and loss AUC of each method."""
     found = results["sets"]
