@@ -80,7 +80,8 @@ def unlearn(options: Unlearn, command: str) -> None:
     """Run `ltu unlearn` or `ltu tune`, print the result table and say where the report is."""
     request = _request(options)
     _check_alone(options, "resume", keep=("resume", "quiet", "log", *PLACE))
-    _check_alone(options, "run", keep=[f.name for f in fields(options) if f.name not in SETTLED])
+    kept = tuple(f.name for f in fields(options) if f.name not in SETTLED)
+    _check_alone(options, "run", keep=kept)
     if options.dry_run and options.run:
         raise InputError(f"--dry-run: tells of first requests alone; leave out --run {options.run}")
     if options.dry_run:

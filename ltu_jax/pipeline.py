@@ -293,13 +293,13 @@ def original_network(plan: Plan, running: Running, progress: Progress) -> Networ
     source = follows_from(plan, "original", plan.original)
     if done := running.finished(plan, "original", source):
         return done[0]
-    warn_of_untrained(plan)
+    warn_of_untrained(plan, plan.original)
     network = Network(plan.original, float("nan"))
     running.finish("original", source, network)
     return network
 
 
-def warn_of_untrained(plan: Plan) -> None:
+def warn_of_untrained(plan: Plan, original: Variables) -> None:
     """Warn if the network that was given does not know the examples it is to have been trained on.
 
     Most often it was trained on inputs that are scaled otherwise than `mean` and `std` say.
@@ -307,7 +307,7 @@ def warn_of_untrained(plan: Plan) -> None:
     train = plan.dataset.train
     rows = np.linspace(0, len(train.labels) - 1, min(len(train.labels), 1000)).astype(int)
     labels = np.asarray(train.labels)[rows]
-    right = np.mean(predict(plan.model, plan.original, train.inputs[rows]).argmax(-1) == labels)
+    right = np.mean(predict(plan.model, original, train.inputs[rows]).argmax(-1) == labels)
     most = np.bincount(labels).max() / len(labels)
     if right <= most:
         _log.warning(

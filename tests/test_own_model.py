@@ -200,7 +200,7 @@ def test_a_network_that_does_not_know_its_data_is_warned_of(tmp_path, caplog):
     )
     constant = jax.tree.map(jnp.zeros_like, plan.original)
     with caplog.at_level(logging.WARNING):
-        pipeline.warn_of_untrained(plan._replace(original=constant))
+        pipeline.warn_of_untrained(plan, constant)
     assert "is right on 33 % of its training examples" in caplog.text
 
 
