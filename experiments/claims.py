@@ -32,11 +32,11 @@ import numpy as np
 import tyro
 
 from experiments import study
-from experiments.provenance import ROOT, git_state
+from experiments.provenance import ROOT
 from experiments.study import Job, Setting, Variant, variant
 from ltu_jax.ltu.membership import DIVERSE
 from ltu_jax.report.content import plain
-from ltu_jax.report.write import versions, write_json
+from ltu_jax.report.write import write_json
 
 OUT = ROOT / "experiments/results/claims.json"
 FIGURE = ROOT / "docs/claims.png"
@@ -195,23 +195,13 @@ def judge(wanted: Sequence[Job], rows: Mapping[str, study.Row]) -> dict[str, Any
             "level": 0.95,
             "settings": {name: setting._asdict() for name, (setting, _) in SETTINGS.items()},
         },
-        "source": {
-            "command": "python -m experiments.claims --data-dir DIR",
-            "git": git_state(),
-            "versions": versions(),
-            "rows_made_by": distinct([row["source"] for row in rows.values()]),
-        },
+        "source": study.source("experiments.claims --data-dir DIR", rows.values()),
         "claims": {
             "C1": verdict_over("LTU's gap is below that of every baseline", baselines()),
             **{name: claim(name, found) for name in CLAIMS},
         },
         "settings": found,
     }
-
-
-def distinct(values: Sequence[Any]) -> list[Any]:
-    """Return the values without those that have come before."""
-    return [value for at, value in enumerate(values) if value not in values[:at]]
 
 
 def summarise(cell: Mapping[Job, study.Row]) -> dict[str, Any]:

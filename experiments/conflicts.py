@@ -23,15 +23,15 @@ import optax
 import tyro
 
 from experiments import study
-from experiments.claims import LTU, PRIMARY, QUICK, SETTINGS, distinct
-from experiments.provenance import ROOT, git_state
+from experiments.claims import LTU, PRIMARY, QUICK, SETTINGS
+from experiments.provenance import ROOT
 from experiments.study import Job, Setting, variant
 from ltu_jax.ltu import diagnosis
 from ltu_jax.ltu.harmonize import harmonize
 from ltu_jax.ltu.meta import meta_gradient
 from ltu_jax.ltu.unlearner import split_tasks, tasks
 from ltu_jax.report.content import plain
-from ltu_jax.report.write import versions, write_json
+from ltu_jax.report.write import write_json
 
 OUT = ROOT / "experiments/results/conflicts.json"
 FIGURE = ROOT / "docs/conflicts.png"
@@ -67,12 +67,7 @@ def main(args: list[str] | None = None) -> None:
     rows = study.run(wanted, data_dir=options.data_dir, workers=study.workers_here())
     of_layers = QUICK if options.quick else PRIMARY
     results = {
-        "source": {
-            "command": "python -m experiments.conflicts --data-dir DIR",
-            "git": git_state(),
-            "versions": versions(),
-            "rows_made_by": distinct([row["source"] for row in rows.values()]),
-        },
+        "source": study.source("experiments.conflicts --data-dir DIR", rows.values()),
         "sanity": sanity(),
         "settings": {
             name: compare(rows, setting, seeds, pair) for name, (setting, seeds) in cells.items()

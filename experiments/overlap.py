@@ -21,13 +21,12 @@ import numpy as np
 import tyro
 
 from experiments import study
-from experiments.claims import DIGITS, LTU, QUICK, distinct, tuned
+from experiments.claims import DIGITS, LTU, QUICK, tuned
 from experiments.forget_sets import FORGET_SETS, overlap
-from experiments.provenance import ROOT, git_state
-from experiments.rho_sweep import cell
+from experiments.provenance import ROOT
 from experiments.study import Job, variant
 from ltu_jax.report.content import plain
-from ltu_jax.report.write import versions, write_json
+from ltu_jax.report.write import write_json
 
 OUT = ROOT / "experiments/results/overlap.json"
 FIGURE = ROOT / "docs/overlap.png"
@@ -57,12 +56,7 @@ def main(args: list[str] | None = None) -> None:
     found = study.run(made, workers=study.workers_here())
     rows = {job: found[study.key(job)] for job in made if study.key(job) in found}
     results = {
-        "source": {
-            "command": "python -m experiments.overlap",
-            "git": git_state(),
-            "versions": versions(),
-            "rows_made_by": distinct([row["source"] for row in rows.values()]),
-        },
+        "source": study.source("experiments.overlap", rows.values()),
         "sets": collect(rows),
     }
     write_json(Path("runs/overlap.json") if options.quick else OUT, plain(results))
@@ -108,7 +102,7 @@ def collect(rows: Mapping[Job, study.Row]) -> dict[str, Any]:
             "overlap": study.interval([score(setting, seed) for seed in seeds]),
             "methods": {
                 names.get(one, one.method): {
-                    **cell(here, same := [job for job in here if job.variant == one]),
+                    **study.cell(here, same := [job for job in here if job.variant == one]),
                     "conflicts": [here[job]["conflicts"] for job in same],
                 }
                 for one in dict.fromkeys(job.variant for job in here)

@@ -19,11 +19,11 @@ from typing import Any
 import tyro
 
 from experiments import study
-from experiments.claims import DIGITS, LTU, QUICK, distinct, tuned
-from experiments.provenance import ROOT, git_state
+from experiments.claims import DIGITS, LTU, QUICK, tuned
+from experiments.provenance import ROOT
 from experiments.study import Job, variant
 from ltu_jax.report.content import plain
-from ltu_jax.report.write import versions, write_json
+from ltu_jax.report.write import write_json
 
 OUT = ROOT / "experiments/results/rho_sweep.json"
 FIGURE = ROOT / "docs/rho_sweep.png"
@@ -94,28 +94,11 @@ def collect(rows: Mapping[Job, study.Row]) -> dict[str, Any]:
         name = names.get(job.variant, job.variant.method)
         share = f"{job.setting.retain_fraction:g}"
         same = [j for j in rows if (j.setting, j.variant) == (job.setting, job.variant)]
-        found.setdefault(name, {})[share] = cell(rows, same)
+        found.setdefault(name, {})[share] = study.cell(rows, same)
     return {
-        "source": {
-            "command": "python -m experiments.rho_sweep",
-            "git": git_state(),
-            "versions": versions(),
-            "rows_made_by": distinct([row["source"] for row in rows.values()]),
-        },
+        "source": study.source("experiments.rho_sweep", rows.values()),
         "config": {"seeds": sorted({job.seed for job in rows}), "shares": list(SHARES)},
         "methods": found,
-    }
-
-
-def cell(rows: Mapping[Job, study.Row], same: list[Job]) -> dict[str, Any]:
-    """Return means and intervals over the seeds of one method in one setting."""
-    good = [job for job in same if rows[job]["failure"] is None]
-    retrain = {job.seed: rows[job._replace(variant=variant("retrain"))] for job in good}
-    measures = ("ua", "ra", "ta", "mia", "auc", "ks", "supervised", "two_model")
-    return {
-        "seeds": [job.seed for job in good],
-        "gap": study.interval([study.gap(rows[job], retrain[job.seed]) for job in good]),
-        **{name: study.interval([rows[job][name] for job in good]) for name in measures},
     }
 
 

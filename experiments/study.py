@@ -24,7 +24,7 @@ import scipy.stats
 from experiments.forget_sets import FORGET_SETS
 from experiments.provenance import git_state
 from ltu_jax.report.content import plain
-from ltu_jax.report.write import write_json
+from ltu_jax.report.write import versions, write_json
 
 FOLDER = Path("runs/study")
 NETWORKS = ("original", "retrain", "retrain_2")
@@ -277,7 +277,6 @@ def _make_group(group: Sequence[Job], *, data_dir: str | None, until: float | No
     import jax
 
     from ltu_jax.programs import keep_programs
-    from ltu_jax.report.write import versions
 
     keep_programs(FOLDER)
     lines = []
@@ -299,6 +298,37 @@ def _make_group(group: Sequence[Job], *, data_dir: str | None, until: float | No
 
 def _told(job: Job) -> str:
     return f"{job.setting.forget}, seed {job.seed}, {' '.join(job.variant)}"
+
+
+def source(command: str, rows: Iterable[Row]) -> Row:
+    """Return what a result file says of where it comes from: its command, and that of its rows."""
+    made_by: list[Row] = []
+    for row in rows:
+        if row["source"] not in made_by:
+            made_by.append(row["source"])
+    return {
+        "command": f"python -m {command}",
+        "git": git_state(),
+        "versions": versions(),
+        "rows_made_by": made_by,
+    }
+
+
+def cell(rows: Mapping[Job, Row], same: Sequence[Job]) -> Row:
+    """Return means and intervals over the seeds of one method in one setting.
+
+    Args:
+      rows: those of `same`, and of Retrain in the same setting.
+      same: jobs that differ in their seed alone.
+    """
+    good = [job for job in same if rows[job]["failure"] is None]
+    retrain = {job.seed: rows[job._replace(variant=variant("retrain"))] for job in good}
+    measures = ("ua", "ra", "ta", "mia", "auc", "ks", "supervised", "two_model")
+    return {
+        "seeds": [job.seed for job in good],
+        "gap": interval([gap(rows[job], retrain[job.seed]) for job in good]),
+        **{name: interval([rows[job][name] for job in good]) for name in measures},
+    }
 
 
 def gap(row: Row, retrain: Row) -> float:

@@ -30,6 +30,21 @@ from experiments.benchmark import __main__ as benchmark
 from ltu_jax import cli
 from tests import tiny
 
+EXPERIMENTS = (
+    backdoor,
+    benchmark,
+    claims,
+    compare,
+    conflicts,
+    failure_signatures,
+    limits,
+    overlap,
+    per_example,
+    results_table,
+    rho_sweep,
+    scheme_check,
+    sequential,
+)
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -75,22 +90,7 @@ def test_ltu_takes_the_commands(command, monkeypatch):
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] == "python"], ids=shlex.join)
 def test_the_experiments_take_the_commands(command):
-    modules = (
-        backdoor,
-        benchmark,
-        claims,
-        compare,
-        conflicts,
-        failure_signatures,
-        limits,
-        overlap,
-        per_example,
-        results_table,
-        rho_sweep,
-        scheme_check,
-        sequential,
-    )
-    scripts = {module.__name__.removesuffix(".__main__"): module for module in modules}
+    scripts = {module.__name__.removesuffix(".__main__"): module for module in EXPERIMENTS}
     assert command[1] == "-m"
     tyro.cli(scripts[command[2]].Options, args=command[3:])
 
