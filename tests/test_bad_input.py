@@ -173,7 +173,7 @@ PYTHON = [
     ({"forget": [None]}, "None is no id", "flat list"),
     ({"forget": {"patient-0001": 1}}, "--forget-ids", "flat list"),
     ({"forget": np.zeros((2, 2), int)}, "[0, 0] is no id", "flat list"),
-    ({"model": 3}, "model: a int", "from_linen"),
+    ({"model": 3}, "model: a int", "a Linen module"),
     ({"method": None}, "--method None", "choose one of"),
     ({"config": {"steps": 3}}, "config: is a dict", "LTUConfig"),
     ({"checkpoint": 3}, "--checkpoint 3", "give another"),

@@ -148,6 +148,7 @@ def test_the_report_says_what_was_run():
         "uses_validation": True,
         "options_chosen": "default",
         "seeds": {"run": 0},
+        "signs": [],
         "command": "ltu unlearn --seed 0",
         "sizes": {
             "train": 120,

@@ -64,7 +64,8 @@ def write(folder: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, An
       about: JSON values; `read` returns them.
 
     Raises:
-      OSError: the folder exists, or the disk refused it; nothing is left of it then.
+      OSError: the folder exists, or the disk refused it; what may be left of it then has a name
+        that begins with `PART`.
     """
     from orbax.checkpoint import v1 as ocp
 
