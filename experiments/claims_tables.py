@@ -66,6 +66,41 @@ MEASURES = {
 }
 
 
+def rho(results: Mapping[str, Any]) -> str:
+    """Return the average gap by method and rho."""
+    shares = sorted({s for one in results["methods"].values() for s in one}, key=float)
+    rows = [
+        [name, *(span(one[share]["gap"]) if share in one else "" for share in shares)]
+        for name, one in results["methods"].items()
+        if name != "retrain"
+    ]
+    return table(["Avg. gap at rho =", *shares], rows)
+
+
+def budget(results: Mapping[str, Any]) -> str:
+    """Return by method and steps what a deletion takes and comes to."""
+    rows = [
+        [
+            f"`{one['method']}`",
+            str(one["steps"]),
+            f"{one['learning_rate']:g}",
+            f"{100 * one['work']:.0f} %",
+            span(one["gap"]),
+            *(mean(one, measure) for measure in _BUDGET),
+        ]
+        for one in results["rows"]
+    ]
+    rows += [
+        [f"`{name}`", "", "", "", span(one["gap"]), *(mean(one, m) for m in _BUDGET)]
+        for name, one in results["references"].items()
+    ]
+    header = ["method", "steps", "learning rate", "work over Retrain's", "Avg. gap"]
+    return table([*header, "UA", "RA", "TA", "loss AUC"], rows)
+
+
+_BUDGET = ("ua", "ra", "ta", "auc")
+
+
 def overlaps(results: Mapping[str, Any]) -> str:
     """Return by forget set its overlap score, and gap and loss AUC of each method."""
     found = results["sets"]

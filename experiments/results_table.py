@@ -92,7 +92,7 @@ _SINGLE = tuple(_RESULTS / f"per_example_{name}.json" for name in ("digits", "ci
 _COSTS = tuple(_RESULTS / f"{name}.json" for name in ("benchmark", "benchmark_more"))
 _OPEN = {
     name: (_RESULTS / f"{name}.json",)
-    for name in ("claims", "overlap", "conflicts", "scheme_check")
+    for name in ("claims", "rho_sweep", "overlap", "conflicts", "scheme_check", "budget")
 }
 _FAILURES = (_RESULTS / "failure_signatures.json",)
 _CLAIMS_PAGE = ROOT / "docs/claims.md"
@@ -104,6 +104,8 @@ BLOCKS = (
     Block(_CLAIMS_PAGE, "claims", _OPEN["claims"], claims_tables.verdicts),
     Block(_CLAIMS_PAGE, "goal", _OPEN["claims"], claims_tables.goal),
     Block(_CLAIMS_PAGE, "variants", _OPEN["claims"], claims_tables.variants),
+    Block(ROOT / "docs/how_much_data.md", "rho", _OPEN["rho_sweep"], claims_tables.rho),
+    Block(ROOT / "docs/budget.md", "budget", _OPEN["budget"], claims_tables.budget),
     Block(ROOT / "docs/overlap.md", "overlap", _OPEN["overlap"], claims_tables.overlaps),
     Block(ROOT / "docs/conflicts.md", "conflicts", _OPEN["conflicts"], claims_tables.conflicts),
     Block(ROOT / "docs/scheme.md", "scheme", _OPEN["scheme_check"], claims_tables.scheme),

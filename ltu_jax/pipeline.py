@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-
-import numpy as np
 
 import ltu_jax.request as requests
 import ltu_jax.selection as selection
 import ltu_jax.unlearners as unlearners
+from ltu_jax import stages
 from ltu_jax.audit.summary import Row
 from ltu_jax.errors import InputError, check_integer
-from ltu_jax.evaluate import Measured, measure, report_content
+from ltu_jax.evaluate import measure, report_content
 from ltu_jax.ltu import diagnosis
-from ltu_jax.networks import (
-    RETRAINED,
-    Network,
-    row_name,
-    train_network,
-    training_steps,
-    unlearn_network,
-)
+from ltu_jax.networks import row_name
 from ltu_jax.plan import Plan, check_folder, make_folder, make_plan, with_method
 from ltu_jax.progress import Log, Progress
 from ltu_jax.recording import record
 from ltu_jax.report import words
 from ltu_jax.report import write as report
-from ltu_jax.report.content import plain
 from ltu_jax.report.read import read_content
-from ltu_jax.running import SAVE_EVERY, Running, follows_from
-from ltu_jax.saved import Asked, load_unfinished, save_chosen, save_settings
+from ltu_jax.running import SAVE_EVERY, Running
+from ltu_jax.saved import Asked, load_unfinished, save_chosen, save_request, save_settings
 from ltu_jax.trackers import check_installed, open_trackers
 from ltu_jax.training import hosts
-from ltu_jax.training.claims import check_fresh
 from ltu_jax.training.loop import History
 from ltu_jax.training.parallel import over_devices
 from ltu_jax.training.resume import exit_on_sigterm
-from ltu_jax.training.supervised import Recipe, predict
+from ltu_jax.training.supervised import Recipe
 from ltu_jax.types import Dataset, Model, Split, Variables
 from ltu_jax.unlearners.base import Method
 from ltu_jax.unlearners.only import Only
@@ -261,22 +250,22 @@ def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool, log: Log =
     trackers = open_trackers(folder, asked.tensorboard, asked.wandb)
     progress = Progress(metrics, quiet=quiet, trackers=trackers, log=log)
     with exit_on_sigterm(), progress:
-        networks = {"original": original_network(plan, running, progress)}
+        networks = {"original": stages.original_network(plan, running, progress)}
         if asked.trials is not None:
             if asked.select == "oracle":
-                networks |= references(plan, networks["original"], running, progress)
-            chosen = choose(plan, networks, asked, running, progress, folder)
+                networks |= stages.references(plan, networks["original"], running, progress)
+            chosen = stages.choose(plan, networks, asked, running, progress, folder)
             options = unlearners.configure(plan.method, chosen.options)
             plan = with_method(plan, plan.method, options)
-        unlearned, history = unlearned_network(plan, networks["original"], running, progress)
+        unlearned, history = stages.unlearned_network(plan, networks["original"], running, progress)
         for sign in diagnosis.signs(history):
             _log.warning("a sign of failure: %s", sign)
         if plan.reference == "retrain" and "retrain" not in networks:
-            networks |= references(plan, networks["original"], running, progress)
+            networks |= stages.references(plan, networks["original"], running, progress)
         networks[row_name(plan.method.name)] = unlearned
         on_info = progress.phase("audit", len(networks))
         measured = measure(plan, networks, on_done=lambda done: on_info(done, {}))
-        save_scores(measured, folder)
+        stages.save_scores(measured, folder)
         if hosts.is_main():
             save_chosen(plan, folder)
         content = report_content(plan, measured, history, asked.command, chosen)
@@ -284,123 +273,3 @@ def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool, log: Log =
         report.write(content._replace(ledger=entry), folder)
         running.end()
     return Result(folder, unlearned.variables, plan.model, measured.rows, plan.split, history)
-
-
-def original_network(plan: Plan, running: Running, progress: Progress) -> Network:
-    """Return the network that has seen the forget set: the caller's, or a freshly trained one."""
-    if plan.original is None:
-        return trained_network(plan, "original", running, progress)
-    source = follows_from(plan, "original", plan.original)
-    if done := running.finished(plan, "original", source):
-        return done[0]
-    warn_of_untrained(plan, plan.original)
-    network = Network(plan.original, float("nan"))
-    running.finish("original", source, network)
-    return network
-
-
-def warn_of_untrained(plan: Plan, original: Variables) -> None:
-    """Warn if the network that was given does not know the examples it is to have been trained on.
-
-    Most often it was trained on inputs that are scaled otherwise than `mean` and `std` say.
-    """
-    train = plan.dataset.train
-    rows = np.linspace(0, len(train.labels) - 1, min(len(train.labels), 1000)).astype(int)
-    labels = np.asarray(train.labels)[rows]
-    right = np.mean(predict(plan.model, original, train.inputs[rows]).argmax(-1) == labels)
-    most = np.bincount(labels).max() / len(labels)
-    if right <= most:
-        _log.warning(
-            "the network that was given is right on %.0f %% of its training examples, no more than "
-            "the most frequent class's %.0f %%; are these the data, and the mean and std, that it "
-            "was trained with?",
-            100 * right,
-            100 * most,
-        )
-
-
-def trained_network(plan: Plan, name: str, running: Running, progress: Progress) -> Network:
-    """Train `original`, or `retrain` or `retrain_2` on the retain set alone, and export it."""
-    source = follows_from(plan, name)
-    if done := running.finished(plan, name, source):
-        return done[0]
-    on_info = progress.phase(f"train {name}", training_steps(plan, name))
-    with running.saver(name, source) as saver:
-        network = train_network(plan, name, on_info, saver)
-    running.finish(name, source, network)
-    return network
-
-
-def unlearned_network(
-    plan: Plan, original: Network, running: Running, progress: Progress
-) -> tuple[Network, History]:
-    """Run the method on the original and export what it leaves."""
-    source = follows_from(plan, "unlearned", original.variables)
-    if done := running.finished(plan, "unlearned", source):
-        return done
-    on_info = progress.phase(f"unlearn ({plan.method.name})", plan.unlearner.num_steps)
-    with running.saver("unlearned", source) as saver:
-        network, history = unlearn_network(plan, original.variables, on_info=on_info, saver=saver)
-    running.finish("unlearned", source, network, history)
-    return network, history
-
-
-def references(
-    plan: Plan, original: Network, running: Running, progress: Progress
-) -> dict[str, Network]:
-    """Train and export the networks that never see the forget set."""
-    trained = {}
-    for name in RETRAINED:
-        trained[name] = trained_network(plan, name, running, progress)
-        check_fresh(trained[name].variables.params, original.variables.params)
-    return trained
-
-
-def choose(
-    plan: Plan,
-    networks: Mapping[str, Network],
-    asked: Asked,
-    running: Running,
-    progress: Progress,
-    folder: Path,
-) -> selection.Selection:
-    """Choose the method's options among trials, and write all to `tuning.json` in `folder`."""
-    if "chosen" in running.records():
-        return selection.read(plan.method, running.records()["chosen"])
-    trials = selection.DEFAULT_TRIALS if asked.trials is None else asked.trials
-    on_info = progress.phase(f"choose options ({plan.method.name})", trials)
-
-    def gap(network: Network) -> float:
-        compared = {"retrain": networks["retrain"], row_name(plan.method.name): network}
-        found = measure(plan, compared, on_done=lambda done: None).rows[-1].avg_gap
-        return float("nan") if found is None else found
-
-    chosen = selection.select(
-        plan,
-        networks["original"].variables,
-        trials=trials,
-        oracle=gap if asked.select == "oracle" else None,
-        on_trial=lambda number, trial: on_info(
-            number, trial.score._asdict() if trial.score else {}
-        ),
-    )
-    report.write_json(folder / "tuning.json", plain(chosen.describe()))
-    running.note("chosen", plain(chosen.describe()))
-    return chosen
-
-
-def save_request(plan: Plan, folder: Path) -> None:
-    """Write what was asked (without ids) and the index sets that followed."""
-    text = json.dumps(requests.describe(plan.request), indent=2)
-    (folder / "request.json").write_text(text + "\n", encoding="utf-8")
-    requests.save_split(folder / "split.npz", plan.split)
-
-
-def save_scores(measured: Measured, folder: Path) -> None:
-    """Write the raw per-example scores, from which every number of the report can be had again."""
-    flat: dict[str, Any] = {
-        f"{model}/{name}": values
-        for model, scores in measured.signals.items()
-        for name, values in scores.items()
-    }
-    np.savez_compressed(folder / "scores.npz", **flat)

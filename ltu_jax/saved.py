@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -85,6 +86,13 @@ def save_settings(
         **asked._asdict(),
     }
     sealed.write_json(folder / SETTINGS, settings)
+
+
+def save_request(plan: Plan, folder: Path) -> None:
+    """Write what was asked (without ids) and the index sets that followed."""
+    text = json.dumps(requests.describe(plan.request), indent=2)
+    (folder / "request.json").write_text(text + "\n", encoding="utf-8")
+    requests.save_split(folder / "split.npz", plan.split)
 
 
 def load_plan(

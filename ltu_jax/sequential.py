@@ -17,12 +17,12 @@ from ltu_jax import durable, ledger, saved, selection, unlearners
 from ltu_jax import past as pasts
 from ltu_jax.errors import InputError
 from ltu_jax.past import Past
-from ltu_jax.pipeline import Result, carry_out, check_asked, save_request
+from ltu_jax.pipeline import Result, carry_out, check_asked
 from ltu_jax.plan import Plan, make_folder, make_plan
 from ltu_jax.progress import Log
 from ltu_jax.request import Request
 from ltu_jax.running import SAVE_EVERY, Running
-from ltu_jax.saved import Asked, load_plan, read_settings, save_settings
+from ltu_jax.saved import Asked, load_plan, read_settings, save_request, save_settings
 from ltu_jax.training import hosts
 from ltu_jax.types import Dataset, Model
 from ltu_jax.unlearners.base import Method

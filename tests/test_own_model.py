@@ -14,8 +14,8 @@ import pytest
 from flax import nnx
 
 import ltu_jax
-from ltu_jax import pipeline
 from ltu_jax import plan as plans
+from ltu_jax import stages
 from ltu_jax.cli import main
 from ltu_jax.errors import InputError
 from ltu_jax.models import binary_head, nnx_variables
@@ -186,7 +186,7 @@ def test_a_network_in_memory_outlives_a_run_that_is_stopped(tmp_path, monkeypatc
         raise SystemExit
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "unlearned_network", stopped)
+        patch.setattr(stages, "unlearned_network", stopped)
         with pytest.raises(SystemExit):
             ltu_jax.unlearn(data, out=tmp_path / "run", **options)
     again = ltu_jax.resume(tmp_path / "run", data=data, model=Linen(), quiet=True)
@@ -200,7 +200,7 @@ def test_a_network_that_does_not_know_its_data_is_warned_of(tmp_path, caplog):
     )
     constant = jax.tree.map(jnp.zeros_like, plan.original)
     with caplog.at_level(logging.WARNING):
-        pipeline.warn_of_untrained(plan, constant)
+        stages.warn_of_untrained(plan, constant)
     assert "is right on 33 % of its training examples" in caplog.text
 
 

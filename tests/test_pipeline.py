@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import ltu_jax
-from ltu_jax import networks, pipeline
+from ltu_jax import networks, stages
 from ltu_jax.progress import Progress
 from ltu_jax.running import Running
 from ltu_jax.training.checkpoint import restore
@@ -196,9 +196,9 @@ def test_references_start_from_weights_of_their_own(tmp_path, compiled_once):
     plan = make(recipe=ltu_jax.Recipe(epochs=1, learning_rate=1e-30, weight_decay=0.0))
     with Progress(None, quiet=True) as progress:
         trained = [
-            pipeline.original_network(plan, Running(tmp_path), progress),
-            pipeline.trained_network(plan, "retrain", Running(tmp_path), progress),
-            pipeline.trained_network(plan, "retrain_2", Running(tmp_path), progress),
+            stages.original_network(plan, Running(tmp_path), progress),
+            stages.trained_network(plan, "retrain", Running(tmp_path), progress),
+            stages.trained_network(plan, "retrain_2", Running(tmp_path), progress),
         ]
     kernels = [
         [leaf for leaf in leaves(network.variables.params) if abs(leaf).max() > 1e-9]
@@ -220,9 +220,9 @@ def test_references_never_see_the_forget_set(tmp_path, monkeypatch):
     monkeypatch.setattr(networks, "train", train)
     with Progress(None, quiet=True) as progress:
         name = "original"
-        pipeline.original_network(plan, Running(tmp_path), progress)
+        stages.original_network(plan, Running(tmp_path), progress)
         for name in ("retrain", "retrain_2"):
-            pipeline.trained_network(plan, name, Running(tmp_path), progress)
+            stages.trained_network(plan, name, Running(tmp_path), progress)
     train_inputs = plan.dataset.train.inputs
     np.testing.assert_array_equal(seen["original"], train_inputs)
     for reference in ("retrain", "retrain_2"):

@@ -14,6 +14,7 @@ from flax import linen as nn
 import ltu_jax
 from experiments import (
     backdoor,
+    budget,
     claims,
     compare,
     conflicts,
@@ -33,6 +34,7 @@ from tests import tiny
 EXPERIMENTS = (
     backdoor,
     benchmark,
+    budget,
     claims,
     compare,
     conflicts,

@@ -24,14 +24,24 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import tyro
 
-from experiments.benchmark import deletion, forms, growth, imports, meta, pools, steps, table
+from experiments.benchmark import (
+    deletion,
+    forms,
+    growth,
+    imports,
+    meta,
+    pools,
+    profiles,
+    steps,
+    table,
+)
 from experiments.benchmark.subjects import MODELS, subject
 from experiments.provenance import ROOT, git_state
 from ltu_jax.report.write import versions, write_json
 
 Part = Literal[
-    "ltu_step", "sgd_step", "methods", "variants", "convolutions", "harmonizer", "memory",
-    "pool", "rte", "growth", "import_seconds",
+    "ltu_step", "sgd_step", "profile", "methods", "variants", "convolutions", "harmonizer",
+    "memory", "pool", "rte", "growth", "import_seconds",
 ]  # fmt: skip
 FIGURE = ROOT / "docs/cost.png"
 CONVOLUTIONAL = ("cnn", "resnet20", "resnet18")
@@ -50,7 +60,7 @@ class Options:
       quick: small batches, short trainings and few sizes, under ten minutes; the same entries.
       out: where the numbers go.
       parts: which entries.
-      models: the networks of `ltu_step` and `sgd_step`.
+      models: the networks of `ltu_step`, `sgd_step` and `profile`.
       model: the network of `methods`, `variants` and `rte`.
       memory_model: the network of `memory`; None is `resnet18`, and `model` in a quick run, since
         four of its programs take minutes to compile.
@@ -124,6 +134,10 @@ def measures(options: Options, peer: Peer) -> dict[str, Callable[[], Any]]:
     return {
         "ltu_step": lambda: each(steps.ltu_step, peer.ltu_ways),
         "sgd_step": lambda: each(steps.sgd_step, peer.sgd_ways),
+        "profile": lambda: {
+            name: profiles.step_profile(subject(name, share(name, options.quick)))
+            for name in options.models
+        },
         "methods": lambda: meta.methods(one(), repeats),
         "variants": lambda: meta.variants(one(), repeats),
         "convolutions": lambda: {

@@ -28,6 +28,7 @@ from ltu_jax.ltu.meta import meta_gradient
 from ltu_jax.ltu.sampling import QueryPool, cluster_outputs, draw_queries, random_labels
 from ltu_jax.models.convolution import differentiated_twice
 from ltu_jax.training.losses import cross_entropy, distilled_cross_entropy
+from ltu_jax.training.shuffle import rows_at
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import (
     Claims,
@@ -300,7 +301,7 @@ def refresh_statistics(model: Model, key: Key, variables: Variables, inputs) -> 
 
 
 def _draw(key: Key, examples: Examples, size: int) -> jax.Array:
-    return jax.random.permutation(key, len(examples.labels))[:size]
+    return rows_at(key, jnp.arange(size), len(examples.labels))
 
 
 def _take(examples: Examples, rows: jax.Array) -> Examples:

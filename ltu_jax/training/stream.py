@@ -8,7 +8,6 @@ that was stopped goes on where it was. Every host reads its own share of each ba
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 
 import jax
 import numpy as np
@@ -17,13 +16,12 @@ from ltu_jax.training.parallel import Parallel, batch_layout
 from ltu_jax.types import Examples
 
 THREADS, AHEAD = 8, 16  # that read; batches that may wait to be used
-Order = Callable[[int], np.ndarray]
 
 
 def batches(
     examples: Examples,
     batch_size: int,
-    order: Order,
+    rows_of: Callable[[int], np.ndarray],
     num_steps: int,
     *,
     parallel: Parallel | None = None,
@@ -34,21 +32,18 @@ def batches(
     Args:
       examples: inputs with `[rows]`, such as `data.on_disk.OnDisk`, and labels.
       batch_size: of the whole batch, whatever the number of devices and hosts.
-      order: from an epoch to the order `[N]` in which the examples come.
+      rows_of: from a step to the rows `[batch_size]` of its batch.
       num_steps: how many batches there are.
       parallel: over which devices they are laid.
       threads: how many batches are read at once.
     """
     import grain
 
-    order = lru_cache(maxsize=2)(order)  # the last batches of an epoch are read with the next's
-    steps_per_epoch = max(len(examples.labels) // batch_size, 1)
     layout = None if parallel is None or parallel.pmap else batch_layout(batch_size, parallel)
     share = slice(None) if layout is None else _share(layout, batch_size)
 
     def read(step: int) -> Examples:
-        epoch, position = divmod(step, steps_per_epoch)
-        rows = order(epoch)[position * batch_size : (position + 1) * batch_size][share]
+        rows = rows_of(step)[share]
         return Examples(examples.inputs[rows], examples.labels[rows])
 
     def place(array: np.ndarray) -> jax.Array:

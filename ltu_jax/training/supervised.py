@@ -17,6 +17,7 @@ from ltu_jax.errors import InputError, check_integer
 from ltu_jax.training.loop import History, Step, run
 from ltu_jax.training.parallel import Parallel, split_batch
 from ltu_jax.training.resume import Saver
+from ltu_jax.training.shuffle import rows_at
 from ltu_jax.training.stream import batches
 from ltu_jax.types import Array, Examples, Info, Key, Model, Variables
 
@@ -94,12 +95,10 @@ class TrainState(NamedTuple):
     Attributes:
       variables: the network.
       opt_state: of the optimizer.
-      order: `[n]`, in which the examples come in this epoch.
     """
 
     variables: Variables
     opt_state: optax.OptState
-    order: jax.Array
 
 
 class TrainData(NamedTuple):
@@ -146,10 +145,12 @@ def train(
     num_steps = train_steps(num_examples, recipe)
     if isinstance(examples.inputs, OnDisk):
         step, data = streamed_step(model, recipe, num_examples, parallel), None
+        batch_size = min(recipe.batch_size, num_examples)
+        rows_of_step = jax.jit(lambda key, t: epoch_rows(key, t, num_examples, batch_size))
         feed = batches(
             examples,
-            min(recipe.batch_size, num_examples),
-            lambda epoch: np.asarray(epoch_order(order_key, epoch, num_examples)),
+            batch_size,
+            lambda t: np.asarray(rows_of_step(order_key, t)),
             num_steps,
             parallel=parallel,
         )
@@ -186,8 +187,7 @@ def start(
     variables = model.init(init_key, inputs)
     order_key, run_key = jax.random.split(run_key)
     tx = recipe.optimizer(train_steps(num_examples, recipe))
-    order = jnp.zeros(num_examples, int)  # drawn by the first step of every epoch
-    return TrainState(variables, tx.init(variables.params), order), order_key, run_key
+    return TrainState(variables, tx.init(variables.params)), order_key, run_key
 
 
 def training_step(
@@ -196,19 +196,11 @@ def training_step(
     """Return the step of a training on `num_examples`; its data are `TrainData`."""
     tx = recipe.optimizer(train_steps(num_examples, recipe))
     batch_size = min(recipe.batch_size, num_examples)
-    steps_per_epoch = max(num_examples // batch_size, 1)
 
     def step(key: Key, t: jax.Array, state: TrainState, data: TrainData) -> tuple[TrainState, Info]:
-        order = jax.lax.cond(
-            t % steps_per_epoch == 0,
-            lambda: epoch_order(data.order_key, t // steps_per_epoch, num_examples),
-            lambda: state.order,
-        )
-        first = (t % steps_per_epoch) * batch_size
-        rows = data.rows[jax.lax.dynamic_slice_in_dim(order, first, batch_size)]
+        rows = data.rows[epoch_rows(data.order_key, t, num_examples, batch_size)]
         batch = jax.tree.map(lambda x: jnp.take(x, rows, axis=0), data.examples)
-        batch = split_batch(batch, parallel)
-        return _sgd_step(model, tx, key, state._replace(order=order), batch)
+        return _sgd_step(model, tx, key, state, split_batch(batch, parallel))
 
     return step
 
@@ -230,18 +222,14 @@ def train_steps(num_examples: int, recipe: Recipe) -> int:
     return recipe.epochs * max(num_examples // recipe.batch_size, 1)
 
 
-def epoch_batch(key: Key, t: jax.Array, examples: Examples, batch_size: int) -> Examples:
-    """Return batch `t` of an endless walk through `examples`, shuffled anew for every epoch."""
-    num_examples = len(examples.labels)
-    steps_per_epoch = max(num_examples // batch_size, 1)
-    order = epoch_order(key, t // steps_per_epoch, num_examples)
-    rows = jax.lax.dynamic_slice_in_dim(order, (t % steps_per_epoch) * batch_size, batch_size)
-    return jax.tree.map(lambda x: jnp.take(x, rows, axis=0), examples)
+def epoch_rows(key: Key, t: jax.Array | int, num_examples: int, batch_size: int) -> jax.Array:
+    """Return the rows `[batch_size]` of batch `t`: an endless walk, shuffled anew every epoch.
 
-
-def epoch_order(key: Key, epoch: jax.Array | int, num_examples: int) -> jax.Array:
-    """Return the order `[num_examples]` in which examples come in an epoch."""
-    return jax.random.permutation(jax.random.fold_in(key, epoch), num_examples)
+    What is left of an epoch and fills no batch is not seen in it.
+    """
+    epoch, position = jnp.divmod(t, max(num_examples // batch_size, 1))
+    places = position * batch_size + jnp.arange(batch_size)
+    return rows_at(jax.random.fold_in(key, epoch), places, num_examples)
 
 
 def _sgd_step(model: Model, tx, key: Key, state: TrainState, batch: Examples):

@@ -9,10 +9,10 @@ import jax
 import optax
 
 from ltu_jax.training.losses import cross_entropy
-from ltu_jax.training.supervised import Recipe, epoch_batch, recipe_for, train_steps
+from ltu_jax.training.supervised import Recipe, epoch_rows, recipe_for, train_steps
 from ltu_jax.types import Claims, Examples, Info, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Method
-from ltu_jax.unlearners.sgd import descend, mean_loss
+from ltu_jax.unlearners.sgd import descend, mean_loss, take
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def retrain(
 
     def sample(key: Key, t: jax.Array, state: RetrainState, data: UnlearnData) -> Examples:
         del key
-        return epoch_batch(state.order_key, t, data.retain, batch_size)
+        return take(data.retain, epoch_rows(state.order_key, t, num_retain, batch_size))
 
     def step(key: Key, state: RetrainState, batch: Examples) -> tuple[RetrainState, Info]:
         loss_fn = mean_loss(

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from ltu_jax.errors import check_range
+from ltu_jax.training.shuffle import rows_at
 from ltu_jax.types import Examples, Key, Model, PyTree, Variables
 
 LossFn = Callable[[PyTree], tuple[jax.Array, PyTree]]
@@ -135,10 +136,9 @@ def walk(key: Key, index: jax.Array, num_examples: int, batch_size: int) -> jax.
     positions = index * batch_size + jnp.arange(batch_size)
     first = index * batch_size // num_examples
     passes = first + jnp.arange((batch_size - 2) // num_examples + 2)
-    orders = jax.vmap(lambda p: jax.random.permutation(jax.random.fold_in(key, p), num_examples))(
-        passes
-    )
-    return orders[positions // num_examples - first, positions % num_examples]
+    places = positions % num_examples
+    rows = jax.vmap(lambda p: rows_at(jax.random.fold_in(key, p), places, num_examples))(passes)
+    return rows[positions // num_examples - first, jnp.arange(batch_size)]
 
 
 def take(tree: PyTree, rows: jax.Array) -> PyTree:

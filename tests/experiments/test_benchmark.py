@@ -16,6 +16,7 @@ from experiments.benchmark import (
     kernels,
     meta,
     pools,
+    profiles,
     steps,
     table,
     timing,
@@ -72,6 +73,30 @@ def test_without_pytorch_its_entries_are_empty_and_a_line_says_so(monkeypatch, c
         "torch_seconds": None,
         "torch_threads": None,
     }
+
+
+def test_a_profile_says_what_a_step_is_busy_with():
+    found = profiles.step_profile(small_subject())
+    busy = found.pop("busy")
+    assert 0 < busy <= 1
+    assert set(found) == set(profiles.KINDS)
+    assert sum(found.values()) == pytest.approx(1)
+    assert found["products"] > 0
+    assert found["sorts"] > 0
+
+
+def test_what_is_nested_in_an_operation_is_not_counted_twice():
+    loop, body, later = ("while.3", 0.0, 5.0), ("dot.1", 1.0, 3.0), ("copy.2", 6.0, 7.0)
+    assert profiles.own_seconds([body, later, loop, ("sort", 3.0, 4.0)]) == [
+        ("while.3", 2.0),
+        ("dot.1", 2.0),
+        ("sort", 1.0),
+        ("copy.2", 1.0),
+    ]
+    found = profiles.shares([[loop, body, later], [("convolution", 0.0, 7.0)]])
+    assert found["busy"] == pytest.approx(13 / 14)
+    assert found["convolutions"] == pytest.approx(7 / 13)
+    assert found["element-wise and sums"] == pytest.approx(3 / 13)
 
 
 def test_every_part_is_measured_by_something():

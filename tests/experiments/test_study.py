@@ -1,11 +1,13 @@
 """Experiments on the paper's claims: rows kept and shared, verdicts, and every --quick path."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from experiments import (
+    budget,
     claims,
     conflicts,
     failure_signatures,
@@ -154,6 +156,23 @@ def test_claims_quick(place):
 def test_rho_sweep_quick(place):
     rho_sweep.main(["--quick"])
     assert set(written(place, "rho_sweep")["methods"]["finetune"]) == {"0.3", "0.9"}
+
+
+def test_budget_quick(place, monkeypatch):
+    monkeypatch.setattr(budget, "_QUICK", replace(budget._QUICK, setting=TABLE))
+    budget.main(["--quick"])
+    rows = written(place, "budget")["rows"]
+    assert [(row["method"], row["steps"]) for row in rows] == [("mi_match", 5), ("mi_match", 10)]
+    assert all(row["learning_rate"] in (0.02, 0.04) and row["seeds"] == [0] for row in rows)
+    assert rows[1]["work"] == pytest.approx(2 * rows[0]["work"])
+
+
+def test_the_work_of_a_deletion_is_that_of_its_steps():
+    setting = Setting("cifar10", 5_000, "mlp", epochs=10)
+    anew = 10 * 4_500 * 3
+    units = {"ltu": 2400, "ltu_first_order": 1440, "mi_match": 960}  # 32, 192 and 128 images
+    for method, unit in units.items():
+        assert budget.work(method, 30, setting, 4_500) == pytest.approx(30 * unit / anew)
 
 
 def test_overlap_quick(place):

@@ -10,7 +10,7 @@ from ltu_jax.errors import DivergedError
 from ltu_jax.models import from_functions
 from ltu_jax.training.resume import Saver
 from ltu_jax.training.stream import batches
-from ltu_jax.training.supervised import Recipe, epoch_batch, epoch_order, train
+from ltu_jax.training.supervised import Recipe, epoch_rows, train
 from ltu_jax.types import Examples
 
 KEY = jax.random.key(0)
@@ -52,8 +52,8 @@ def in_memory(images):
     return Examples(jnp.asarray(images), jnp.arange(SIZE, dtype=jnp.int32) % CLASSES)
 
 
-def order(epoch):
-    return np.asarray(epoch_order(KEY, epoch, SIZE))
+def rows_of(step):
+    return np.asarray(epoch_rows(KEY, step, SIZE, 16))
 
 
 @pytest.mark.parametrize("threads", [1, 3, 16])
@@ -62,13 +62,13 @@ def test_batches_are_those_in_memory_whatever_the_number_of_threads(
     images, on_disk, threads, first
 ):
     examples, _ = on_disk
-    feed = batches(examples, 16, order, num_steps=9, threads=threads)
+    feed = batches(examples, 16, rows_of, num_steps=9, threads=threads)
     found = list(feed(first))
     assert len(found) == 9 - first
     for t, batch in enumerate(found, start=first):
-        wanted = epoch_batch(KEY, t, in_memory(images), 16)
-        np.testing.assert_array_equal(batch.inputs, wanted.inputs)
-        np.testing.assert_array_equal(batch.labels, wanted.labels)
+        rows, wanted = rows_of(t), in_memory(images)
+        np.testing.assert_array_equal(batch.inputs, wanted.inputs[rows])
+        np.testing.assert_array_equal(batch.labels, wanted.labels[rows])
         assert isinstance(batch.inputs, jax.Array)
 
 
@@ -114,7 +114,7 @@ def test_what_goes_wrong_in_a_thread_is_raised(on_disk):
 
     inputs = OnDisk(broken, None, np.arange(SIZE), examples.inputs.digests, (4, 4, 1))
     with pytest.raises(OSError, match="the disk is gone"):
-        list(batches(examples._replace(inputs=inputs), 16, order, num_steps=3)(0))
+        list(batches(examples._replace(inputs=inputs), 16, rows_of, num_steps=3)(0))
 
 
 def test_a_diverging_run_stops_with_batches_still_to_come(on_disk):

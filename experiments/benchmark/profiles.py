@@ -1,0 +1,96 @@
+"""Where the time of a step goes: what XLA's profiler saw its threads do, by kind of operation."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments.benchmark.steps import Prepared, Row, prepare_step
+from experiments.benchmark.subjects import CLASSES, Subject
+from ltu_jax.ltu.unlearner import ltu
+
+# The first pattern that is found in an operation's name says its kind. XLA names a fusion after
+# the last operations in it; those of its kernel library hold a product and what surrounds it.
+KINDS = {
+    "convolutions": "conv",
+    "products": "dot|gemm|matmul|cublas|ynn_fusion|custom-call",
+    "sorts": "sort|top-?k",
+    "moves": "copy|transpose|pad|concatenate|slice|gather|scatter|select_and|bitcast_fusion",
+    "element-wise and sums": "",
+}
+_NO_OPERATION = re.compile(r"::|^end: |^\$|\s")  # of the runtime or of Python
+
+
+def step_profile(subject: Subject) -> Row:
+    """Return the shares of an LTU step's time, second order, by kind of operation.
+
+    `busy` is what the operations took, over the step's time and the number of threads that had
+    any; what is missing to 1 is waiting and the runtime itself. The other shares add up to 1.
+    """
+    method = ltu(subject.model, subject.data, CLASSES, subject.config)
+    return shares(profiled(prepare_step(method, subject.variables, subject.data)))
+
+
+def profiled(step: Prepared) -> list[list[tuple[str, float, float]]]:
+    """Take a step under the profiler and return each thread's operations: name, start, end in s."""
+    step.once()
+    with tempfile.TemporaryDirectory(prefix="profile-") as folder:
+        with jax.profiler.trace(folder):
+            step.once()
+        (trace,) = Path(folder).rglob("*.xplane.pb")
+        data = jax.profiler.ProfileData.from_file(str(trace))
+        threads = [
+            [
+                (event.name, 1e-9 * event.start_ns, 1e-9 * (event.start_ns + event.duration_ns))
+                for event in line.events
+                if not _NO_OPERATION.search(event.name)
+            ]
+            for plane in data.planes
+            for line in plane.lines
+            if line.name != "python"
+        ]
+    return [events for events in threads if events]
+
+
+def shares(threads: list[list[tuple[str, float, float]]]) -> dict[str, Any]:
+    """Return what `step_profile` says of the operations of each thread."""
+    kinds: Counter[str] = Counter()
+    for events in threads:
+        for name, seconds in own_seconds(events):
+            kinds[kind(name)] += seconds
+    total = sum(kinds.values())
+    begin = min(start for events in threads for _, start, _ in events)
+    span = max(end for events in threads for _, _, end in events) - begin
+    return {
+        "busy": total / (span * len(threads)),
+        **{name: kinds[name] / total for name in KINDS},
+    }
+
+
+def own_seconds(events: Iterable[tuple[str, float, float]]) -> list[tuple[str, float]]:
+    """Return names and seconds of nested events of one thread, without what is nested in each."""
+    own: list[list[Any]] = []
+    open_events: list[tuple[int, float]] = []  # which of `own`, and its end
+    for name, start, end in sorted(events, key=lambda event: (event[1], -event[2])):
+        while open_events and open_events[-1][1] <= start:
+            open_events.pop()
+        if open_events:
+            own[open_events[-1][0]][1] -= min(end, open_events[-1][1]) - start
+        open_events.append((len(own), end))
+        own.append([name, end - start])
+    return [(name, seconds) for name, seconds in own]
+
+
+def kind(name: str) -> str:
+    """Return the kind of an operation by its name.
+
+    >>> kind("ynn_fusion.12"), kind("copy_bitcast_fusion"), kind("multiply_tanh_fusion.3")
+    ('products', 'moves', 'element-wise and sums')
+    """
+    return next(kind for kind, pattern in KINDS.items() if re.search(pattern, name))
