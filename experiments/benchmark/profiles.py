@@ -30,8 +30,8 @@ _NO_OPERATION = re.compile(r"::|^end: |^\$|\s")  # of the runtime or of Python
 def step_profile(subject: Subject) -> Row:
     """Return the shares of an LTU step's time, second order, by kind of operation.
 
-    `busy` is what the operations took, over the step's time and the number of threads that had
-    any; what is missing to 1 is waiting and the runtime itself. The other shares add up to 1.
+    `operations` is how many there were, those of a loop as often as they were run. An operation's
+    time is that of the thread which began it, and ends when its last part on any thread is done.
     """
     method = ltu(subject.model, subject.data, CLASSES, subject.config)
     return shares(profiled(prepare_step(method, subject.variables, subject.data)))
@@ -65,10 +65,8 @@ def shares(threads: list[list[tuple[str, float, float]]]) -> dict[str, Any]:
         for name, seconds in own_seconds(events):
             kinds[kind(name)] += seconds
     total = sum(kinds.values())
-    begin = min(start for events in threads for _, start, _ in events)
-    span = max(end for events in threads for _, _, end in events) - begin
     return {
-        "busy": total / (span * len(threads)),
+        "operations": sum(map(len, threads)),
         **{name: kinds[name] / total for name in KINDS},
     }
 

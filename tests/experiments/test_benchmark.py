@@ -77,8 +77,7 @@ def test_without_pytorch_its_entries_are_empty_and_a_line_says_so(monkeypatch, c
 
 def test_a_profile_says_what_a_step_is_busy_with():
     found = profiles.step_profile(small_subject())
-    busy = found.pop("busy")
-    assert 0 < busy <= 1
+    assert found.pop("operations") > 100
     assert set(found) == set(profiles.KINDS)
     assert sum(found.values()) == pytest.approx(1)
     assert found["products"] > 0
@@ -94,7 +93,7 @@ def test_what_is_nested_in_an_operation_is_not_counted_twice():
         ("copy.2", 1.0),
     ]
     found = profiles.shares([[loop, body, later], [("convolution", 0.0, 7.0)]])
-    assert found["busy"] == pytest.approx(13 / 14)
+    assert found["operations"] == 4
     assert found["convolutions"] == pytest.approx(7 / 13)
     assert found["element-wise and sums"] == pytest.approx(3 / 13)
 
