@@ -40,11 +40,10 @@ from experiments.provenance import ROOT, git_state
 from ltu_jax.report.write import versions, write_json
 
 Part = Literal[
-    "ltu_step", "sgd_step", "profile", "methods", "variants", "convolutions", "harmonizer",
+    "ltu_step", "sgd_step", "profile", "methods", "variants", "compiler", "harmonizer",
     "memory", "pool", "rte", "growth", "import_seconds",
 ]  # fmt: skip
 FIGURE = ROOT / "docs/cost.png"
-CONVOLUTIONAL = ("cnn", "resnet20", "resnet18")
 # ResNet-18 and the vision transformer take seconds for an image that others see in milliseconds.
 SHARES = {
     False: {"resnet18": 1 / 4},
@@ -60,7 +59,7 @@ class Options:
       quick: small batches, short trainings and few sizes, under ten minutes; the same entries.
       out: where the numbers go.
       parts: which entries.
-      models: the networks of `ltu_step`, `sgd_step` and `profile`.
+      models: the networks of `ltu_step`, `sgd_step`, `profile` and `compiler`.
       model: the network of `methods`, `variants` and `rte`.
       memory_model: the network of `memory`; None is `resnet18`, and `model` in a quick run, since
         four of its programs take minutes to compile.
@@ -140,9 +139,9 @@ def measures(options: Options, peer: Peer) -> dict[str, Callable[[], Any]]:
         },
         "methods": lambda: meta.methods(one(), repeats),
         "variants": lambda: meta.variants(one(), repeats),
-        "convolutions": lambda: {
-            name: forms.convolutions(subject(name, share(name, options.quick)), repeats)
-            for name in CONVOLUTIONAL
+        "compiler": lambda: {
+            name: forms.compiler(subject(name, share(name, options.quick)), repeats)
+            for name in options.models
         },
         "harmonizer": lambda: forms.harmonizer(10_000 if options.quick else 300_000, repeats),
         "memory": lambda: meta.memory(subject(large, share(large, options.quick))),

@@ -22,6 +22,7 @@ from ltu_jax.ltu.meta import (
 )
 from ltu_jax.ltu.unlearner import ltu, tasks
 from ltu_jax.training import loop
+from ltu_jax.training.compiling import jit
 from ltu_jax.types import PyTree
 from ltu_jax.unlearners import METHODS
 
@@ -67,7 +68,7 @@ def variants(subject: Subject, repeats: int) -> Row:
     params = subject.variables.params
     programs = {
         name: compile_ahead(
-            lambda form=form: jax.jit(gradient, static_argnums=0).lower(form, params, state, batch)
+            lambda form=form: jit(gradient, static_argnums=0).lower(form, params, state, batch)
         )
         for name, form in FORMS.items()
     }
@@ -129,7 +130,7 @@ def memory(subject: Subject) -> Row:
     for order, chosen in (("second", config), ("first", first_order(config))):
         for remat in (False, True):
             method = ltu(subject.model, subject.data, CLASSES, replace(chosen, remat=remat))
-            step = jax.jit(loop.as_step(method), donate_argnums=2)
+            step = jit(loop.as_step(method), donate_argnums=2)
             compiled = compile_ahead(
                 lambda step=step: step.lower(jax.random.key(0), 0, state, subject.data)
             )

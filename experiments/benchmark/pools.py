@@ -29,6 +29,7 @@ from experiments.benchmark.timing import (
 from ltu_jax.data import load
 from ltu_jax.models import build, with_preprocessing
 from ltu_jax.training import loop, supervised
+from ltu_jax.training.compiling import jit
 from ltu_jax.training.pool import AT_ONCE, predict_members, stack, train_members
 from ltu_jax.training.supervised import Recipe, recipe_for, train_steps
 from ltu_jax.types import Dataset, Examples, Key, Model, Variables
@@ -207,7 +208,7 @@ def step_products(dataset: Dataset, sizes: Sizes) -> Product:
         tuple(jnp.ones([members, *shape]) for shape in ((batch, wide), (wide, out), (batch, out)))
         for wide, out in (layer["kernel"].shape for layer in params.values())
     ]
-    call = compile_ahead(lambda: jax.jit(products).lower(layers)).call
+    call = compile_ahead(lambda: jit(products).lower(layers)).call
     return Product(
         lambda: jax.block_until_ready(call(layers)),
         members * batch * GRADIENT * forward_flops(model, inputs),

@@ -34,6 +34,7 @@ from experiments.benchmark.timing import (
 )
 from ltu_jax.ltu.unlearner import ltu
 from ltu_jax.training import loop
+from ltu_jax.training.compiling import jit
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import Examples, Key, PyTree, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.random_label import RandomLabelConfig, random_label
@@ -64,7 +65,7 @@ def prepare_step(method: Unlearner, variables: Variables, data: UnlearnData) -> 
 def prepare_training(step: loop.Step, key: Key, state: PyTree, data: PyTree) -> Prepared:
     """Compile a step of `training.loop.run`; what it donates is a copy of `state`."""
     first = jnp.zeros((), int)
-    compiled = compile_ahead(lambda: jax.jit(step, donate_argnums=2).lower(key, first, state, data))
+    compiled = compile_ahead(lambda: jit(step, donate_argnums=2).lower(key, first, state, data))
     held = jax.tree.map(jnp.copy, state)
 
     def once() -> None:
@@ -74,7 +75,7 @@ def prepare_training(step: loop.Step, key: Key, state: PyTree, data: PyTree) -> 
     return Prepared(compiled, once)
 
 
-def prepare_plain(subject: Subject) -> Prepared:
+def prepare_plain(subject: Subject, jit: Callable = jit) -> Prepared:
     """Compile the gradient of mean cross-entropy on as many images as an LTU step looks at."""
     total = subject.images.total
     images = jax.tree.map(
@@ -86,7 +87,7 @@ def prepare_plain(subject: Subject) -> Prepared:
         return cross_entropy(logits, images.labels).mean()
 
     params = subject.variables.params
-    compiled = compile_ahead(lambda: jax.jit(jax.grad(loss)).lower(params, images))
+    compiled = compile_ahead(lambda: jit(jax.grad(loss)).lower(params, images))
     return Prepared(compiled, lambda: jax.block_until_ready(compiled.call(params, images)))
 
 

@@ -2,7 +2,8 @@
 
 Query sets differ in how they are drawn from the accessible retain set, which is what opens the gap
 between the tasks of meta-tune and meta-test (arXiv 2407.10494, section 3.1). Every kind is a row
-of log-weights over the examples; drawing without replacement is Gumbel-top-k on such a row.
+of log-weights over the examples; drawing without replacement is Gumbel-top-k on such a row. Of more
+than `CANDIDATES` examples, a step looks at so many, drawn uniformly.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax.errors import InputError
+from ltu_jax.training.shuffle import rows_at
 from ltu_jax.types import Array, Key
 
 QueryKind = Literal["uniform", "class", "hard", "cluster"]
 # Log-weight of an example that is drawn only when all others are used up; small enough that float32
 # still tells Gumbel noise on top of it apart, so that such examples, too, come at random.
 NEVER = -1e3
+# Examples among which a step's query sets are drawn. Of a larger set, so many are picked at random
+# first, that a step costs the same however large the set is.
+CANDIDATES = 2**14
 
 
 def random_labels(key: Key, labels: Array, allowed: Array) -> jax.Array:
@@ -94,7 +99,13 @@ def draw_queries(
       num_classes: C.
       size: examples in each query set.
     """
-    free = jnp.ones(len(pool.labels), bool)
+    candidates = min(max(CANDIDATES, 8 * len(kinds) * size), len(pool.labels))
+    rows_of = jnp.arange(candidates)
+    if candidates < len(pool.labels):
+        key, pick_key = jax.random.split(key)
+        rows_of = rows_at(pick_key, rows_of, len(pool.labels))
+        pool = jax.tree.map(lambda x: x[rows_of], pool)
+    free = jnp.ones(candidates, bool)
     sets = []
     for kind, kind_key in zip(kinds, jax.random.split(key, len(kinds)), strict=True):
         weight_key, draw_key = jax.random.split(kind_key)
@@ -103,7 +114,7 @@ def draw_queries(
         rows = jax.lax.top_k(jnp.where(free, keyed, -jnp.inf), size)[1]
         free = free.at[rows].set(False)
         sets.append(rows)
-    return jnp.stack(sets)
+    return rows_of[jnp.stack(sets)]
 
 
 def cluster_outputs(logits: Array, num_clusters: int, seed: int) -> np.ndarray:

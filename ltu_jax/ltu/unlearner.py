@@ -26,7 +26,6 @@ from ltu_jax.ltu.harmonize import harmonize
 from ltu_jax.ltu.memory import economical
 from ltu_jax.ltu.meta import meta_gradient
 from ltu_jax.ltu.sampling import QueryPool, cluster_outputs, draw_queries, random_labels
-from ltu_jax.models.convolution import differentiated_twice
 from ltu_jax.training.losses import cross_entropy, distilled_cross_entropy
 from ltu_jax.training.shuffle import rows_at
 from ltu_jax.training.supervised import predict
@@ -258,8 +257,7 @@ def tasks(model: Model, state: LTUState, batch: LTUBatch, config: LTUConfig) -> 
     """Return the losses that one step differentiates."""
 
     def forward(params: PyTree, inputs) -> jax.Array:
-        with differentiated_twice():
-            return model.apply(Variables(params, state.variables.state), inputs)[0]
+        return model.apply(Variables(params, state.variables.state), inputs)[0]
 
     logits_of = economical(forward, config.remat, config.micro_batches)
 

@@ -1,6 +1,5 @@
 """Networks as pairs of pure functions: the built-in ones, and any Flax or hand-written one."""
 
-from ltu_jax.models.convolution import Conv
 from ltu_jax.models.functional import (
     count_params,
     from_functions,
@@ -16,7 +15,6 @@ from ltu_jax.models.zoo import MODELS, build, wrap
 
 __all__ = [
     "MODELS",
-    "Conv",
     "binary_head",
     "build",
     "count_params",

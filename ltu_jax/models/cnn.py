@@ -3,8 +3,6 @@
 import flax.linen as nn
 import jax
 
-from ltu_jax.models.convolution import Conv
-
 
 class CNN(nn.Module):
     """Three 3x3 convolutions (24 and 48 channels at stride 2, then 64), 2x2 mean pool, logits.
@@ -20,7 +18,7 @@ class CNN(nn.Module):
         """Map images `[B, H, W, C]` to logits `[B, num_classes]`."""
         hidden = images
         for width, stride in ((24, 2), (48, 2), (64, 1)):
-            convolution = Conv(
+            convolution = nn.Conv(
                 width, (3, 3), strides=stride, kernel_init=nn.initializers.he_normal()
             )
             hidden = nn.relu(convolution(hidden))

@@ -6,9 +6,7 @@ from functools import partial
 import flax.linen as nn
 import jax
 
-from ltu_jax.models.convolution import Conv
-
-_convolution = partial(Conv, use_bias=False, kernel_init=nn.initializers.he_normal())
+_convolution = partial(nn.Conv, use_bias=False, kernel_init=nn.initializers.he_normal())
 
 
 def _normalise(train: bool) -> nn.BatchNorm:

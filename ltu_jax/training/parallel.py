@@ -27,6 +27,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ltu_jax.errors import InputError
+from ltu_jax.training.compiling import jit
 from ltu_jax.types import Array, Model, PyTree, Variables
 
 AXIS = "batch"
@@ -138,7 +139,7 @@ def compile_for(advance: Callable, parallel: Parallel | None) -> Callable:
     if parallel is None or not parallel.pmap:
         # Left to itself the compiler may hand back a state that is cut up.
         whole = parallel and NamedSharding(parallel.mesh, PartitionSpec())
-        return jax.jit(advance, static_argnums=0, donate_argnums=3, out_shardings=whole)
+        return jit(advance, static_argnums=0, donate_argnums=3, out_shardings=whole)
     devices = list(parallel.mesh.devices.flat)
     mapped = jax.pmap(
         lambda index, *arguments: advance(*arguments),

@@ -20,6 +20,7 @@ import ltu_jax.training.supervised as supervised
 from ltu_jax.errors import DivergedError
 from ltu_jax.training import loop
 from ltu_jax.training.claims import check_claims, check_fresh
+from ltu_jax.training.compiling import jit
 from ltu_jax.types import (
     Array,
     Examples,
@@ -188,7 +189,7 @@ def _start(model: Model, recipe: supervised.Recipe, num_examples: int) -> Callab
     def one(key: Key, inputs: Array):
         return supervised.start(key, model, recipe, inputs, num_examples)
 
-    return jax.jit(jax.vmap(one, in_axes=(0, None)))
+    return jit(jax.vmap(one, in_axes=(0, None)))
 
 
 @lru_cache(maxsize=8)
@@ -203,7 +204,7 @@ def _training_step(model: Model, recipe: supervised.Recipe, num_examples: int) -
 
 @lru_cache(maxsize=8)
 def _forward(model: Model) -> Callable:
-    return jax.jit(jax.vmap(lambda one, batch: model.apply(one, batch)[0], in_axes=(0, None)))
+    return jit(jax.vmap(lambda one, batch: model.apply(one, batch)[0], in_axes=(0, None)))
 
 
 @lru_cache(maxsize=8)

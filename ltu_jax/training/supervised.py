@@ -14,6 +14,7 @@ import optax
 
 from ltu_jax.data.on_disk import OnDisk
 from ltu_jax.errors import InputError, check_integer
+from ltu_jax.training.compiling import jit
 from ltu_jax.training.loop import History, Step, run
 from ltu_jax.training.parallel import Parallel, split_batch
 from ltu_jax.training.resume import Saver
@@ -252,7 +253,7 @@ def _sgd_step(model: Model, tx, key: Key, state: TrainState, batch: Examples):
 
 def predict(model: Model, variables: Variables, inputs, *, batch_size: int = 512) -> jax.Array:
     """Return the logits `[N, C]` of `inputs` in evaluation mode, batch by batch."""
-    forward = jax.jit(model.apply)
+    forward = jit(model.apply)
     batch_size = min(batch_size, len(inputs))
     logits = []
     for start in range(0, len(inputs), batch_size):

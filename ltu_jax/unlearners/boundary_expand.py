@@ -22,6 +22,7 @@ import optax
 
 from ltu_jax.errors import InputError
 from ltu_jax.models.layers import Head, head
+from ltu_jax.training.compiling import jit
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import Array, Info, Key, Model, PyTree, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
@@ -189,7 +190,7 @@ def _with_first_column(params: PyTree, where: Head, column: Column) -> PyTree:
 
 
 def _check_columns(model: Model, where: Head, variables: Variables, inputs: Array) -> None:
-    (before, after), _ = jax.jit(partial(_apply_twice, model, where))(variables, inputs)
+    (before, after), _ = jit(partial(_apply_twice, model, where))(variables, inputs)
     if not np.allclose(before[:, 1:], after[:, 1:], rtol=1e-5, atol=1e-5):
         raise InputError(
             f"--model {model.name}: each output must hang on its own column of the last layer, but "

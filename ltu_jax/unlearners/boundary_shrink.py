@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 from ltu_jax.errors import InputError, check_range
+from ltu_jax.training.compiling import jit
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import Array, Examples, Info, Key, Model, UnlearnData, Unlearner, Variables
@@ -137,7 +138,7 @@ def nearest_classes(
     if examples.inputs.dtype == jnp.uint8:
         _check_scale(model, variables, examples.inputs[:1])
     low, high = _value_range(data)
-    perturb = jax.jit(partial(_perturb, model))
+    perturb = jit(partial(_perturb, model))
     size = min(batch_size, len(examples.labels))
     moved = []
     for start in range(0, len(examples.labels), size):

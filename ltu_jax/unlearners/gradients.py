@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ltu_jax.training.compiling import jit
 from ltu_jax.types import Examples, PyTree
 from ltu_jax.unlearners.sgd import take
 
@@ -22,7 +23,7 @@ def sum_over_batches(fn: PerBatch, params: PyTree, examples: Examples, batch_siz
     def add(total, params, examples, rows):
         return _add(total, fn(params, take(examples, rows)))
 
-    add = jax.jit(add, donate_argnums=0)
+    add = jit(add, donate_argnums=0)
     total = _zeros(fn, params, take(examples, np.arange(1)))
     for start in range(0, size, batch_size):
         total = add(total, params, examples, np.arange(start, min(start + batch_size, size)))
@@ -49,7 +50,7 @@ def sum_over_examples(
         each = jax.vmap(fn, (None, 0))(params, take(examples, rows[:, None]))
         return _add(total, jax.tree.map(lambda x: jnp.tensordot(valid.astype(x.dtype), x, 1), each))
 
-    add = jax.jit(add, donate_argnums=0)
+    add = jit(add, donate_argnums=0)
     total = _zeros(fn, params, take(examples, np.arange(1)))
     for start in range(0, size, chunk_size):
         # A short last chunk would compile anew: fill it up, and do not count what fills it.

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from ltu_jax.errors import check_range
+from ltu_jax.training.compiling import jit
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import (
@@ -201,7 +202,7 @@ def negmerge(
         return state, {"loss": loss}
 
     def finish(state: NegMergeState) -> Variables:
-        subtract = jax.jit(lambda params, group: negate(config, params, group))
+        subtract = jit(lambda params, group: negate(config, params, group))
         size = num_candidates if config.pool == "all" else config.repeats
         results = [
             state.original._replace(params=subtract(state.original.params, group))

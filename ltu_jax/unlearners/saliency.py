@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ltu_jax.training.compiling import jit
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import Examples, Model, PyTree, Variables
 from ltu_jax.unlearners.sgd import take
@@ -44,7 +45,7 @@ def saliency(
     """
     size = len(examples.labels)
     batch_size = min(batch_size, size)
-    gradient = jax.jit(jax.grad(_weighted_loss, argnums=1), static_argnums=0)
+    gradient = jit(jax.grad(_weighted_loss, argnums=1), static_argnums=0)
     total = jax.tree.map(jnp.zeros_like, variables.params)
     for start in range(0, size, batch_size):
         # A short batch would compile the network a second time: fill it with rows of weight 0.

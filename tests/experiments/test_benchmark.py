@@ -26,7 +26,6 @@ from experiments.benchmark.subjects import MODELS, first_order, noise, subject
 from experiments.benchmark.timing import compile_ahead, fastest, interleave, median, ratio
 from ltu_jax.data import load
 from ltu_jax.models import build
-from ltu_jax.models.convolution import countable
 from ltu_jax.training import supervised
 from ltu_jax.training.supervised import Recipe, recipe_for, train_steps
 from ltu_jax.types import Variables
@@ -165,8 +164,7 @@ def test_attention_counts_its_two_products():
 def test_xla_counts_about_the_same_for_a_forward_pass():
     model, images = build("cnn", 10), jnp.zeros([4, 32, 32, 3])
     variables = model.init(jax.random.key(0), images)
-    with countable():
-        program = compile_ahead(lambda: jax.jit(model.apply).lower(variables, images))
+    program = compile_ahead(lambda: jax.jit(model.apply).lower(variables, images))
     # XLA leaves out products with padding in a convolution, and counts sums and activations.
     places = (
         (16**2, 9 * 3 * 24, 47 / 48),
@@ -373,7 +371,7 @@ def test_noise_is_of_the_shape_asked_for():
 
 
 def test_forms_are_held_against_those_that_define_them(compiled_once):
-    found = forms.convolutions(subject("cnn", 1 / 32), repeats=1)
+    found = forms.compiler(subject("cnn", 1 / 32), repeats=1)
     assert found["xla_over_library"] == pytest.approx(
         found["xla_seconds"] / found["library_seconds"]
     )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from ltu_jax.errors import InputError
+from ltu_jax.ltu import sampling
 from ltu_jax.ltu.sampling import (
     QueryKind,
     QueryPool,
@@ -69,6 +70,26 @@ def test_same_key_same_query_sets():
 def test_uniform_draws_every_example_alike():
     rows = draw_often(jax.random.split(KEY, 500), ("uniform",), pool(20), CLASSES, 5)
     assert chisquare(np.bincount(rows.ravel(), minlength=20)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["uniform", "class", "cluster"])
+def test_of_a_large_set_all_examples_are_candidates_alike(monkeypatch, kind):
+    monkeypatch.setattr(sampling, "CANDIDATES", 16)
+    examples = pool(60)._replace(labels=jnp.arange(60) % 6, clusters=jnp.arange(60) % 3)
+    rows = jax.vmap(lambda key: draw_queries(key, (kind, kind), examples, CLASSES, 1))(
+        jax.random.split(KEY, 1500)
+    )
+    assert (rows[:, 0] != rows[:, 1]).all()
+    assert chisquare(np.bincount(rows.ravel(), minlength=60)).pvalue > 1e-3
+
+
+def test_of_a_large_set_hard_examples_are_still_preferred(monkeypatch):
+    monkeypatch.setattr(sampling, "CANDIDATES", 16)
+    losses = jnp.where(jnp.arange(60) < 30, 0.1, 2.0)
+    rows = jax.vmap(
+        lambda key: draw_queries(key, ("hard",), pool(60)._replace(losses=losses), CLASSES, 1)
+    )(jax.random.split(KEY, 2000))
+    assert np.mean(rows >= 30) == pytest.approx(2.0 / 2.1, abs=0.02)
 
 
 def test_class_restricted_set_holds_half_of_the_classes():
