@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def git_state() -> dict[str, Any]:
-    """Return the commit of the code, and whether any file but results and figures differs from it."""
+    """Return the commit of the code, and whether more than results and figures differs from it."""
     status = _git("status", "--porcelain", "--", ":!experiments/results", ":!docs/*.png")
     return {"commit": _git("rev-parse", "HEAD"), "dirty": None if status is None else status != ""}
 
