@@ -11,7 +11,7 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 
 import ltu_jax
-from ltu_jax import networks, pipeline, running, saved, selection
+from ltu_jax import networks, pipeline, running, saved, selection, stages
 from ltu_jax.cli import main
 from ltu_jax.errors import InputError
 from ltu_jax.progress import Progress
@@ -130,8 +130,8 @@ def test_finished_networks_are_not_made_again(stopped, monkeypatch):
         made.append(name)
         return train(plan, name, *arguments)
 
-    monkeypatch.setattr(pipeline, "train_network", recording)
-    monkeypatch.setattr(pipeline, "unlearn_network", killed)
+    monkeypatch.setattr(stages, "train_network", recording)
+    monkeypatch.setattr(stages, "unlearn_network", killed)
     ltu_jax.resume(folder, data=tiny.table(), quiet=True)
     assert made == ["retrain_2"]
     assert {name: (folder / name).stat().st_mtime_ns for name in before} == before

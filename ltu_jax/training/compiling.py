@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 # XLA hands products and convolutions on a CPU to YNNPACK, and is faster without it: by a fifth on a
 # vision transformer, twice on small convolutions. An empty list of what it may take turns it off.
@@ -16,9 +17,11 @@ CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
 def jit(function: Callable, **options: Any) -> jax.stages.Wrapped:
     """Return `jax.jit(function, **options)` with `compiler_options`.
 
-    Not for use as a decorator of a module's functions: it asks for the backend.
+    While another program is being traced there are none, since what is called then becomes part of
+    that program. Not for use as a decorator of a module's functions: it asks for the backend.
     """
-    return jax.jit(function, compiler_options=compiler_options(), **options)
+    tracing = isinstance(jnp.zeros(()), jax.core.Tracer)
+    return jax.jit(function, compiler_options=None if tracing else compiler_options(), **options)
 
 
 @cache

@@ -34,6 +34,15 @@ def test_results_are_those_of_jax_up_to_rounding_and_options_of_jit_are_passed_o
     np.testing.assert_allclose(same(ARRAYS, True), 2 * jax.jit(convolve)(*ARRAYS), rtol=1e-5)
 
 
+def test_inside_of_another_program_there_are_no_options():
+    def outer(*arrays):
+        return jit(convolve)(*arrays)
+
+    for trace in (jax.jit, jit):
+        np.testing.assert_allclose(trace(outer)(*ARRAYS), jit(convolve)(*ARRAYS), rtol=1e-5)
+    assert jax.eval_shape(lambda: jit(convolve)(*ARRAYS)).shape == (8, 8)
+
+
 def test_a_compiler_that_does_not_know_an_option_is_given_none(monkeypatch):
     monkeypatch.setattr(compiling, "CPU_OPTIONS", {"xla_no_such_option": ""})
     assert compiler_options() is None
