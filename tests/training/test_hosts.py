@@ -150,7 +150,11 @@ def test_process_0_alone_writes_and_shows(runs):
     rows = [json.loads((run / "report.json").read_text())["rows"] for run in (alone, shared)]
     for one, other in zip(*rows, strict=True):
         assert one["ua"] == pytest.approx(other["ua"])
-        assert one["auc"] == pytest.approx(other["auc"], abs=0.5)
+    # Not the AUC of these scores: where two are almost equal, rounding says which is larger.
+    with np.load(alone / "scores.npz") as one, np.load(shared / "scores.npz") as other:
+        assert one.files == other.files
+        for name in one.files:
+            np.testing.assert_allclose(one[name], other[name], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 def test_a_run_of_two_processes_that_was_stopped_goes_on_to_the_bit(data_dir, like, tmp_path):
