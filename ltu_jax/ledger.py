@@ -37,7 +37,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ltu_jax import durable
+import ltu_jax.durable as durable
 from ltu_jax.errors import InputError, TamperedError
 from ltu_jax.training.sealed import array_digest
 

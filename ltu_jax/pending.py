@@ -18,8 +18,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ltu_jax import durable, ledger, pipeline, saved
-from ltu_jax import past as pasts
+import ltu_jax.durable as durable
+import ltu_jax.ledger as ledger
+import ltu_jax.past as pasts
+import ltu_jax.pipeline as pipeline
+import ltu_jax.saved as saved
 from ltu_jax.errors import InputError
 from ltu_jax.ids import few
 from ltu_jax.pipeline import Result

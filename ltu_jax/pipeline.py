@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple
 
 import ltu_jax.request as requests
 import ltu_jax.selection as selection
+import ltu_jax.stages as stages
 import ltu_jax.unlearners as unlearners
-from ltu_jax import stages
 from ltu_jax.audit.summary import Row
 from ltu_jax.errors import InputError, check_integer
 from ltu_jax.evaluate import measure, report_content

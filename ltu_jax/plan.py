@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import ltu_jax.past as pasts
 import ltu_jax.request as requests
 import ltu_jax.unlearners as unlearners
 import ltu_jax.unlearners.only as partly
-from ltu_jax import past as pasts
 from ltu_jax.data import load
 from ltu_jax.data.arrays import validate
 from ltu_jax.errors import InputError, check_integer, check_path

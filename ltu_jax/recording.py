@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ltu_jax import ledger
+import ltu_jax.ledger as ledger
 from ltu_jax.audit.summary import GAP_METRICS, Row
 from ltu_jax.drift import measure_drift
 from ltu_jax.evaluate import Measured

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import ltu_jax.past as pasts
 import ltu_jax.request as requests
 import ltu_jax.unlearners as unlearners
-from ltu_jax import past as pasts
 from ltu_jax.data.on_disk import content
 from ltu_jax.errors import InputError
 from ltu_jax.networks import RETRAINED, Network, row_name

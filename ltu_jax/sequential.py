@@ -13,8 +13,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from ltu_jax import durable, ledger, saved, selection, unlearners
-from ltu_jax import past as pasts
+import ltu_jax.durable as durable
+import ltu_jax.ledger as ledger
+import ltu_jax.past as pasts
+import ltu_jax.saved as saved
+import ltu_jax.selection as selection
+import ltu_jax.unlearners as unlearners
 from ltu_jax.errors import InputError
 from ltu_jax.past import Past
 from ltu_jax.pipeline import Result, carry_out, check_asked

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-# XLA hands products and convolutions on a CPU to YNNPACK, and is faster without it: by a fifth on a
-# vision transformer, twice on small convolutions. An empty list of what it may take turns it off.
+# XLA hands products and convolutions on a CPU to YNNPACK, and is faster without it, most of all on
+# small convolutions (`experiments.benchmark --parts compiler`). The empty list turns it off.
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
