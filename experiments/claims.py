@@ -26,7 +26,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -121,6 +121,8 @@ SETTINGS = {
     "CIFAR-10, mlp, a random 10 %": (PRIMARY, (0, 1, 2, 3, 4)),
     "digits, mlp, a random 10 %": (DIGITS, (0, 1, 2, 3, 4)),
     "CIFAR-10, mlp, one class": (PRIMARY._replace(forget="class"), (0, 1, 2)),
+    "CIFAR-10, cnn, a random 10 %": (Setting("cifar10", 10_000, "cnn"), (0, 1, 2, 3, 4)),
+    "CIFAR-10, resnet20, a random 10 %": (Setting("cifar10", 10_000, "resnet20"), (0, 1, 2)),
 }
 QUICK = Setting("digits", None, "mlp", epochs=5)
 
@@ -133,19 +135,27 @@ class Options:
       data_dir: folder in which TFDS keeps prepared data sets.
       quick: digits, two seeds, few variants, into `runs/`: a test that all of it works.
       gather: judge by what is there without making anything.
+      only: make the rows of these settings alone, by their names in `SETTINGS`.
     """
 
     data_dir: str | None = None
     quick: bool = False
     gather: bool = False
+    only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SETTING ...")] = ()
 
 
 def main(args: list[str] | None = None) -> None:
     """Run, judge, write, draw."""
     options = tyro.cli(Options, args=args)
     wanted = quick_jobs() if options.quick else jobs()
+    chosen = [SETTINGS[name][0] for name in options.only]
     rows = study.run(
-        wanted if not options.gather else [job for job in wanted if study.path_of(job).exists()],
+        [
+            job
+            for job in wanted
+            if study.path_of(job).exists()
+            or not (options.gather or (chosen and job.setting not in chosen))
+        ],
         data_dir=options.data_dir,
         workers=study.workers_here(),
     )

@@ -44,7 +44,7 @@ Part = Literal[
     "memory", "pool", "rte", "growth", "import_seconds",
 ]  # fmt: skip
 FIGURE = ROOT / "docs/cost.png"
-# ResNet-18 and the vision transformer take seconds for an image that others see in milliseconds.
+# On a CPU, ResNet-18 and the vision transformer take seconds for what others do in milliseconds.
 SHARES = {
     False: {"resnet18": 1 / 4},
     True: {"resnet20": 1 / 8, "resnet18": 1 / 16, "vit_tiny": 1 / 16},
@@ -94,6 +94,7 @@ def main(args: list[str] | None = None) -> None:
             **{name: value for name, value in asdict(options).items() if name != "out"},
             "data_dir": options.data_dir is not None,
             "backend": jax.default_backend(),
+            "device": jax.devices()[0].device_kind,
             "cores": os.cpu_count(),
             "load_before": load_before,
             "shares": {name: share(name, options.quick) for name in options.models},
@@ -156,7 +157,7 @@ def measures(options: Options, peer: Peer) -> dict[str, Callable[[], Any]]:
 
 def share(model: str, quick: bool) -> float:
     """Return which share of LTU's default batches a network is measured with."""
-    return SHARES[quick].get(model, 1.0)
+    return SHARES[quick].get(model, 1.0) if jax.default_backend() == "cpu" else 1.0
 
 
 class Peer(NamedTuple):

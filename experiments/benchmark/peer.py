@@ -168,10 +168,16 @@ def as_tensors(examples: Examples, device: str) -> tuple[Tensor, Tensor]:
 
 
 def peer_device() -> str | None:
-    """Return the device of PyTorch that is the one of JAX; None where there is none to compare."""
+    """Return the device of PyTorch that is the one of JAX; None where there is none to compare.
+
+    On a GPU PyTorch may round the factors of a product as JAX does by default (TF32).
+    """
     if jax.default_backend() == "cpu":
         return "cpu"
-    return "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else None
+    if jax.default_backend() != "gpu" or not torch.cuda.is_available():
+        return None
+    torch.set_float32_matmul_precision("high")
+    return "cuda"
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from experiments.benchmark.peer import peer_device
 from experiments.benchmark.peer_nets import MLP
 from experiments.benchmark.pools import Sizes, Training
 from experiments.benchmark.timing import TORCH
@@ -23,11 +24,15 @@ def pool_trainings(threads: Sequence[int], dataset: Dataset, sizes: Sizes) -> di
 
     It is spared what ours does at every step: normalising the inputs and reading the loss.
     """
+    device = peer_device()
+    if device is None:
+        return {}
     mean, std, recipe = np.float32(dataset.mean), np.float32(dataset.std), sizes.recipe
 
     def as_tensors(examples: Examples) -> tuple[Tensor, Tensor]:
         inputs = (examples.inputs.astype(np.float32) / 255 - mean) / std
-        return torch.from_numpy(inputs).flatten(1), torch.from_numpy(examples.labels).long()
+        labels = torch.from_numpy(examples.labels).long()
+        return torch.from_numpy(inputs).flatten(1).to(device), labels.to(device)
 
     inputs, labels = as_tensors(dataset.train)
     generator = torch.Generator().manual_seed(0)
@@ -35,7 +40,7 @@ def pool_trainings(threads: Sequence[int], dataset: Dataset, sizes: Sizes) -> di
     per_epoch = num_steps // recipe.epochs
 
     def one() -> nn.Module:
-        network = fresh_mlp(inputs.shape[1], dataset.num_classes, generator)
+        network = fresh_mlp(inputs.shape[1], dataset.num_classes, generator).to(device)
         optimizer = torch.optim.SGD(
             network.parameters(),
             lr=recipe.learning_rate,
@@ -44,7 +49,7 @@ def pool_trainings(threads: Sequence[int], dataset: Dataset, sizes: Sizes) -> di
         )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
         for _ in range(recipe.epochs):
-            order = torch.randperm(len(labels), generator=generator)
+            order = torch.randperm(len(labels), generator=generator).to(device)
             for batch in order[: per_epoch * recipe.batch_size].split(recipe.batch_size):
                 optimizer.zero_grad()
                 F.cross_entropy(network(inputs[batch]), labels[batch]).backward()
@@ -54,13 +59,16 @@ def pool_trainings(threads: Sequence[int], dataset: Dataset, sizes: Sizes) -> di
 
     def in_turn(count: int) -> list[nn.Module]:
         torch.set_num_threads(count)
-        return [one() for _ in range(sizes.singles)]
+        networks = [one() for _ in range(sizes.singles)]
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return networks
 
     def accuracy(networks: list[nn.Module]) -> float:
         unseen, wanted = as_tensors(dataset.heldout)
         with torch.no_grad():
             right = [(network(unseen).argmax(-1) == wanted).float().mean() for network in networks]
-        return float(np.mean(right))
+        return float(torch.stack(right).mean())
 
     return {
         f"{TORCH}{count}": Training(sizes.singles, partial(in_turn, count), accuracy)

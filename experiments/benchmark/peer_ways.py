@@ -44,9 +44,10 @@ def ltu_ways(threads: Sequence[int], subject: Subject, state: LTUState) -> Mappi
 
     def once() -> None:
         support, audit = (
-            torch.randperm(len(forget))[:size] for size in (sizes.support, sizes.audit)
+            torch.randperm(len(forget), device=device)[:size]
+            for size in (sizes.support, sizes.audit)
         )
-        queries = torch.randperm(len(retain))[: sizes.queries]
+        queries = torch.randperm(len(retain), device=device)[: sizes.queries]
         shift = torch.randint(1, CLASSES, (sizes.support,), device=device)
         batch = PeerBatch(
             forget[support],
@@ -79,7 +80,7 @@ def sgd_ways(threads: Sequence[int], subject: Subject) -> Mapping[str, Way]:
     labels[: len(shift)] = (labels[: len(shift)] + shift) % CLASSES
 
     def once() -> None:
-        rows = torch.randperm(len(labels))[: config.batch_size]
+        rows = torch.randperm(len(labels), device=device)[: config.batch_size]
         peer.step(inputs[rows], labels[rows])
 
     return by_threads(once, threads)
