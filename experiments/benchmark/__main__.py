@@ -95,6 +95,7 @@ def main(args: list[str] | None = None) -> None:
             "data_dir": options.data_dir is not None,
             "backend": jax.default_backend(),
             "device": jax.devices()[0].device_kind,
+            "compilation_cache": jax.config.jax_compilation_cache_dir is not None,
             "cores": os.cpu_count(),
             "load_before": load_before,
             "shares": {name: share(name, options.quick) for name in options.models},
