@@ -60,7 +60,7 @@ class Options:
       out: where the numbers go.
       parts: which entries.
       models: the networks of `ltu_step`, `sgd_step`, `profile` and `compiler`.
-      model: the network of `methods`, `variants` and `rte`.
+      model: the network of `methods`, `variants` and `rte`, and of a quick run's `profile`.
       memory_model: the network of `memory`; None is `resnet18`, and `model` in a quick run, since
         four of its programs take minutes to compile.
       repeats: rounds in which everything that is compared is timed.
@@ -136,8 +136,8 @@ def measures(options: Options, peer: Peer) -> dict[str, Callable[[], Any]]:
         "ltu_step": lambda: each(steps.ltu_step, peer.ltu_ways),
         "sgd_step": lambda: each(steps.sgd_step, peer.sgd_ways),
         "profile": lambda: {
-            name: profiles.step_profile(subject(name, share(name, options.quick)))
-            for name in options.models
+            name: profiles.profile(name, share(name, options.quick))
+            for name in ((options.model,) if options.quick else options.models)
         },
         "methods": lambda: meta.methods(one(), repeats),
         "variants": lambda: meta.variants(one(), repeats),
