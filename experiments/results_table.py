@@ -90,6 +90,7 @@ _RESULTS = ROOT / "experiments/results"
 _CIFAR10, _DIGITS = (_RESULTS / f"compare_{name}.json" for name in ("cifar10", "digits"))
 _SINGLE = tuple(_RESULTS / f"per_example_{name}.json" for name in ("digits", "cifar10"))
 _COSTS = tuple(_RESULTS / f"{name}.json" for name in ("benchmark", "benchmark_more"))
+_GPU_COSTS = (_RESULTS / "benchmark_h200.json",)
 _OPEN = {
     name: (_RESULTS / f"{name}.json",)
     for name in ("claims", "rho_sweep", "overlap", "conflicts", "scheme_check", "budget")
@@ -100,6 +101,7 @@ BLOCKS = (
     Block(ROOT / "README.md", "results", (_CIFAR10,), table.markdown),
     Block(ROOT / "README.md", "per-example", _SINGLE, per_example),
     Block(ROOT / "docs/cost.md", "cost", _COSTS, benchmark),
+    Block(ROOT / "docs/cost.md", "cost-h200", _GPU_COSTS, benchmark),
     Block(ROOT / "README.md", "claims", _OPEN["claims"], claims_tables.verdicts),
     Block(_CLAIMS_PAGE, "claims", _OPEN["claims"], claims_tables.verdicts),
     Block(_CLAIMS_PAGE, "goal", _OPEN["claims"], claims_tables.goal),

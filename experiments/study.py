@@ -2,7 +2,7 @@
 
 A job is a setting, a variant of a method and a training seed. Its row is written under what it
 follows from, so that an interrupted experiment goes on and two experiments share what both need;
-so are the networks. Jobs may be spread over processes, which on a GPU fill each other's gaps.
+so are the networks. Jobs may be spread over processes.
 """
 
 from __future__ import annotations
@@ -347,5 +347,5 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
 
 
 def workers_here() -> int:
-    """Return how many processes an accelerator of this machine is shared by; 1 on a CPU."""
+    """Return how many processes share the jobs: `LTU_STUDY_WORKERS`, or one."""
     return int(os.environ.get("LTU_STUDY_WORKERS", "1"))
