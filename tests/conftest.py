@@ -1,6 +1,10 @@
 """One small deletion, run once and looked at by many tests."""
 
+import os
 import sys
+
+# Tests compile many small programs and run each for a moment: unoptimised ones are there sooner.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
 import pytest
