@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -43,6 +43,7 @@ Part = Literal[
     "ltu_step", "sgd_step", "profile", "methods", "variants", "compiler", "harmonizer",
     "memory", "pool", "rte", "growth", "import_seconds",
 ]  # fmt: skip
+QUICK: tuple[Part, ...] = ("ltu_step", "sgd_step", "pool", "rte", "import_seconds")
 FIGURE = ROOT / "docs/cost.png"
 # On a CPU, ResNet-18 and the vision transformer take seconds for what others do in milliseconds.
 SHARES = {
@@ -56,9 +57,9 @@ class Options:
     """Measure and count what unlearning costs.
 
     Attributes:
-      quick: small batches, short trainings and few sizes, under ten minutes; the same entries.
+      quick: small batches, short trainings and few sizes, about ten minutes.
       out: where the numbers go.
-      parts: which entries.
+      parts: which entries; by default all, and in a quick run those of `QUICK`.
       models: the networks of `ltu_step`, `sgd_step`, `profile` and `compiler`.
       model: the network of `methods`, `variants` and `rte`, and of a quick run's `profile`.
       memory_model: the network of `memory`; None is `resnet18`, and `model` in a quick run, since
@@ -70,7 +71,7 @@ class Options:
 
     quick: bool = False
     out: Path = ROOT / "experiments/results/benchmark.json"
-    parts: tuple[Part, ...] = get_args(Part)
+    parts: tuple[Part, ...] | None = None
     models: tuple[str, ...] = MODELS
     model: str = "cnn"
     memory_model: str | None = None
@@ -82,6 +83,8 @@ class Options:
 def main(args: list[str] | None = None) -> None:
     """Measure, print, write."""
     options = tyro.cli(Options, args=args)
+    if options.parts is None:
+        options = replace(options, parts=QUICK if options.quick else get_args(Part))
     load_before = os.getloadavg()[0]
     peer = load_peer((1, options.threads))
     results: dict[str, Any] = {
@@ -115,7 +118,7 @@ def command(options: Options) -> str:
     """Return the command line that measures the same again."""
     line = "python -m experiments.benchmark"
     line += " --quick" if options.quick else ""
-    if options.parts != get_args(Part):
+    if options.parts != (QUICK if options.quick else get_args(Part)):
         line += f" --parts {' '.join(options.parts)}"
     return line + (" --data-dir DIR" if options.data_dir else "")
 
@@ -126,15 +129,18 @@ def measures(options: Options, peer: Peer) -> dict[str, Callable[[], Any]]:
     one = partial(subject, options.model, share(options.model, options.quick))
     large = options.memory_model or (options.model if options.quick else "resnet18")
 
-    def each(measure: Callable[..., Any], ways: Callable[..., Mapping]) -> dict[str, Any]:
-        return {
-            name: measure(subject(name, share(name, options.quick)), repeats, ways)
-            for name in options.models
-        }
+    def ltu_step(name: str) -> dict[str, Any]:
+        batches = share(name, options.quick)
+        # Most of a quick run is compiling: what takes longest has its second order alone.
+        both = not options.quick or batches == 1.0
+        return steps.ltu_step(subject(name, batches), repeats, peer.ltu_ways, with_first_order=both)
 
     return {
-        "ltu_step": lambda: each(steps.ltu_step, peer.ltu_ways),
-        "sgd_step": lambda: each(steps.sgd_step, peer.sgd_ways),
+        "ltu_step": lambda: {name: ltu_step(name) for name in options.models},
+        "sgd_step": lambda: {
+            name: steps.sgd_step(subject(name, share(name, options.quick)), repeats, peer.sgd_ways)
+            for name in options.models
+        },
         "profile": lambda: {
             name: profiles.profile(name, share(name, options.quick))
             for name in ((options.model,) if options.quick else options.models)
@@ -149,7 +155,11 @@ def measures(options: Options, peer: Peer) -> dict[str, Callable[[], Any]]:
         "memory": lambda: meta.memory(subject(large, share(large, options.quick))),
         "pool": lambda: pools.pool(pools.sizes(options.quick), repeats, peer.pool_trainings),
         "rte": lambda: deletion.rte(
-            options.model, options.data_dir, repeats, 0.05 if options.quick else 1.0
+            options.model,
+            options.data_dir,
+            repeats,
+            wall_share=0.05 if options.quick else 1.0,
+            fractions=deletion.FRACTIONS[-1:] if options.quick else deletion.FRACTIONS,
         ),
         "growth": lambda: growth.growth(growth.QUICK if options.quick else growth.FULL, repeats),
         "import_seconds": lambda: imports.import_seconds(repeats),

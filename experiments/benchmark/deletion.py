@@ -5,6 +5,7 @@ Steps are those of the library's own defaults: `LTUConfig` and the network's `Re
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -28,7 +29,13 @@ FRACTIONS = (0.01, 0.1)
 IMAGES = 10_000
 
 
-def rte(name: str, data_dir: str | None, repeats: int, wall_share: float) -> dict[str, Any]:
+def rte(
+    name: str,
+    data_dir: str | None,
+    repeats: int,
+    wall_share: float,
+    fractions: Sequence[float] = FRACTIONS,
+) -> dict[str, Any]:
     """Return the seconds of a deletion over those of Retrain, by the fraction forgotten.
 
     Args:
@@ -36,6 +43,7 @@ def rte(name: str, data_dir: str | None, repeats: int, wall_share: float) -> dic
       data_dir: prepared TFDS data; noise of the same shape where CIFAR-10 is not there.
       repeats: rounds in which the steps of both are timed.
       wall_share: share of all steps that are also run from beginning to end, against the clock.
+      fractions: of the images, that are forgotten.
     """
     dataset = images(data_dir)
     model = with_preprocessing(
@@ -43,7 +51,7 @@ def rte(name: str, data_dir: str | None, repeats: int, wall_share: float) -> dic
     )
     rows = {
         f"forget_{fraction:g}": deletion(model, dataset, fraction, repeats, wall_share)
-        for fraction in FRACTIONS
+        for fraction in fractions
     }
     return {"data": dataset.name, "images": IMAGES, "model": name, **rows}
 

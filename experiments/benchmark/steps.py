@@ -91,15 +91,20 @@ def prepare_plain(subject: Subject, jit: Callable = jit) -> Prepared:
     return Prepared(compiled, lambda: jax.block_until_ready(compiled.call(params, images)))
 
 
-def ltu_step(subject: Subject, repeats: int, peer: PeerWays) -> Row:
+def ltu_step(
+    subject: Subject, repeats: int, peer: PeerWays, *, with_first_order: bool = True
+) -> Row:
     """Return what an LTU step takes, of second and of first order, beside its operation count.
 
     Args:
       subject: see `Subject`.
       repeats: rounds in which all ways are timed.
       peer: makes PyTorch's ways; none where it is missing.
+      with_first_order: whether the step of first order is measured as well.
     """
-    configs = {"second": subject.config, "first": first_order(subject.config)}
+    configs = {"second": subject.config}
+    if with_first_order:
+        configs["first"] = first_order(subject.config)
     methods = {
         name: ltu(subject.model, subject.data, CLASSES, config) for name, config in configs.items()
     }
@@ -118,8 +123,8 @@ def ltu_step(subject: Subject, repeats: int, peer: PeerWays) -> Row:
     flops = forward_flops(subject.model, subject.data.forget.inputs[:1])
     plain = plain_units(images.total)
     rows = {}
-    for order, name in ((2, "second"), (1, "first")):
-        units = ltu_units(images, order, subject.has_statistics)
+    for name in configs:
+        units = ltu_units(images, 2 if name == "second" else 1, subject.has_statistics)
         to_plain = ratio(seconds, name, "plain")
         rows[name] = {
             **costs(steps[name].compiled, seconds, name, sum(units.values()) * flops, product),
@@ -131,7 +136,7 @@ def ltu_step(subject: Subject, repeats: int, peer: PeerWays) -> Row:
     return {
         **rows["second"],
         **against_torch(seconds, "second"),
-        "first_order": rows["first"],
+        **({"first_order": rows["first"]} if with_first_order else {}),
         "plain": costs(steps["plain"].compiled, seconds, "plain", plain * flops, product),
         "images": images._asdict(),
     }

@@ -28,9 +28,10 @@ from ltu_jax.unlearners.sgd import (
 def test_every_example_comes_once_before_any_comes_again(num_examples, batch_size, seed):
     key = jax.random.key(seed)
     count = 2 * batches_per_pass(num_examples, batch_size) + 1
-    rows = [np.asarray(walk(key, jnp.asarray(i), num_examples, batch_size)) for i in range(count)]
-    assert all(len(batch) == batch_size for batch in rows)
-    stream = np.concatenate(rows)
+    batches = jax.vmap(lambda i: walk(key, i, num_examples, batch_size))
+    rows = jax.jit(batches)(jnp.arange(count))
+    assert rows.shape == (count, batch_size)
+    stream = np.ravel(rows)
     for start in range(0, len(stream) - num_examples + 1, num_examples):
         assert sorted(stream[start : start + num_examples]) == list(range(num_examples))
 
