@@ -120,6 +120,8 @@ def command(options: Options) -> str:
     line += " --quick" if options.quick else ""
     if options.parts != (QUICK if options.quick else get_args(Part)):
         line += f" --parts {' '.join(options.parts)}"
+    if options.models != MODELS:
+        line += f" --models {' '.join(options.models)}"
     return line + (" --data-dir DIR" if options.data_dir else "")
 
 

@@ -1,6 +1,7 @@
 """The benchmark: it counts right, times in turn, and its ratios are those of what it measured."""
 
 import json
+import subprocess
 from functools import partial
 
 import jax
@@ -72,6 +73,25 @@ def test_without_pytorch_its_entries_are_empty_and_a_line_says_so(monkeypatch, c
         "torch_seconds": None,
         "torch_threads": None,
     }
+
+
+def test_on_a_cpu_a_profile_is_made_by_a_process_of_one_thread(monkeypatch):
+    asked = {}
+
+    def run(command, *, env, **options):
+        asked.update(command=command, threads=env["PJRT_NPROC"])
+        return subprocess.CompletedProcess(command, 0, stdout='noise\n{"products": 1.0}\n')
+
+    monkeypatch.setattr(profiles.subprocess, "run", run)
+    assert profiles.profile("mlp", 0.5) == {"products": 1.0}
+    assert asked["command"][1:] == ["-m", "experiments.benchmark.profiles", "mlp", "0.5"]
+    assert asked["threads"] == "1"
+
+
+def test_the_command_of_a_result_names_its_networks_and_parts():
+    parts = {"parts": ("pool",), "models": ("cnn", "mlp")}
+    line = benchmark.command(benchmark.Options(quick=True, **parts))
+    assert line == "python -m experiments.benchmark --quick --parts pool --models cnn mlp"
 
 
 def test_a_profile_says_what_a_step_is_busy_with():

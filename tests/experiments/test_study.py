@@ -153,6 +153,11 @@ def test_claims_quick(place):
     assert "LTU" in results["settings"]["quick"] or "ltu" in results["settings"]["quick"]
 
 
+def test_an_unknown_setting_of_the_claims_is_named():
+    with pytest.raises(SystemExit, match="--only cnn: choose among 'CIFAR-10, mlp, a random 10 %'"):
+        claims.main(["--only", "cnn"])
+
+
 def test_rho_sweep_quick(place):
     rho_sweep.main(["--quick"])
     assert set(written(place, "rho_sweep")["methods"]["finetune"]) == {"0.3", "0.9"}
