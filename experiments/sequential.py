@@ -61,7 +61,7 @@ class Setting:
 
 SETTINGS = {
     "digits": Setting("digits", "mlp"),
-    "cifar10": Setting("cifar10", "mlp", train_size=5_000),
+    "cifar10": Setting("cifar10", "cnn", train_size=10_000),
 }
 
 
