@@ -1,25 +1,31 @@
 """One small deletion, run once and looked at by many tests."""
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 
-# Tests compile many small programs and run each for a moment: unoptimised ones are there sooner.
+# Tests compile many small programs and run each for a moment. Unoptimised ones are there sooner,
+# and what a test has compiled is kept for all others, in their workers and processes of their own.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    folder = tempfile.mkdtemp(prefix="compiled-")
+    atexit.register(shutil.rmtree, folder)
+    os.environ |= {
+        "JAX_COMPILATION_CACHE_DIR": folder,
+        "JAX_COMPILATION_CACHE_MAX_SIZE": str(4 * 2**30),  # with a limit there is a lock
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.05",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
 
-import jax
 import pytest
 
 import ltu_jax
-from ltu_jax import pipeline, pools, programs
+from ltu_jax import pipeline, pools
 from ltu_jax.cli import main
 from ltu_jax.compare import cache
 from tests import tiny
-
-
-@pytest.fixture(autouse=True)
-def nothing_kept(monkeypatch):
-    """Leave the user's cache of programs alone, and JAX's settings as they are."""
-    monkeypatch.setattr(programs, "keep_programs", lambda folder=None: None)
 
 
 @pytest.fixture
@@ -59,23 +65,7 @@ def refused(workplace, capsys):
 
 
 @pytest.fixture(scope="session")
-def compiled_once(tmp_path_factory):
-    """Compile every program of the session's small deletions once: compiling is all their cost."""
-    options = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in options}
-    for name, value in options.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-
-
-@pytest.fixture(scope="session")
-def small_run(compiled_once, tmp_path_factory):
+def small_run(tmp_path_factory):
     """Run a small deletion; the arguments are `ltu_jax.unlearn`'s."""
 
     def run(**options):

@@ -74,7 +74,7 @@ def workplace(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def tiny_method(monkeypatch, compiled_once):
+def tiny_method(monkeypatch):
     """The command line has no options for a method: make the default small."""
     method = replace(unlearners.METHODS["ltu"], config=tiny.TINY_LTU)
     monkeypatch.setitem(unlearners.METHODS, "ltu", method)
@@ -352,7 +352,6 @@ def test_a_run_that_diverges_exits_with_1_and_one_line(workplace, capsys, monkey
     assert not Path("runs/table-ltu-001/report.html").exists()
 
 
-@pytest.mark.usefixtures("compiled_once")
 def test_a_full_disk_exits_with_1_and_one_line(workplace, capsys, monkeypatch):
     def export(folder, variables):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
@@ -363,7 +362,7 @@ def test_a_full_disk_exits_with_1_and_one_line(workplace, capsys, monkeypatch):
     assert text == "error: [Errno 28] No space left on device: 'run/running/.part-original'\n"
 
 
-def test_a_comparison_prints_its_table_and_goes_on(workplace, capsys, compiled_once):
+def test_a_comparison_prints_its_table_and_goes_on(workplace, capsys):
     options = ["--methods", "finetune", "--scenarios", "class", "--train-seeds", "0", "--epochs"]
     command = ["compare", *TABLE, "--out", "all", "--select", "default", *options, "1"]
     main(command)

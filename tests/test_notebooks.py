@@ -107,8 +107,6 @@ def _execute(notebook, path, home):
     settings = {name: str(home / name.lower()) for name in names} | {
         "PYTHONPATH": str(ROOT),
         "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(home / "compiled"),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
     program = "from nbclient.cli import main; main()"
     done = subprocess.run(

@@ -23,8 +23,6 @@ from ltu_jax.saved import load_plan
 from ltu_jax.training.checkpoint import restore
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 MODULE = '''
 """A clinic's own network, data and training, as they were before anyone asked to be forgotten."""
 

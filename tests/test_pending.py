@@ -152,7 +152,6 @@ def test_a_damaged_file_or_a_lost_one_is_named(run):
         serve(run)
 
 
-@pytest.mark.usefixtures("compiled_once")
 def test_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ids.csv").write_text("name,age\npatient-0001,7\npatient-0002,8\n")

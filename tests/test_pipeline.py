@@ -191,7 +191,7 @@ def test_another_seed_gives_others(complete, small_run):
     assert not np.array_equal(other.split.accessible, complete.split.accessible)
 
 
-def test_references_start_from_weights_of_their_own(tmp_path, compiled_once):
+def test_references_start_from_weights_of_their_own(tmp_path):
     # A vanishing learning rate leaves every network at its initial weights.
     plan = make(recipe=ltu_jax.Recipe(epochs=1, learning_rate=1e-30, weight_decay=0.0))
     with Progress(None, quiet=True) as progress:

@@ -16,7 +16,6 @@ from ltu_jax.unlearners import configure, find
 from tests import tiny
 from tests.test_plan import make
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
 LINEAR = from_functions(
     lambda key, x: {"kernel": jax.random.normal(key, (x.shape[-1], 3))},
     lambda params, x: x @ params["kernel"],

@@ -27,9 +27,10 @@ print(json.dumps([jax.config.jax_compilation_cache_dir, value, found]))
 
 def run(folder, **environment):
     """Compile something in a new process: where programs are kept, the result, hits."""
+    untold = {name: text for name, text in os.environ.items() if "CACHE" not in name}
     done = subprocess.run(
         [sys.executable, "-c", CODE.format(folder=folder)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", **environment},
+        env={**untold, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", **environment},
         capture_output=True,
         text=True,
         check=True,

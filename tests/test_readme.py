@@ -57,7 +57,7 @@ COMMANDS = [
 ]
 
 
-def test_the_python_example_runs(compiled_once, monkeypatch, tmp_path, capsys):
+def test_the_python_example_runs(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     options = {"config": tiny.TINY_LTU, "epochs": 2, "quiet": True}
     monkeypatch.setattr(ltu_jax, "unlearn", partial(ltu_jax.unlearn, **options))

@@ -265,7 +265,6 @@ COMMAND = ["unlearn", "--data", "tests.tiny:table", "--epochs", "2", "--referenc
 COMMAND += ["--method", "finetune", "--out", "run", "--quiet"]
 
 
-@pytest.mark.usefixtures("compiled_once")
 def test_the_command_line_stops_at_sigterm_and_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patched:

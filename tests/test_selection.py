@@ -46,7 +46,7 @@ def method(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def trained(compiled_once):
+def trained():
     plan = make(forget=tiny.FORGOTTEN, method="finetune", config=None, epochs=20)
     return plan, train_network(plan, "original").variables
 
@@ -152,7 +152,6 @@ def test_a_score_stands_for_the_average_gap():
 ONE_HOT = [(jnp.eye(3), jnp.arange(3))] * 3
 
 
-@pytest.mark.usefixtures("compiled_once")
 def test_the_smallest_score_is_chosen_and_everything_is_told(trained, method):
     method()
     told = []
@@ -168,7 +167,6 @@ def test_the_smallest_score_is_chosen_and_everything_is_told(trained, method):
     assert about["trials"][0]["gap"] is None
 
 
-@pytest.mark.usefixtures("compiled_once")
 def test_the_oracle_decides_where_it_is_asked_and_is_named(trained, method):
     method()
     gaps = iter([3.0, 1.0, 2.0])
@@ -178,7 +176,6 @@ def test_the_oracle_decides_where_it_is_asked_and_is_named(trained, method):
     assert [trial.gap for trial in found.trials] == [3.0, 1.0, 2.0]
 
 
-@pytest.mark.usefixtures("compiled_once")
 def test_a_trial_that_fails_is_told_and_never_chosen(trained, method):
     method({"scale": Choice((float("inf"),))})
     found = run(trained, trials=2)

@@ -15,7 +15,7 @@ def few(monkeypatch):
     monkeypatch.setattr(selfcheck, "DRAWS", 40)
 
 
-def test_all_answers_are_right(few, compiled_once, capsys):
+def test_all_answers_are_right(few, capsys):
     cli.main(["selfcheck", "--seed", "1"])
     shown = capsys.readouterr().out
     assert "WRONG" not in shown

@@ -17,7 +17,6 @@ from ltu_jax.types import Examples, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners import METHODS, find, read_config
 
 # Every test builds every method anew: compiling the same programs is all that they cost.
-pytestmark = pytest.mark.usefixtures("compiled_once")
 
 CLASSES = 3
 WIDTH = 5

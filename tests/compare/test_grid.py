@@ -26,7 +26,7 @@ def numbers(row):
 
 
 @pytest.fixture(scope="module")
-def comparison(compiled_once, tmp_path_factory):
+def comparison(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare")
     return Comparison(
         out=folder / "out",

@@ -39,7 +39,7 @@ def small_subject(name="mlp", share=1.0):
     return subject(name, share / 32)._replace(config=tiny.TINY_LTU)
 
 
-def test_a_quick_run_writes_every_entry(tmp_path, compiled_once, capsys, monkeypatch):
+def test_a_quick_run_writes_every_entry(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(benchmark, "subject", small_subject)
     path = tmp_path / "costs.json"
     parts = ["ltu_step", "sgd_step", "import_seconds"]
@@ -236,7 +236,7 @@ def test_a_quick_run_takes_no_larger_batches(name):
     assert 0 < benchmark.share(name, quick=True) <= benchmark.share(name, quick=False) <= 1
 
 
-def test_ratios_are_of_what_was_measured(monkeypatch, compiled_once):
+def test_ratios_are_of_what_was_measured(monkeypatch):
     monkeypatch.setattr(
         steps,
         "interleave",
@@ -262,7 +262,7 @@ def test_ratios_are_of_what_was_measured(monkeypatch, compiled_once):
     )
 
 
-def test_steps_go_on_from_where_they_were(compiled_once):
+def test_steps_go_on_from_where_they_were():
     small = small_subject()
     before = jax.tree.map(np.array, small.variables.params)
     seen = []
@@ -280,14 +280,14 @@ def test_steps_go_on_from_where_they_were(compiled_once):
     jax.tree.map(np.testing.assert_array_equal, before, small.variables.params)
 
 
-def test_all_forms_of_the_meta_gradient_are_the_same(compiled_once):
+def test_all_forms_of_the_meta_gradient_are_the_same():
     rows = meta.variants(small_subject(), repeats=1)
     assert set(rows) == {"reverse_over_reverse", "forward_over_reverse", "linearize"}
     assert all(row["difference"] < 1e-6 for row in rows.values())
     assert rows["reverse_over_reverse"]["over_definition"] == 1
 
 
-def test_methods_and_memory_are_measured(compiled_once):
+def test_methods_and_memory_are_measured():
     small = small_subject()
     rows = meta.methods(small, 1, names=("finetune", "random_label"))
     assert set(rows) == {"finetune", "random_label", "plain"}
@@ -298,7 +298,7 @@ def test_methods_and_memory_are_measured(compiled_once):
     assert first_order(small.config).membership_inner.order == 1
 
 
-def test_a_pool_is_held_against_the_other_ways(compiled_once):
+def test_a_pool_is_held_against_the_other_ways():
     sizes = pools.Sizes(members=(1, 2), singles=1, recipe=Recipe(epochs=1))
     found = pools.pool(sizes, 1, lambda dataset, sizes: {})
     ways = found["ways"]
@@ -322,7 +322,7 @@ def test_a_pool_is_held_against_the_other_ways(compiled_once):
     assert all(way["accuracy"] > 0.5 for way in ways.values())
 
 
-def test_the_pool_and_the_single_networks_are_the_same(compiled_once):
+def test_the_pool_and_the_single_networks_are_the_same():
     sizes = pools.Sizes(members=(2,), singles=2, recipe=Recipe(epochs=1))
     ways = pools.our_trainings(load("digits"), sizes)
     (pool,), (single,) = ways["pool_2"].train(), ways["sequential"].train()
@@ -330,9 +330,7 @@ def test_the_pool_and_the_single_networks_are_the_same(compiled_once):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_a_deletion_is_its_steps_and_what_comes_before(
-    monkeypatch, compiled_once, capsys, tmp_path
-):
+def test_a_deletion_is_its_steps_and_what_comes_before(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(deletion, "ltu", partial(deletion.ltu, config=tiny.TINY_LTU))
     monkeypatch.setattr(deletion, "IMAGES", 500)
     monkeypatch.setattr(deletion, "FRACTIONS", (0.1,))
@@ -349,7 +347,7 @@ def test_a_deletion_is_its_steps_and_what_comes_before(
     assert row["wall_rte"] == pytest.approx(row["wall_ltu_seconds"] / row["wall_retrain_seconds"])
 
 
-def test_growth_is_measured_along_an_axis_and_drawn(compiled_once, tmp_path):
+def test_growth_is_measured_along_an_axis_and_drawn(tmp_path):
     found = growth.growth({"width": (8, 32)}, repeats=1)
     assert found["width"]["8"]["over_first"] == 1
     assert found["width"]["32"]["flops_by_xla"] > found["width"]["8"]["flops_by_xla"]
@@ -358,14 +356,14 @@ def test_growth_is_measured_along_an_axis_and_drawn(compiled_once, tmp_path):
     assert set(growth.FULL) == set(growth.QUICK) == set(growth.Work._fields)
 
 
-def test_the_operations_of_a_step_do_not_grow_with_the_training_set(compiled_once):
+def test_the_operations_of_a_step_do_not_grow_with_the_training_set():
     found = growth.growth({"data": (2_000, 20_000)}, repeats=1)["data"]
     # What grows is the drawing of queries, which goes through the accessible examples once.
     assert found["20000"]["flops_by_xla"] < 1.1 * found["2000"]["flops_by_xla"]
 
 
 @pytest.mark.parametrize("kernel", [name for name in dir(kernels) if name.startswith("test_")])
-def test_kernels_run(kernel, compiled_once):
+def test_kernels_run(kernel):
     getattr(kernels, kernel)(lambda function: function())
 
 
@@ -391,7 +389,7 @@ def test_noise_is_of_the_shape_asked_for():
     assert set(examples.labels.tolist()) == set(range(10))
 
 
-def test_forms_are_held_against_those_that_define_them(compiled_once):
+def test_forms_are_held_against_those_that_define_them():
     found = forms.compiler(subject("cnn", 1 / 32), repeats=1)
     assert found["xla_over_library"] == pytest.approx(
         found["xla_seconds"] / found["library_seconds"]

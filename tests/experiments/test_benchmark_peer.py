@@ -26,7 +26,7 @@ SMALL = 1 / 64
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_networks_are_the_same(name, compiled_once):
+def test_networks_are_the_same(name):
     small = subject(name, SMALL)
     net = peer_nets.peer_net(name, small.variables, "cpu").eval()
     assert sum(p.numel() for p in net.parameters()) == count_params(small.variables)
@@ -51,7 +51,7 @@ def test_networks_are_the_same(name, compiled_once):
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
-def test_the_ltu_step_is_the_same(name, compiled_once):
+def test_the_ltu_step_is_the_same(name):
     small = subject(name, SMALL)
     if name != "mlp":
         small = small._replace(config=tiny.TINY_LTU)  # less to compile
@@ -97,7 +97,7 @@ def test_conflicting_gradients_are_projected():
 
 
 @pytest.mark.parametrize("ways", ["ltu_ways", "sgd_ways"])
-def test_steps_move_the_peer_in_channels_last(ways, monkeypatch, compiled_once):
+def test_steps_move_the_peer_in_channels_last(ways, monkeypatch):
     small = subject("resnet20", SMALL)._replace(config=tiny.TINY_LTU)
     nets = []
     monkeypatch.setattr(

@@ -12,7 +12,7 @@ NAMES = ("digits", "cifar10")
 
 
 @pytest.fixture
-def small(tmp_path, monkeypatch, compiled_once):
+def small(tmp_path, monkeypatch):
     whole = replace(
         compare.COMPARISONS["digits"],
         out=tmp_path / "runs",

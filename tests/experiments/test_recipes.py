@@ -33,7 +33,7 @@ def test_all_recipes_are_listed(capsys):
     assert shown.count("FLOP") == len(SETTINGS)
 
 
-def test_a_recipe_is_begun(monkeypatch, tmp_path, capsys, compiled_once):
+def test_a_recipe_is_begun(monkeypatch, tmp_path, capsys):
     small = SETTINGS["cifar10-resnet18"]._replace(model="mlp", training=Recipe(epochs=3))
     monkeypatch.setitem(SETTINGS, "cifar10-resnet18", small)
     monkeypatch.setattr(ltu_jax, "load", lambda *name, **options: tiny.table(240, 120))

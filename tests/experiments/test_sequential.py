@@ -14,7 +14,6 @@ from tests.test_resume_run import Killed, killed
 RESULTS = ROOT / "experiments/results/sequential.json"
 
 
-@pytest.mark.usefixtures("compiled_once")
 def test_a_quick_run_that_is_stopped_goes_on(tmp_path, monkeypatch):
     command = ["digits", "--quick", "--out", str(tmp_path), "--runs", str(tmp_path / "runs")]
     record = pipeline.record

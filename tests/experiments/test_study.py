@@ -29,7 +29,7 @@ def shared(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path, shared, monkeypatch, compiled_once):
+def place(tmp_path, shared, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(study, "FOLDER", shared)
     for module in (claims, rho_sweep, overlap, conflicts):

@@ -98,7 +98,7 @@ def linen_step():
 
 
 @pytest.fixture(scope="module")
-def runs(compiled_once):
+def runs():
     """Results of whole runs under keys 5, 5 and 6."""
     method = ltu(LINEAR, DATA, CLASSES, LIGHT)
     return [unlearn(method, VARIABLES, DATA, key=jax.random.key(seed)) for seed in (5, 5, 6)]

@@ -19,8 +19,6 @@ from ltu_jax.training.supervised import Recipe
 from ltu_jax.types import Claims, Model, UnlearnData, Unlearner, Variables
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures("compiled_once")  # supervised.train compiles at every call
-
 CLASSES = 3
 RECIPE = Recipe(epochs=2, batch_size=16, learning_rate=0.1)
 KEYS = jax.random.split(jax.random.key(7), 3)

@@ -126,7 +126,6 @@ def test_steps_in_one_compiled_call_are_saved_at_its_end(tmp_path):
         assert_equal(walk(saving, steps_per_call=5), expected)
 
 
-@pytest.mark.usefixtures("compiled_once")
 @pytest.mark.parametrize("last", [0, 5])
 def test_a_stopped_training_goes_on_bit_for_bit(tmp_path, last):
     plan = make(forget=tiny.FORGOTTEN, recipe=ltu_jax.Recipe(epochs=2, batch_size=32))
@@ -143,7 +142,6 @@ def test_a_stopped_training_goes_on_bit_for_bit(tmp_path, last):
         assert (saving.seconds_before > 0) == (last > 2)
 
 
-@pytest.mark.usefixtures("compiled_once")
 def test_a_stopped_ltu_goes_on_bit_for_bit(tmp_path):
     plan = make(forget=tiny.FORGOTTEN)
     original = plan.model.init(jax.random.key(0), plan.dataset.train.inputs[:1])

@@ -114,7 +114,7 @@ def test_training_learns_what_can_be_learnt():
     assert history["loss"][-3:].max() < 0.1 * history["loss"][0]
 
 
-def test_training_is_a_function_of_its_key(compiled_once):
+def test_training_is_a_function_of_its_key():
     recipe = Recipe(epochs=1, batch_size=20)
     kernels = [
         train(LINEAR, separable(), recipe, key=jax.random.key(seed))[0].params["kernel"]

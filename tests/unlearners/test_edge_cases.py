@@ -60,7 +60,7 @@ ORIGINAL = jax.tree.map(lambda leaf: leaf + 0.1, MODEL.init(jax.random.key(0), H
 
 
 @pytest.fixture(scope="module", autouse=True)
-def compile_quickly(compiled_once):
+def compile_quickly():
     """Compiling is nearly all that these runs cost."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield

@@ -15,8 +15,6 @@ from ltu_jax.unlearners.only import build, choose
 from tests.models.pairs import linen_and_nnx
 from tests.tiny import TINY_LTU
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 KEY = jax.random.key(0)
 TREE = {"body": {"conv": {"kernel": 1, "bias": 2}}, "head": [3, {"lora_a": 4, "lora_b": 5}]}
 
