@@ -15,7 +15,7 @@ def test_its_code_runs(tmp_path, monkeypatch):
     for code in CODE:
         exec(code, scope)
     assert sorted(path.name for path in (tmp_path / "CKPT").iterdir())
-    assert len(list((tmp_path / "runs").glob("*/report.html"))) == 6
+    assert len(list((tmp_path / "runs").glob("*/report.html"))) == 7
 
 
 def test_every_file_it_points_at_is_there():
