@@ -1,23 +1,19 @@
 """One small deletion, run once and looked at by many tests."""
 
-import atexit
 import os
 import shutil
 import sys
 import tempfile
 
 # Tests compile many small programs and run each for a moment. Unoptimised ones are there sooner,
-# and what a test has compiled is kept for all others, in their workers and processes of their own.
+# and what a worker has compiled is kept for its other tests and the processes they start. It is not
+# kept for other workers: jax would lock the folder and list all of it for each program it adds.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    folder = tempfile.mkdtemp(prefix="compiled-")
-    atexit.register(shutil.rmtree, folder)
-    os.environ |= {
-        "JAX_COMPILATION_CACHE_DIR": folder,
-        "JAX_COMPILATION_CACHE_MAX_SIZE": str(4 * 2**30),  # with a limit there is a lock
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.05",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
+os.environ |= {
+    "JAX_COMPILATION_CACHE_DIR": tempfile.mkdtemp(prefix="programs-"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.05",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 
 import pytest
 
@@ -26,6 +22,10 @@ from ltu_jax import pipeline, pools
 from ltu_jax.cli import main
 from ltu_jax.compare import cache
 from tests import tiny
+
+
+def pytest_unconfigure():
+    shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"])
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ The one has its training set in memory; the two leave it on disk, and each reads
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -24,6 +25,8 @@ from ltu_jax.training.checkpoint import export, restore
 from tests.data.conftest import ToyImages
 
 ROOT = Path(__file__).parents[2]
+# The pieces of what Gloo prints on standard output; those of two threads may mix.
+GLOO = r"\[Gloo\] Rank | is connected to | peer ranks\. |Expected number of [a-z ]+ is : |\d+"
 
 
 def begin(out, data_dir, *options):
@@ -143,7 +146,7 @@ def test_two_processes_make_the_networks_of_one(runs, like, original):
 def test_process_0_alone_writes_and_shows(runs):
     alone, shared, printed = runs
     assert "report.html" in printed[0]
-    assert all(line.startswith("[Gloo]") for line in printed[1].splitlines())
+    assert not re.sub(GLOO, "", printed[1]).strip()
     assert {p.name for p in shared.iterdir()} == {p.name for p in alone.iterdir()}
     # The other process's scratch folder was in the same place, and is gone.
     assert {p.name for p in shared.parent.iterdir() if p.is_dir()} == {"run"}
