@@ -153,6 +153,27 @@ def test_claims_quick(place):
     assert "LTU" in results["settings"]["quick"] or "ltu" in results["settings"]["quick"]
 
 
+def test_claims_of_settings_that_were_not_made_again_are_kept():
+    jobs = claims.quick_jobs()
+    row = dict.fromkeys(("ua", "ra", "ta", "mia"), 1.0) | {"conflicts": None, "source": "second"}
+    row |= dict.fromkeys(("auc", "ks", "supervised", "two_model", "seconds"), None)
+    row |= dict.fromkeys(("ra_accessible", "ra_inaccessible"), None)
+    kept, replaced = list(claims.SETTINGS)[:2]
+    jobs = [job._replace(setting=claims.SETTINGS[replaced][0]) for job in jobs]
+    before = {
+        "settings": {kept: {"LTU": "as it was"}, replaced: {"LTU": "old"}},
+        "sources": [{"of": [replaced]}, {"of": [replaced, kept], "command": "first"}],
+    }
+    judged = claims.judge(jobs, {study.key(job): row for job in jobs}, before)
+    assert list(judged["settings"]) == [kept, replaced]
+    assert judged["settings"][kept] == {"LTU": "as it was"}
+    assert judged["settings"][replaced]["retrain_2"]["gap"][0] == 0
+    old, new = judged["sources"]
+    assert old == {"of": [kept], "command": "first"}
+    assert new["of"] == [replaced]
+    assert new["rows_made_by"] == ["second"]
+
+
 def test_an_unknown_setting_of_the_claims_is_named():
     with pytest.raises(SystemExit, match="--only cnn: choose among 'CIFAR-10, mlp, a random 10 %'"):
         claims.main(["--only", "cnn"])
