@@ -6,8 +6,8 @@
 Each request is for 1 % of the training set, drawn at random; each run goes on from the network that
 the one before it has left (`ltu_jax.unlearn_next`) and trains two networks anew on all that is not
 forgotten by then, so that every gap has its floor. The runs are kept in `runs/sequential`; an
-interrupted command goes on when it is given again; CIFAR-10 takes an hour on two CPU cores. Writes
-its part of `experiments/results/sequential.json`, and the figure `docs/sequential.png` of all parts.
+interrupted command goes on when it is given again; CIFAR-10 takes an hour on two CPU cores. Each
+setting is a part of `experiments/results/sequential.json`; `docs/sequential.png` shows them all.
 """
 
 from __future__ import annotations
