@@ -1,7 +1,8 @@
 """How a step of LTU grows with the work: with what is forgotten, with the data, with its own knobs.
 
 One thing grows at a time. A deletion takes as many steps whatever the size of the data, so its cost
-grows as that of a step; the cost of a step must not grow with the training set.
+grows as that of a step. Of the training set a step looks at a bounded number of candidates
+(`ltu_jax.ltu.sampling.CANDIDATES`), and from there on its cost must not grow.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Work(NamedTuple):
 
 FULL = {
     "forget": (100, 300, 1000, 3000),
-    "data": (4_000, 10_000, 40_000, 100_000),
+    "data": (4_000, 20_000, 100_000, 500_000),
     "queries": (1, 3, 6, 12),
     "models": (2, 4, 6, 12),
     "width": (64, 128, 256, 512),
