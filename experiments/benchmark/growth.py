@@ -134,6 +134,8 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
             label="peak memory, data included",
         )
         panel.set(xscale="log", yscale="log", xlabel=TITLES[name])
+        panel.set_xticks(points, [f"{point:,}" for point in points], fontsize="x-small")
+        panel.set_xticks([], minor=True)
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("over the first point")
     panels[0].legend(frameon=False, fontsize="small")
