@@ -269,10 +269,9 @@ def summarise(cell: Mapping[Job, study.Row]) -> dict[str, Any]:
     }
 
 
-def best_of(names: Sequence[str], cell: Mapping[str, Any]) -> str | None:
+def best_of(names: Sequence[str], cell: Mapping[str, Any]) -> str:
     """Return the variant of the smallest mean gap."""
-    there = [name for name in names if name in cell]
-    return min(there, key=lambda name: cell[name]["gap"][0], default=None)
+    return min(names, key=lambda name: cell[name]["gap"][0])
 
 
 CLAIMS = {
@@ -283,12 +282,12 @@ CLAIMS = {
 
 
 def claim(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the verdict on a claim about LTU's parts: in each setting, and over all."""
+    """Return the verdict on a claim about LTU's parts, over all settings that have every rival."""
     statement, rivals = CLAIMS[name]
     cells = {}
     for setting, cell in found.items():
-        rival = best_of(rivals, cell)
-        if rival is not None and "LTU" in cell:
+        if {"LTU", *rivals} <= cell.keys():
+            rival = best_of(rivals, cell)
             floor = cell["retrain_2"]["gap"][0]
             cells[setting] = verdict(rival, cell["LTU"]["gaps"], cell[rival]["gaps"], floor)
     return verdict_over(statement, cells)
