@@ -17,9 +17,10 @@ and does not if it does not in one.
 
 Writes `experiments/results/claims.json` and `docs/claims.png`. What is done is kept in
 `runs/study`, and an interrupted command goes on. LTU_STUDY_WORKERS=2 uses two processes. The three
-settings of `mlp` take about an hour and a half on two CPU cores, that of `cnn` an hour; that of
-`resnet20` has not been run. `--only SETTING` makes the rows of some settings; one of which there is
-no row in `runs/study` is judged by what `claims.json` already holds of it.
+settings of `mlp` take about an hour and a half on two CPU cores, that of `cnn` an hour (of its
+single membership models only log-odds has been run); that of `resnet20` has not been run.
+`--only SETTING` makes the rows of some settings; one of which there is no row in `runs/study` is
+judged by what `claims.json` already holds of it.
 """
 
 from __future__ import annotations
