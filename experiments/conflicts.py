@@ -29,7 +29,8 @@ from experiments.study import Job, Setting, variant
 from ltu_jax.ltu import diagnosis
 from ltu_jax.ltu.harmonize import harmonize
 from ltu_jax.ltu.meta import meta_gradient
-from ltu_jax.ltu.unlearner import split_tasks, tasks
+from ltu_jax.ltu.tasks import tasks
+from ltu_jax.ltu.unlearner import split_tasks
 from ltu_jax.report.content import plain
 from ltu_jax.report.write import write_json
 

@@ -20,7 +20,8 @@ from ltu_jax.ltu.meta import (
     meta_test,
     meta_tune,
 )
-from ltu_jax.ltu.unlearner import ltu, tasks
+from ltu_jax.ltu.tasks import tasks
+from ltu_jax.ltu.unlearner import ltu
 from ltu_jax.training import loop
 from ltu_jax.training.compiling import jit
 from ltu_jax.types import PyTree

@@ -30,7 +30,7 @@ Params = Sequence[Tensor]
 
 
 class PeerBatch(NamedTuple):
-    """What a step looks at; see `ltu_jax.ltu.unlearner.LTUBatch`."""
+    """What a step looks at; see `ltu_jax.ltu.tasks.LTUBatch`."""
 
     support: Tensor
     support_labels: Tensor

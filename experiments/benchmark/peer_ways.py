@@ -18,7 +18,7 @@ from experiments.benchmark.peer_nets import peer_net
 from experiments.benchmark.steps import sgd_config
 from experiments.benchmark.subjects import CLASSES, Subject
 from experiments.benchmark.timing import TORCH, Way
-from ltu_jax.ltu.unlearner import LTUState
+from ltu_jax.ltu.tasks import LTUState
 
 
 def ltu_ways(threads: Sequence[int], subject: Subject, state: LTUState) -> Mapping[str, Way]:
@@ -35,7 +35,7 @@ def ltu_ways(threads: Sequence[int], subject: Subject, state: LTUState) -> Mappi
     config, sizes = subject.config, subject.images
     peer = LTUPeer(
         peer_net(subject.model.name, subject.variables, device),
-        PeerHeads(config.membership, state.ensemble, device),
+        PeerHeads(config.membership, state.models, device),
         config,
     )
     forget, forget_labels = as_tensors(subject.data.forget, device)

@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments.benchmark.counting import Images
 from ltu_jax.ltu.config import LTUConfig
-from ltu_jax.ltu.unlearner import MIN_QUERY_SIZE, batch_sizes
+from ltu_jax.ltu.tasks import MIN_QUERY_SIZE, batch_sizes
 from ltu_jax.models import build, with_preprocessing
 from ltu_jax.types import Examples, Model, UnlearnData, Variables
 

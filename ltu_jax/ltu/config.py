@@ -21,9 +21,10 @@ _POSITIVE = (
     "audit_size",
     "query_size",
     "temperature",
+    "anchor_size",
     "micro_batches",
 )
-_AT_LEAST_ZERO = ("momentum", "tune_weight", "membership_tune_weight", "forget_weight")
+_AT_LEAST_ZERO = ("momentum", "tune_weight", "membership_tune_weight", "forget_weight", "anchor")
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,17 @@ class LTUConfig:
       membership: the K kinds of MI model.
       membership_support: how many of the K are the support of a step; drawn anew every step.
       membership_target: `"match"` the scores of held-out stand-ins, `"push"` to non-member, or
-        `"calibrated"`: match what reference networks make one expect of each example.
+        `"calibrated"`: match what reference networks make one expect of each example, or
+        `"joint"`: match the joint distribution of outputs, see `ltu_jax.ltu.joint`.
       calibration: of `"calibrated"`.
+      directions: K of `"joint"`, in place of `membership`; half of them are the support of a step.
       forget_weight: factor on the forgetting gradient.
       distill: share of the query loss that is KL to the original model's outputs.
       temperature: of that KL.
+      anchor: weight, in every query loss, of the KL to the original's outputs on validation
+        examples of the classes that stay: what lies between the examples that a method may see is
+        held in place by them. Their labels are not used.
+      anchor_size: how many of them a step looks at.
       harmonize: see `ltu_jax.ltu.harmonize.harmonize`.
       remat: compute forward passes again where their insides are needed, instead of keeping them:
         less memory for more time, the same numbers.
@@ -83,12 +90,21 @@ class LTUConfig:
     membership_support: int = 3
     membership_target: mi.Target = "match"
     calibration: CalibrationConfig = CalibrationConfig()
+    directions: int = 64
     forget_weight: float = 0.4
     distill: float = 0.9
     temperature: float = 2.0
+    anchor: float = 0.0
+    anchor_size: int = 128
     harmonize: Harmony = "two-way"
     remat: bool = False
     micro_batches: int = 1
+
+    def membership_tasks(self) -> tuple[int, int]:
+        """Return how many MI models a step has, and how many of them are its support."""
+        if self.membership_target == "joint":
+            return self.directions, self.directions // 2
+        return len(self.membership), self.membership_support
 
     def optimizer(self) -> optax.GradientTransformation:
         """Return the optimizer of the outer steps."""
@@ -101,6 +117,7 @@ class LTUConfig:
     def __post_init__(self):
         check_range(self, _POSITIVE, lambda value: value > 0, "a number above 0")
         check_range(self, _AT_LEAST_ZERO, lambda value: value >= 0, "a number of at least 0")
+        check_range(self, ("directions",), lambda value: value > 1, "a number of at least 2")
         check_range(self, ("distill",), lambda value: 0 <= value <= 1, "a share from 0 to 1")
         for name in ("random_label_inner", "membership_inner"):
             inner = getattr(self, name)

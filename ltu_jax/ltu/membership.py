@@ -23,7 +23,7 @@ import optax
 from ltu_jax.errors import InputError
 from ltu_jax.types import Array, Key
 
-Target = Literal["match", "push", "calibrated"]
+Target = Literal["match", "push", "calibrated", "joint"]
 ROUNDING = 0.1  # below this distance the matching loss is quadratic, above it linear
 TOP = 5  # how many of the sorted outputs the `sorted` feature keeps
 
@@ -65,10 +65,11 @@ def sorted_outputs(logits: Array, labels: Array) -> jax.Array:
 
 def labelled_outputs(logits: Array, labels: Array) -> jax.Array:
     """Return log-probabilities, the true class first and the others sorted, `[B, min(C, 5)]`."""
-    return _true_first(jax.nn.log_softmax(logits), labels)[:, :TOP]
+    return true_first(jax.nn.log_softmax(logits), labels)[:, :TOP]
 
 
-def _true_first(outputs: Array, labels: Array) -> jax.Array:
+def true_first(outputs: Array, labels: Array) -> jax.Array:
+    """Return outputs `[B, C]` with the label's own first and the others in descending order."""
     true, others = _true_and_others(outputs, labels)
     return jnp.concatenate([true, jnp.sort(others, axis=-1)[:, :0:-1]], axis=-1)
 
@@ -313,7 +314,8 @@ def membership_losses(
     non-members' scores.
     `"push"` asks for "non-member", :math:`-\log(1 - m)`: it has no floor and drives scores below
     what a retrained model shows, a trace of its own.
-    `"calibrated"` is `"match"` here; what it adds is in `ltu_jax.ltu.calibration`.
+    `"calibrated"` is `"match"` here; what it adds is in `ltu_jax.ltu.calibration`. `"joint"` has no
+    fitted models, see `ltu_jax.ltu.joint`.
 
     Args:
       specs: the K kinds of MI model.

@@ -74,6 +74,7 @@ METHODS: dict[str, Method] = {
         ltu.FIRST_ORDER,
         ltu.PAPER,
         ltu.CALIBRATED,
+        ltu.JOINT,
     )
 }
 

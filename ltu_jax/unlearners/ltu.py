@@ -64,3 +64,14 @@ CALIBRATED = Method(
     config=replace(LTUConfig(), membership_target="calibrated"),
     space=_SPACE,
 )
+
+JOINT = Method(
+    name="ltu_joint",
+    summary="LTU that matches all that outputs show, and holds held-out outputs in place",
+    reference="ours, after arXiv 2407.10494 and doi 10.1007/s10851-014-0506-3",
+    build=ltu,
+    config=replace(
+        LTUConfig(), membership_target="joint", forget_weight=1.6, audit_size=512, anchor=1.0
+    ),
+    space={**_SPACE, "forget_weight": LogUniform(0.4, 6.4)},
+)

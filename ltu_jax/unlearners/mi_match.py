@@ -14,15 +14,8 @@ import optax
 from ltu_jax.ltu import membership as mi
 from ltu_jax.ltu.calibration import CalibrationConfig
 from ltu_jax.ltu.config import LTUConfig
-from ltu_jax.ltu.unlearner import (
-    LTUBatch,
-    LTUState,
-    batch_sizes,
-    draw_batch,
-    prepare_state,
-    refresh_statistics,
-    tasks,
-)
+from ltu_jax.ltu.tasks import LTUBatch, LTUState, batch_sizes, draw_batch, prepare_state, tasks
+from ltu_jax.ltu.unlearner import refresh_statistics
 from ltu_jax.types import Claims, Info, Key, Model, PyTree, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 
@@ -41,10 +34,13 @@ class MIMatchConfig:
       membership: the kinds of MI model.
       membership_target: as LTU's.
       calibration: of the target `"calibrated"`.
+      directions: of the target `"joint"`.
       forget_weight: factor on the mean loss of the MI models. LTU adds support and query MI losses
         at 0.4 each, so this is twice as large.
       distill: share of the retain loss that is KL to the original model's outputs.
       temperature: of that KL.
+      anchor: as LTU's; so for the next.
+      anchor_size: how many validation examples hold held-out outputs in place.
 
     Raises:
       InputError: a value is out of its range.
@@ -59,9 +55,12 @@ class MIMatchConfig:
     membership: tuple[mi.MembershipSpec, ...] = mi.DIVERSE
     membership_target: mi.Target = "match"
     calibration: CalibrationConfig = CalibrationConfig()
+    directions: int = 64
     forget_weight: float = 0.8
     distill: float = 0.9
     temperature: float = 2.0
+    anchor: float = 0.0
+    anchor_size: int = 128
 
     def __post_init__(self):
         self.as_ltu()  # its checks are these options' too
@@ -83,6 +82,9 @@ class MIMatchConfig:
             forget_weight=self.forget_weight,
             distill=self.distill,
             temperature=self.temperature,
+            directions=self.directions,
+            anchor=self.anchor,
+            anchor_size=self.anchor_size,
         )
 
 

@@ -63,9 +63,7 @@ def test_the_ltu_step_is_the_same(name):
     after, info = jax.jit(method.step)(key, state, batch)
 
     net = peer_nets.peer_net(name, small.variables, "cpu")
-    theirs = peer.LTUPeer(
-        net, peer_heads.PeerHeads(config.membership, state.ensemble, "cpu"), config
-    )
+    theirs = peer.LTUPeer(net, peer_heads.PeerHeads(config.membership, state.models, "cpu"), config)
     support, query = (
         torch.from_numpy(np.array(rows)).long()
         for rows in split_tasks(key, len(config.membership), config.membership_support)

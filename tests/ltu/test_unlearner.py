@@ -10,7 +10,6 @@ import pytest
 
 from ltu_jax.errors import InputError
 from ltu_jax.ltu import membership as mi
-from ltu_jax.ltu import unlearner as module
 from ltu_jax.ltu.config import LTUConfig
 from ltu_jax.ltu.meta import InnerStep
 from ltu_jax.ltu.unlearner import ltu
@@ -133,9 +132,7 @@ def test_membership_alone_is_plain_sgd_on_the_audit_batch():
 
     def match(params):
         logits, _ = LINEAR.apply(Variables(params, {}), batch.audit.inputs)
-        losses = mi.membership_losses(
-            config.membership, before.ensemble, logits, batch.audit.labels
-        )
+        losses = mi.membership_losses(config.membership, before.models, logits, batch.audit.labels)
         return losses[0]
 
     # Support and query are one and the same model here, once at weight 0.25 and once at 1.
@@ -267,7 +264,7 @@ def test_membership_models_are_fitted_on_retain_and_validation_alone(monkeypatch
         return fit(key, specs, members, nonmembers, stand_ins, **options)
 
     fit = mi.fit_ensemble
-    monkeypatch.setattr(module.mi, "fit_ensemble", spy)
+    monkeypatch.setattr(mi, "fit_ensemble", spy)
     ltu(LINEAR, DATA, CLASSES, LIGHT).prepare(KEY, VARIABLES, DATA)
     for role, examples in (("members", DATA.retain), ("nonmembers", DATA.validation)):
         logits, labels = given[role]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax.ltu.membership import MembershipSpec
-from ltu_jax.ltu.unlearner import tasks
+from ltu_jax.ltu.tasks import tasks
 from ltu_jax.unlearners.mi_match import MIMatchConfig, mi_match
 from tests.test_unlearners import CLASSES, DATA, TINY, VARIABLES
 

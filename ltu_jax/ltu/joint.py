@@ -1,0 +1,95 @@
+r"""Membership models without number: random directions through all that outputs show.
+
+A fitted MI model compares *one* score of the forget set with that of held-out examples, and who
+learns from the outputs themselves (`audit.attacks.supervised`) finds what none of the models looks
+at. Two distributions are the same if their projections onto every direction are (Cramer & Wold), so
+here the K models of a step are directions drawn anew, and each asks what a matched MI model asks:
+that the scores of the forget set be distributed as the stand-ins'. Their mean loss is the sliced
+Wasserstein-1 distance (Bonneel et al. 2015, doi 10.1007/s10851-014-0506-3) of the two, rounded at
+zero.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltu_jax.ltu import membership as mi
+from ltu_jax.types import Array, Key
+
+LARGEST = 10  # how many log-probabilities are kept of each kind
+LEAST_LOG_P = -20.0  # below it a log-probability says nothing and would rule its direction
+
+
+class Joint(NamedTuple):
+    """What the forget set's outputs should be distributed as.
+
+    Attributes:
+      outputs: `[M, F]` standardised `outputs` of the stand-ins under the original.
+      mean: `[F]` what was subtracted.
+      std: `[F]` what divided then.
+      effective: how many different models the directions of a step amount to.
+    """
+
+    outputs: jax.Array
+    mean: jax.Array
+    std: jax.Array
+    effective: jax.Array
+
+
+def outputs(logits: Array, labels: Array) -> jax.Array:
+    """Return what a direction goes through, `[B, F]`.
+
+    Log-odds, hinge, entropy, the log-probabilities with the label's own first, and in descending
+    order: what the fitted MI models look at, and what `audit.attacks.supervised` learns from.
+    """
+    log_p = jnp.maximum(jax.nn.log_softmax(logits), LEAST_LOG_P)
+    return jnp.concatenate(
+        [
+            mi.log_odds(logits, labels),
+            mi.hinge(logits, labels),
+            mi.entropy(logits, labels),
+            mi.true_first(log_p, labels)[:, :LARGEST],
+            jax.lax.top_k(log_p, min(LARGEST, logits.shape[-1]))[0],
+        ],
+        axis=-1,
+    )
+
+
+def aim(key: Key, logits: Array, labels: Array, count: int) -> Joint:
+    """Return what the forget set should come to share with its stand-ins.
+
+    Args:
+      key: of the directions by which `effective` is told.
+      logits: `[M, C]` of the stand-ins under the original, see `membership.stand_ins`.
+      labels: `[M]` theirs.
+      count: how many directions a step has.
+    """
+    seen = outputs(jnp.asarray(logits), jnp.asarray(labels))
+    mean, std = seen.mean(0), seen.std(0) + 1e-3
+    standard = (seen - mean) / std
+    effective = mi.effective_models((standard @ directions(key, seen.shape[1], count)).T)
+    return Joint(standard, mean, std, effective)
+
+
+def directions(key: Key, width: int, count: int) -> jax.Array:
+    """Return directions of length 1, uniform on the sphere, `[width, count]`."""
+    normal = jax.random.normal(key, (width, count))
+    return normal / jnp.linalg.norm(normal, axis=0)
+
+
+def joint_losses(joint: Joint, along: Array, logits: Array, labels: Array) -> jax.Array:
+    """Return the distance `[K]` along each direction of an audit batch from the stand-ins.
+
+    Args:
+      joint: see `Joint`.
+      along: `[F, K]` directions.
+      logits: `[B, C]` of the audit batch.
+      labels: `[B]`.
+    """
+    seen = (outputs(logits, labels) - joint.mean) / joint.std
+    wanted = mi.mid_quantiles((joint.outputs @ along).T, len(seen))
+    return mi.quantile_distance((seen @ along).T, wanted, np.ones(along.shape[1]))
