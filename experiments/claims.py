@@ -49,6 +49,13 @@ COMPARED = {
 OURS = ("ltu", "ltu_first_order", "ltu_paper", "ltu_calibrated", "mi_match")
 REFERENCES = ("original", "retrain", "retrain_2")
 STILL = [0.0, 1.0, 1, 2]  # an inner step of length 0, as `InnerStep` lists it
+# What `ltu_joint` minimises, as options of its control; LTU adds support and query losses.
+JOINT_LOSSES = {
+    "membership_target": "joint",
+    "forget_weight": 3.2,
+    "audit_size": 512,
+    "anchor": 1.0,
+}
 
 LTU = {
     "LTU": variant("ltu"),
@@ -60,6 +67,10 @@ LTU = {
     "pushed to non-member": variant("ltu", membership_target="push"),
     "as the paper reads": variant("ltu_paper"),
     "calibrated": variant("ltu_calibrated"),
+    "joint": variant("ltu_joint"),
+    "joint, without both (mi_match)": variant("mi_match", **JOINT_LOSSES),
+    "joint, without anchor": variant("ltu_joint", anchor=0.0),
+    "LTU with an anchor": variant("ltu", anchor=1.0),
 }
 SINGLE = {
     f"only {spec.feature}": variant("ltu", membership=[list(spec)], membership_support=1)
@@ -118,7 +129,21 @@ CALIBRATED = {
     "mi_match calibrated": variant("mi_match", membership_target="calibrated"),
     "LTU, 600 steps": variant("ltu", steps=600),
 }
-KNOBS = {**HARMONY, **INNER, **TUNE, **QUERIES, **MODELS, **CALIBRATED}
+JOINT = {
+    f"joint, {name}": variant("ltu_joint", **options)
+    for name, options in {
+        "without meta scheme": {"random_label_inner": STILL, "membership_inner": STILL},
+        "without harmonisation": {"harmonize": "none"},
+        "256 directions": {"directions": 256},
+        "16 directions": {"directions": 16},
+        "audit batch 128": {"audit_size": 128},
+        "anchor 0.3": {"anchor": 0.3},
+        "anchor 3": {"anchor": 3.0},
+        "weight 0.8": {"forget_weight": 0.8},
+        "weight 3.2": {"forget_weight": 3.2},
+    }.items()
+}
+KNOBS = {**HARMONY, **INNER, **TUNE, **QUERIES, **MODELS, **CALIBRATED, **JOINT}
 PRIMARY, DIGITS = Setting("cifar10", 5_000, "mlp"), Setting("digits", None, "mlp")
 SETTINGS = {
     "CIFAR-10, mlp, a random 10 %": (PRIMARY, (0, 1, 2, 3, 4)),
@@ -126,6 +151,7 @@ SETTINGS = {
     "CIFAR-10, mlp, one class": (PRIMARY._replace(forget="class"), (0, 1, 2)),
     "CIFAR-10, cnn, a random 10 %": (Setting("cifar10", 10_000, "cnn"), (0, 1, 2)),
     "CIFAR-10, resnet20, a random 10 %": (Setting("cifar10", 10_000, "resnet20"), (0, 1, 2)),
+    "Tiny-ImageNet, cnn, a random 10 %": (Setting("tiny_imagenet", None, "cnn"), (0, 1, 2)),
 }
 QUICK = Setting("digits", None, "mlp", epochs=5)
 

@@ -21,6 +21,7 @@ from ltu_jax.ltu import membership as mi
 from ltu_jax.types import Array, Key
 
 LARGEST = 10  # how many log-probabilities are kept of each kind
+MOST_STAND_INS = 2048  # of which quantiles are taken in every step
 LEAST_LOG_P = -20.0  # below it a log-probability says nothing and would rule its direction
 
 
@@ -28,7 +29,7 @@ class Joint(NamedTuple):
     """What the forget set's outputs should be distributed as.
 
     Attributes:
-      outputs: `[M, F]` standardised `outputs` of the stand-ins under the original.
+      outputs: `[M, F]` standardised `outputs` of stand-ins under the original.
       mean: `[F]` what was subtracted.
       std: `[F]` what divided then.
       effective: how many different models the directions of a step amount to.
@@ -38,6 +39,18 @@ class Joint(NamedTuple):
     mean: jax.Array
     std: jax.Array
     effective: jax.Array
+
+
+class Slices(NamedTuple):
+    """The MI models of one step.
+
+    Attributes:
+      directions: `[F, K]`, of length 1.
+      wanted: `[K, B]` quantiles of the stand-ins along them, one for each example of an audit batch.
+    """
+
+    directions: jax.Array
+    wanted: jax.Array
 
 
 def outputs(logits: Array, labels: Array) -> jax.Array:
@@ -64,11 +77,14 @@ def aim(key: Key, logits: Array, labels: Array, count: int) -> Joint:
 
     Args:
       key: of the directions by which `effective` is told.
-      logits: `[M, C]` of the stand-ins under the original, see `membership.stand_ins`.
+      logits: `[M, C]` of the stand-ins under the original, see `membership.stand_ins`: class by
+        class and by rank, so that every n-th of them stand for all.
       labels: `[M]` theirs.
       count: how many directions a step has.
     """
-    seen = outputs(jnp.asarray(logits), jnp.asarray(labels))
+    size = min(len(labels), MOST_STAND_INS)
+    rows = ((np.arange(size) + 0.5) / size * len(labels)).astype(int)
+    seen = outputs(jnp.asarray(logits)[rows], jnp.asarray(labels)[rows])
     mean, std = seen.mean(0), seen.std(0) + 1e-3
     standard = (seen - mean) / std
     effective = mi.effective_models((standard @ directions(key, seen.shape[1], count)).T)
@@ -81,15 +97,20 @@ def directions(key: Key, width: int, count: int) -> jax.Array:
     return normal / jnp.linalg.norm(normal, axis=0)
 
 
-def joint_losses(joint: Joint, along: Array, logits: Array, labels: Array) -> jax.Array:
+def slices(key: Key, joint: Joint, count: int, size: int) -> Slices:
+    """Return `count` directions, drawn anew, for an audit batch of `size` examples."""
+    along = directions(key, joint.outputs.shape[1], count)
+    return Slices(along, mi.mid_quantiles((joint.outputs @ along).T, size))
+
+
+def joint_losses(joint: Joint, of: Slices, logits: Array, labels: Array) -> jax.Array:
     """Return the distance `[K]` along each direction of an audit batch from the stand-ins.
 
     Args:
       joint: see `Joint`.
-      along: `[F, K]` directions.
+      of: the step's directions.
       logits: `[B, C]` of the audit batch.
       labels: `[B]`.
     """
     seen = (outputs(logits, labels) - joint.mean) / joint.std
-    wanted = mi.mid_quantiles((joint.outputs @ along).T, len(seen))
-    return mi.quantile_distance((seen @ along).T, wanted, np.ones(along.shape[1]))
+    return mi.quantile_distance((seen @ of.directions).T, of.wanted, np.ones(len(of.wanted)))

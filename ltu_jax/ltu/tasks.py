@@ -70,7 +70,7 @@ class LTUBatch(NamedTuple):
       audit_rows: `[B]` which ones they are.
       queries: `[N * Q]` accessible retain examples: N disjoint query sets, one after another.
       teacher: `[N * Q, C]` the original model's logits for `queries`.
-      directions: `[F, K]`, the MI models of a joint target; else None.
+      slices: the MI models of a joint target; else None.
       anchor: inputs `[A, ...]` of validation examples and the original's logits `[A, C]`, or None.
     """
 
@@ -79,7 +79,7 @@ class LTUBatch(NamedTuple):
     audit_rows: jax.Array
     queries: Examples
     teacher: jax.Array
-    directions: jax.Array | None = None
+    slices: joint.Slices | None = None
     anchor: tuple[jax.Array, jax.Array] | None = None
 
 
@@ -181,10 +181,10 @@ def draw_batch(
     audit_rows = _draw(audit_key, data.forget, sizes.audit)
     labels = random_labels(label_key, support.labels, state.allowed)
     rows = draw_queries(query_key, config.query_sampling, state.pool, num_classes, sizes.query)
-    directions = anchor = None
+    slices = anchor = None
     if isinstance(state.models, joint.Joint):
-        width = state.models.outputs.shape[1]
-        directions = joint.directions(jax.random.fold_in(key, 4), width, config.directions)
+        slice_key = jax.random.fold_in(key, 4)
+        slices = joint.slices(slice_key, state.models, config.directions, sizes.audit)
     if state.anchor is not None:
         size = min(config.anchor_size, len(state.anchor.rows))
         drawn = rows_at(jax.random.fold_in(key, 5), jnp.arange(size), len(state.anchor.rows))
@@ -196,7 +196,7 @@ def draw_batch(
         audit_rows=audit_rows,
         queries=_take(data.retain, rows.reshape(-1)),
         teacher=state.teacher[rows.reshape(-1)],
-        directions=directions,
+        slices=slices,
         anchor=anchor,
     )
 
@@ -229,7 +229,7 @@ def tasks(model: Model, state: LTUState, batch: LTUBatch, config: LTUConfig) -> 
         seen = logits_of(params, batch.audit.inputs), batch.audit.labels
         specs, target = config.membership, config.membership_target
         if target == "joint":
-            return joint.joint_losses(state.models, batch.directions, *seen)
+            return joint.joint_losses(state.models, batch.slices, *seen)
         if target != "calibrated":
             return mi.membership_losses(specs, state.models, *seen, target)
         weights = config.calibration.weights
