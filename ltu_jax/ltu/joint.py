@@ -46,7 +46,7 @@ class Slices(NamedTuple):
 
     Attributes:
       directions: `[F, K]`, of length 1.
-      wanted: `[K, B]` quantiles of the stand-ins along them, one for each example of an audit batch.
+      wanted: `[K, B]` quantiles of the stand-ins along them, one an example of an audit batch.
     """
 
     directions: jax.Array
