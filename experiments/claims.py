@@ -19,8 +19,8 @@ Writes `experiments/results/claims.json` and `docs/claims.png`. What is done is 
 `runs/study`, and an interrupted command goes on. LTU_STUDY_WORKERS=2 uses two processes. The three
 settings of `mlp` take about an hour and a half on two CPU cores, that of `cnn` an hour (of its
 single membership models only log-odds has been run); that of `resnet20` has not been run.
-`--only SETTING` makes the rows of some settings; one of which there is no row in `runs/study` is
-judged by what `claims.json` already holds of it.
+`--only SETTING` and `--variants VARIANT` make some rows; what has none in `runs/study` is judged by
+what `claims.json` already holds of it. Rows of one setting must come from one kind of device.
 """
 
 from __future__ import annotations
@@ -144,6 +144,7 @@ JOINT = {
     }.items()
 }
 KNOBS = {**HARMONY, **INNER, **TUNE, **QUERIES, **MODELS, **CALIBRATED, **JOINT}
+VARIANTS = {**LTU, **SINGLE, **KNOBS}
 PRIMARY, DIGITS = Setting("cifar10", 5_000, "mlp"), Setting("digits", None, "mlp")
 SETTINGS = {
     "CIFAR-10, mlp, a random 10 %": (PRIMARY, (0, 1, 2, 3, 4)),
@@ -165,22 +166,31 @@ class Options:
       quick: digits, two seeds, few variants, into `runs/`: a test that all of it works.
       gather: judge by what is there without making anything.
       only: make the rows of these settings alone, by their names in `SETTINGS`.
+      variants: make these variants alone, beside the original and the retrained networks; others
+        are taken from `claims.json`.
     """
 
     data_dir: str | None = None
     quick: bool = False
     gather: bool = False
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SETTING ...")] = ()
+    variants: Annotated[tuple[str, ...], tyro.conf.arg(metavar="VARIANT ...")] = ()
 
 
 def main(args: list[str] | None = None) -> None:
     """Run, judge, write, draw."""
     options = tyro.cli(Options, args=args)
     wanted = quick_jobs() if options.quick else jobs()
-    if unknown := set(options.only) - SETTINGS.keys():
-        raise SystemExit(f"--only {min(unknown)}: choose among {', '.join(map(repr, SETTINGS))}")
+    _check("--only", options.only, SETTINGS)
+    _check("--variants", options.variants, VARIANTS)
     chosen = [SETTINGS[name][0] for name in options.only or SETTINGS] + [QUICK]
-    missing = [] if options.gather else [job for job in wanted if job.setting in chosen]
+    makes = [*map(variant, REFERENCES), *(VARIANTS[name] for name in options.variants)]
+    missing = [
+        job
+        for job in wanted
+        if job.setting in chosen and (job.variant in makes or not options.variants)
+    ]
+    missing = [] if options.gather else missing
     rows = study.run(
         [*(job for job in wanted if study.path_of(job).exists()), *missing],
         data_dir=options.data_dir,
@@ -193,6 +203,11 @@ def main(args: list[str] | None = None) -> None:
         draw(results, FIGURE)
     for name, claim in results["claims"].items():
         print(f"{name} {claim['statement']}: {claim['verdict']}")
+
+
+def _check(option: str, given: Sequence[str], known: Mapping[str, Any]) -> None:
+    if unknown := set(given) - known.keys():
+        raise SystemExit(f"{option} {min(unknown)}: choose among {', '.join(map(repr, known))}")
 
 
 def jobs() -> list[Job]:
@@ -227,7 +242,7 @@ def judge(
     Args:
       wanted: the jobs of all settings.
       rows: of those that have been run, by `study.key`.
-      before: earlier results; settings of which there are no rows are taken from them.
+      before: earlier results; variants of which there are no rows are taken from them.
     """
     made: dict[str, Any] = {}
     for name, (setting, _) in {**SETTINGS, "quick": (QUICK, ())}.items():
@@ -236,14 +251,19 @@ def judge(
             made[name] = summarise({job: rows[study.key(job)] for job in here})
     found, sources = dict(made), []
     if before:
-        known = {**before["settings"], **made}
-        found = {name: known[name] for name in SETTINGS if name in known}
+        found = {
+            name: {**before["settings"].get(name, {}), **made.get(name, {})}
+            for name in SETTINGS
+            if name in before["settings"] or name in made
+        }
         for source in before["sources"]:
-            if kept := [name for name in source["of"] if name not in made]:
-                sources.append({**source, "of": kept})
+            of = {name: set(of) - set(made.get(name, ())) for name, of in source["of"].items()}
+            if of := {name: sorted(left) for name, left in of.items() if left}:
+                sources.append({**source, "of": of})
     if made:
+        of = {name: sorted(cell) for name, cell in made.items()}
         command = "experiments.claims --data-dir DIR"
-        sources.append({"of": list(made), **study.source(command, rows.values())})
+        sources.append({"of": of, **study.source(command, rows.values())})
     return {
         "config": {
             "margin": "mean gap of a second Retrain",
@@ -261,7 +281,7 @@ def judge(
 
 def summarise(cell: Mapping[Job, study.Row]) -> dict[str, Any]:
     """Return per variant: gaps by seed, and mean and interval of every measure."""
-    names = {one: name for name, one in {**LTU, **SINGLE, **KNOBS}.items()}
+    names = {one: name for name, one in VARIANTS.items()}
     retrain = {job.seed: row for job, row in cell.items() if job.variant.method == "retrain"}
     by_name: dict[str, dict[int, study.Row]] = {}
     for job, row in cell.items():
@@ -379,7 +399,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     cell = next(iter(results["settings"].values()))
-    names = [name for name in {**LTU, **SINGLE, **KNOBS} if name in cell]
+    names = [name for name in VARIANTS if name in cell]
     figure, panel = plt.subplots(figsize=(7, 0.22 * len(names) + 1))
     for at, name in enumerate(reversed(names)):
         mean, low, high = cell[name]["gap"]

@@ -39,7 +39,9 @@ def goal(results: Mapping[str, Any]) -> str:
     attacks = {name: MEASURES[name] for name in ("auc", "supervised", "two_model")}
     rows = []
     for setting, cell in results["settings"].items():
-        for name in ("LTU", "calibrated"):
+        for name in ("LTU", "calibrated", "joint"):
+            if name not in cell:
+                continue
             gap, floor = cell[name]["gap"][0], cell["retrain_2"]["gap"][0]
             row = [f"{setting}, {name}", f"{gap:.1f}", f"{1.5 * floor:.1f}"]
             for attack in attacks:

@@ -153,30 +153,47 @@ def test_claims_quick(place):
     assert "LTU" in results["settings"]["quick"] or "ltu" in results["settings"]["quick"]
 
 
-def test_claims_of_settings_that_were_not_made_again_are_kept():
-    jobs = claims.quick_jobs()
+def test_claims_keep_the_variants_that_were_not_made_again():
     row = dict.fromkeys(("ua", "ra", "ta", "mia"), 1.0) | {"conflicts": None, "source": "second"}
     row |= dict.fromkeys(("auc", "ks", "supervised", "two_model", "seconds"), None)
     row |= dict.fromkeys(("ra_accessible", "ra_inaccessible"), None)
-    kept, replaced = list(claims.SETTINGS)[:2]
-    jobs = [job._replace(setting=claims.SETTINGS[replaced][0]) for job in jobs]
+    kept, added = list(claims.SETTINGS)[:2]
+    jobs = [job._replace(setting=claims.SETTINGS[added][0]) for job in claims.quick_jobs()]
+    old = {"retrain": "old", "only hinge": "old"}
     before = {
-        "settings": {kept: {"LTU": "as it was"}, replaced: {"LTU": "old"}},
-        "sources": [{"of": [replaced]}, {"of": [replaced, kept], "command": "first"}],
+        "settings": {kept: {"LTU": "as it was"}, added: old},
+        "sources": [
+            {"of": {added: ["retrain"]}},
+            {"of": {added: ["only hinge", "retrain"], kept: ["LTU"]}, "command": "first"},
+        ],
     }
     judged = claims.judge(jobs, {study.key(job): row for job in jobs}, before)
-    assert list(judged["settings"]) == [kept, replaced]
+    assert list(judged["settings"]) == [kept, added]
     assert judged["settings"][kept] == {"LTU": "as it was"}
-    assert judged["settings"][replaced]["retrain_2"]["gap"][0] == 0
-    old, new = judged["sources"]
-    assert old == {"of": [kept], "command": "first"}
-    assert new["of"] == [replaced]
-    assert new["rows_made_by"] == ["second"]
+    assert judged["settings"][added]["only hinge"] == "old"
+    assert judged["settings"][added]["retrain"]["gap"][0] == 0
+    first, second = judged["sources"]
+    assert first == {"of": {added: ["only hinge"], kept: ["LTU"]}, "command": "first"}
+    assert {"retrain", "retrain_2"} <= set(second["of"][added])
+    assert second["rows_made_by"] == ["second"]
 
 
-def test_an_unknown_setting_of_the_claims_is_named():
+def test_an_unknown_setting_or_variant_of_the_claims_is_named():
     with pytest.raises(SystemExit, match="--only cnn: choose among 'CIFAR-10, mlp, a random 10 %'"):
         claims.main(["--only", "cnn"])
+    with pytest.raises(SystemExit, match="--variants ltu: choose among 'LTU', "):
+        claims.main(["--variants", "ltu"])
+
+
+def test_only_the_named_variants_are_made(monkeypatch):
+    made = []
+    monkeypatch.setattr(study, "run", lambda jobs, **_: made.extend(jobs) or {})
+    monkeypatch.setattr(claims, "write_json", lambda *_: None)
+    monkeypatch.setattr(claims, "draw", lambda *_: None)
+    setting = "digits, mlp, a random 10 %"
+    claims.main(["--only", setting, "--variants", "joint"])
+    assert {job.setting for job in made} == {claims.SETTINGS[setting][0]}
+    assert {job.variant.method for job in made} == {*claims.REFERENCES, "ltu_joint"}
 
 
 def test_rho_sweep_quick(place):
