@@ -46,7 +46,7 @@ FIGURE = ROOT / "docs/claims.png"
 COMPARED = {
     name: ROOT / f"experiments/results/compare_{name}.json" for name in ("cifar10", "digits")
 }
-OURS = ("ltu", "ltu_first_order", "ltu_paper", "ltu_calibrated", "mi_match")
+OURS = ("ltu", "ltu_first_order", "ltu_paper", "ltu_calibrated", "ltu_joint", "mi_match")
 REFERENCES = ("original", "retrain", "retrain_2")
 STILL = [0.0, 1.0, 1, 2]  # an inner step of length 0, as `InnerStep` lists it
 # What `ltu_joint` minimises, as options of its control; LTU adds support and query losses.
@@ -153,6 +153,9 @@ SETTINGS = {
     "CIFAR-10, cnn, a random 10 %": (Setting("cifar10", 10_000, "cnn"), (0, 1, 2)),
     "CIFAR-10, resnet20, a random 10 %": (Setting("cifar10", 10_000, "resnet20"), (0, 1, 2)),
     "Tiny-ImageNet, cnn, a random 10 %": (Setting("tiny_imagenet", None, "cnn"), (0, 1, 2)),
+    "digits, mlp, a random 50 %": (DIGITS._replace(forget="random_50"), (0, 1, 2)),
+    "digits, mlp, one class": (DIGITS._replace(forget="class"), (0, 1, 2)),
+    "digits, mlp, a sub-class": (DIGITS._replace(forget="subclass"), (0, 1, 2)),
 }
 QUICK = Setting("digits", None, "mlp", epochs=5)
 
@@ -214,7 +217,7 @@ def jobs() -> list[Job]:
     """Return all jobs, the most important first."""
     wanted = []
     for setting, seeds in SETTINGS.values():
-        single = () if setting.forget == "class" else SINGLE.values()
+        single = SINGLE.values() if setting.forget == "random_10" else ()
         variants = [*map(variant, REFERENCES), *LTU.values(), *single]
         wanted += [Job(setting, one, seed) for one in variants for seed in seeds]
     return wanted + [Job(PRIMARY, one, seed) for one in KNOBS.values() for seed in (0, 1, 2)]
