@@ -79,6 +79,22 @@ def rho(results: Mapping[str, Any]) -> str:
     return table(["Avg. gap at rho =", *shares], rows)
 
 
+def movement(results: Mapping[str, Any]) -> str:
+    """Return by share of the retain set and by noise what is kept and what is given away."""
+    rows = []
+    for share, cells in results["shares"].items():
+        for name, one in cells.items():
+            method = [name, ""] if name in NETWORKS else ["`ltu_joint`", name]
+            measures = (mean(one, measure) for measure in _MOVEMENT)
+            rows.append([share, *method, span(one["gap"]), *measures])
+    header = ["rho", "method", "shake", "Avg. gap (95 %)", "UA", "RA", "TA", "MIA"]
+    return table([*header, "loss AUC", "supervised AUC", "two-model AUC"], rows)
+
+
+NETWORKS = ("retrain", "retrain_2")
+_MOVEMENT = ("ua", "ra", "ta", "mia", "auc", "supervised", "two_model")
+
+
 def budget(results: Mapping[str, Any]) -> str:
     """Return by method and steps what a deletion takes and comes to."""
     rows = [

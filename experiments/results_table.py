@@ -93,7 +93,15 @@ _COSTS = tuple(_RESULTS / f"{name}.json" for name in ("benchmark", "benchmark_mo
 _GPU_COSTS = (_RESULTS / "benchmark_h200.json",)
 _OPEN = {
     name: (_RESULTS / f"{name}.json",)
-    for name in ("claims", "rho_sweep", "overlap", "conflicts", "scheme_check", "budget")
+    for name in (
+        "claims",
+        "rho_sweep",
+        "overlap",
+        "conflicts",
+        "scheme_check",
+        "budget",
+        "movement",
+    )
 }
 _FAILURES = (_RESULTS / "failure_signatures.json",)
 _CLAIMS_PAGE = ROOT / "docs/claims.md"
@@ -108,6 +116,7 @@ BLOCKS = (
     Block(_CLAIMS_PAGE, "variants", _OPEN["claims"], claims_tables.variants),
     Block(ROOT / "docs/how_much_data.md", "rho", _OPEN["rho_sweep"], claims_tables.rho),
     Block(ROOT / "docs/budget.md", "budget", _OPEN["budget"], claims_tables.budget),
+    Block(ROOT / "docs/movement.md", "movement", _OPEN["movement"], claims_tables.movement),
     Block(ROOT / "docs/overlap.md", "overlap", _OPEN["overlap"], claims_tables.overlaps),
     Block(ROOT / "docs/conflicts.md", "conflicts", _OPEN["conflicts"], claims_tables.conflicts),
     Block(ROOT / "docs/scheme.md", "scheme", _OPEN["scheme_check"], claims_tables.scheme),
@@ -162,7 +171,13 @@ def origin(sources: Sequence[dict[str, Any]]) -> str:
         commit, dirty = source["git"]["commit"], source["git"]["dirty"]
         code = f"commit `{commit[:7]}`" if commit else "code outside git"
         changed = " with changes not committed" if dirty else ""
-        device = source["versions"]["device"]
+        rows = source.get("rows_made_by", ())
+        changed += ", rows made with changes not committed" * any(
+            one["git"]["dirty"] for one in rows
+        )
+        device = (
+            " and ".join(sorted({one["device"] for one in rows})) or source["versions"]["device"]
+        )
         lines.append(f"`{source['command']}` ({code}{changed}, {device})")
     return "Made by " + ", then ".join(lines) + ".\n"
 

@@ -24,7 +24,14 @@ _POSITIVE = (
     "anchor_size",
     "micro_batches",
 )
-_AT_LEAST_ZERO = ("momentum", "tune_weight", "membership_tune_weight", "forget_weight", "anchor")
+_AT_LEAST_ZERO = (
+    "momentum",
+    "tune_weight",
+    "membership_tune_weight",
+    "forget_weight",
+    "anchor",
+    "shake",
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,9 @@ class LTUConfig:
         examples of the classes that stay: what lies between the examples that a method may see is
         held in place by them. Their labels are not used.
       anchor_size: how many of them a step looks at.
+      shake: standard deviation of noise added to every weight matrix before the first step, as a
+        share of the matrix's own. Whoever holds both networks finds the forget set by what moved
+        (`audit.attacks.two_model`); noise moves all, and loses what the steps cannot bring back.
       harmonize: see `ltu_jax.ltu.harmonize.harmonize`.
       remat: compute forward passes again where their insides are needed, instead of keeping them:
         less memory for more time, the same numbers.
@@ -96,6 +106,7 @@ class LTUConfig:
     temperature: float = 2.0
     anchor: float = 0.0
     anchor_size: int = 128
+    shake: float = 0.0
     harmonize: Harmony = "two-way"
     remat: bool = False
     micro_batches: int = 1

@@ -164,7 +164,21 @@ def prepare_state(
     if config.anchor:
         stays = np.flatnonzero(np.isin(data.validation.labels, np.flatnonzero(kept)))
         anchor = Anchor(jnp.asarray(stays), nonmembers[0])
+    if config.shake:
+        shake_key = jax.random.fold_in(key, 2)
+        variables = variables._replace(params=shaken(shake_key, variables.params, config.shake))
     return LTUState(variables, opt_state, models, pool, teacher, kept, calibration, anchor)
+
+
+def shaken(key: Key, params: PyTree, share: float) -> PyTree:
+    """Return parameters with noise in all matrices, `share` times as spread as they are."""
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(key, len(leaves))
+    moved = [
+        x + share * jnp.std(x) * jax.random.normal(k, x.shape, x.dtype) if x.ndim > 1 else x
+        for k, x in zip(keys, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, moved)
 
 
 def draw_batch(

@@ -12,6 +12,7 @@ from experiments import (
     conflicts,
     failure_signatures,
     forget_sets,
+    movement,
     overlap,
     rho_sweep,
     scheme_check,
@@ -32,7 +33,7 @@ def shared(tmp_path_factory):
 def place(tmp_path, shared, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(study, "FOLDER", shared)
-    for module in (claims, rho_sweep, overlap, conflicts):
+    for module in (claims, rho_sweep, overlap, conflicts, movement):
         monkeypatch.setattr(module, "QUICK", TABLE)
     monkeypatch.setattr(failure_signatures, "SETTING", TABLE)
     return tmp_path
@@ -199,6 +200,14 @@ def test_only_the_named_variants_are_made(monkeypatch):
 def test_rho_sweep_quick(place):
     rho_sweep.main(["--quick"])
     assert set(written(place, "rho_sweep")["methods"]["finetune"]) == {"0.3", "0.9"}
+
+
+def test_movement_quick(place):
+    movement.main(["--quick"])
+    (cells,) = written(place, "movement")["shares"].values()
+    assert set(cells) == {"retrain", "retrain_2", "0", "0.4"}
+    assert cells["retrain"]["gap"][0] == 0
+    assert cells["0"]["two_model"] != cells["0.4"]["two_model"]
 
 
 def test_budget_quick(place, monkeypatch):

@@ -12,7 +12,7 @@ from ltu_jax.errors import InputError
 from ltu_jax.ltu import joint
 from ltu_jax.ltu import membership as mi
 from ltu_jax.ltu.config import LTUConfig
-from ltu_jax.ltu.tasks import batch_sizes, draw_batch, prepare_state, tasks
+from ltu_jax.ltu.tasks import batch_sizes, draw_batch, prepare_state, shaken, tasks
 from ltu_jax.ltu.unlearner import ltu
 from ltu_jax.models import from_functions
 from ltu_jax.training.losses import distillation
@@ -165,6 +165,22 @@ def test_examples_of_a_class_that_goes_hold_nothing_in_place():
     assert (batch.anchor[0][:, None] == kept[None]).all(-1).any(1).all()
 
 
+def test_shaking_moves_matrices_by_a_share_of_their_spread_and_no_teacher():
+    data = make_data()
+    variables, still, _ = prepared(CONFIG, data)
+    params = {**variables.params, "bias": jnp.ones(CLASSES), "wide": jnp.full((200, 300), 2.0)}
+    params["wide"] = params["wide"].at[::2].set(-1.0)
+    moved = shaken(KEY, params, 0.5)
+    np.testing.assert_array_equal(moved["bias"], params["bias"])
+    noise = moved["wide"] - params["wide"]
+    assert abs(float(noise.mean())) < 0.02
+    assert float(noise.std()) == pytest.approx(0.5 * 1.5, rel=0.02)
+    _, state, _ = prepared(replace(CONFIG, shake=0.5), data)
+    assert not np.allclose(state.variables.params["kernel"], variables.params["kernel"])
+    for name in ("teacher", "models", "anchor", "pool"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(state, name), getattr(still, name))
+
+
 def test_support_and_queries_share_the_directions():
     assert CONFIG.membership_tasks() == (8, 4)
     assert replace(CONFIG, membership_target="match").membership_tasks() == (6, 3)
@@ -186,6 +202,7 @@ def test_a_step_reports_how_many_models_its_directions_amount_to():
     [
         ({"directions": 1}, "directions is 1; give a number of at least 2"),
         ({"anchor": -1.0}, "anchor is -1.0; give a number of at least 0"),
+        ({"shake": -0.1}, "shake is -0.1; give a number of at least 0"),
         ({"anchor_size": 0}, "anchor_size is 0; give a number above 0"),
     ],
 )
