@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -30,23 +31,22 @@ ROOT = Path(__file__).parents[2]
 STEPS = 20
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 # No number of devices here divides 13, and 8 does not divide 12: shares are padded.
+LTU = LTUConfig(
+    steps=STEPS,
+    support_size=13,
+    audit_size=12,
+    query_sampling=("uniform", "class"),
+    query_size=12,
+    membership=(MembershipSpec("log_odds"), MembershipSpec("hinge")),
+    membership_support=1,
+)
 METHODS = {
-    "ltu": lambda model, data: ltu(
+    "ltu": lambda model, data: ltu(model, data, 3, LTU),
+    "ltu_joint": lambda model, data: ltu(
         model,
         data,
         3,
-        LTUConfig(
-            steps=STEPS,
-            support_size=13,
-            audit_size=12,
-            query_sampling=("uniform", "class"),
-            query_size=12,
-            membership=(
-                MembershipSpec("log_odds"),
-                MembershipSpec("hinge"),
-            ),
-            membership_support=1,
-        ),
+        replace(LTU, membership_target="joint", directions=7, anchor=1.0, anchor_size=13),
     ),
     "random_label": lambda model, data: random_label(
         model, data, 3, RandomLabelConfig(epochs=5, batch_size=26)
