@@ -43,7 +43,7 @@ def goal(results: Mapping[str, Any]) -> str:
             if name not in cell:
                 continue
             gap, floor = cell[name]["gap"][0], cell["retrain_2"]["gap"][0]
-            row = [f"{setting}, {name}", f"{gap:.1f}", f"{1.5 * floor:.1f}"]
+            row = [f"{setting}, {name}", seeds(cell[name]), f"{gap:.1f}", f"{1.5 * floor:.1f}"]
             for attack in attacks:
                 found = [cell[one][attack] for one in ("retrain", "retrain_2")]
                 low, high = min(one[1] for one in found), max(one[2] for one in found)
@@ -52,7 +52,7 @@ def goal(results: Mapping[str, Any]) -> str:
                 reached = f"off by {off:.1f}" if off else "reached"
                 row.append(f"{value:.1f} ({low:.1f} to {high:.1f}): {reached}")
             rows.append(row)
-    header = ["setting, method", "Avg. gap", "at most", *attacks.values()]
+    header = ["setting, method", "seeds", "Avg. gap", "at most", *attacks.values()]
     return table(header, rows)
 
 
