@@ -46,10 +46,11 @@ def goal(results: Mapping[str, Any]) -> str:
             row = [f"{setting}, {name}", seeds(cell[name]), f"{gap:.1f}", f"{1.5 * floor:.1f}"]
             for attack in attacks:
                 found = [cell[one][attack] for one in ("retrain", "retrain_2")]
-                low, high = min(one[1] for one in found), max(one[2] for one in found)
+                low = max(min(one[1] for one in found), 0.0)
+                high = min(max(one[2] for one in found), 100.0)
                 value = cell[name][attack][0]
-                off = max(low - value, value - high, 0.0)
-                reached = f"off by {off:.1f}" if off else "reached"
+                off = f"{max(low - value, value - high, 0.0):.1f}"
+                reached = "reached" if off == "0.0" else f"off by {off}"
                 row.append(f"{value:.1f} ({low:.1f} to {high:.1f}): {reached}")
             rows.append(row)
     header = ["setting, method", "seeds", "Avg. gap", "at most", *attacks.values()]
