@@ -18,7 +18,8 @@ and does not if it does not in one.
 Writes `experiments/results/claims.json` and `docs/claims.png`. What is done is kept in
 `runs/study`, and an interrupted command goes on. LTU_STUDY_WORKERS=2 uses two processes. The three
 settings of `mlp` take about an hour and a half on two CPU cores, that of `cnn` an hour (of its
-single membership models only log-odds has been run); that of `resnet20` has not been run.
+single membership models only log-odds has been run); those of `resnet20`, in part, and
+Tiny-ImageNet have been run on a GPU. The other settings of digits take ten minutes.
 `--only SETTING` and `--variants VARIANT` make some rows; what has none in `runs/study` is judged by
 what `claims.json` already holds of it. Rows of one setting must come from one kind of device.
 """
