@@ -54,9 +54,8 @@ def main(args: list[str] | None = None) -> None:
     """Run, write, draw."""
     options = tyro.cli(Options, args=args)
     wanted = quick_jobs() if options.quick else jobs()
-    made = [job for job in wanted if not options.gather or study.path_of(job).exists()]
-    rows = study.run(made, data_dir=options.data_dir, workers=study.workers_here())
-    results = collect({job: rows[study.key(job)] for job in made if study.key(job) in rows})
+    rows = study.rows_of(wanted, gather=options.gather, data_dir=options.data_dir)
+    results = collect(rows)
     write_json(Path("runs/movement.json") if options.quick else OUT, plain(results))
     if not options.quick:
         draw(results["shares"], FIGURE)

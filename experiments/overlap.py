@@ -52,9 +52,7 @@ def main(args: list[str] | None = None) -> None:
     """Run, write, draw."""
     options = tyro.cli(Options, args=args)
     wanted = quick_jobs() if options.quick else jobs()
-    made = [job for job in wanted if not options.gather or study.path_of(job).exists()]
-    found = study.run(made, workers=study.workers_here())
-    rows = {job: found[study.key(job)] for job in made if study.key(job) in found}
+    rows = study.rows_of(wanted, gather=options.gather)
     results = {
         "source": study.source("experiments.overlap", rows.values()),
         "sets": collect(rows),

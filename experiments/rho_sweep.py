@@ -50,10 +50,8 @@ def main(args: list[str] | None = None) -> None:
     """Run, write, draw."""
     options = tyro.cli(Options, args=args)
     wanted = quick_jobs() if options.quick else jobs()
-    made = [job for job in wanted if not options.gather or study.path_of(job).exists()]
-    rows = study.run(made, workers=study.workers_here())
     out = Path("runs/rho_sweep.json") if options.quick else OUT
-    results = collect({job: rows[study.key(job)] for job in made if study.key(job) in rows})
+    results = collect(study.rows_of(wanted, gather=options.gather))
     write_json(out, plain(results))
     if not options.quick:
         draw(results["methods"], FIGURE)

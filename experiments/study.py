@@ -110,6 +110,15 @@ def run(
     return {key(job): read(job) for job in jobs if path_of(job).exists()}
 
 
+def rows_of(
+    wanted: Sequence[Job], *, gather: bool = False, data_dir: str | None = None
+) -> dict[Job, Row]:
+    """Return the rows of jobs, made where they are missing; with `gather` those that are there."""
+    made = [job for job in wanted if not gather or path_of(job).exists()]
+    rows = run(made, data_dir=data_dir, workers=workers_here())
+    return {job: rows[key(job)] for job in made if key(job) in rows}
+
+
 def stages(jobs: Sequence[Job]) -> list[list[list[Job]]]:
     """Return groups of jobs in three stages: original networks, retrained ones, methods.
 

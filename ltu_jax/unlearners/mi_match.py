@@ -41,7 +41,6 @@ class MIMatchConfig:
       temperature: of that KL.
       anchor: as LTU's; so for the next.
       anchor_size: how many validation examples hold held-out outputs in place.
-      shake: as LTU's.
 
     Raises:
       InputError: a value is out of its range.
@@ -62,7 +61,6 @@ class MIMatchConfig:
     temperature: float = 2.0
     anchor: float = 0.0
     anchor_size: int = 128
-    shake: float = 0.0
 
     def __post_init__(self):
         self.as_ltu()  # its checks are these options' too
@@ -87,7 +85,6 @@ class MIMatchConfig:
             directions=self.directions,
             anchor=self.anchor,
             anchor_size=self.anchor_size,
-            shake=self.shake,
         )
 
 
