@@ -23,9 +23,9 @@ import tyro
 
 from experiments import study
 from experiments.benchmark.counting import GRADIENT, Images, ltu_units
-from experiments.claims import PRIMARY, QUICK
 from experiments.provenance import ROOT
 from experiments.study import Job, Setting, variant
+from experiments.variants import PRIMARY, QUICK
 from ltu_jax.ltu.config import LTUConfig
 from ltu_jax.report.content import plain
 from ltu_jax.report.write import write_json

@@ -23,9 +23,9 @@ import optax
 import tyro
 
 from experiments import study
-from experiments.claims import LTU, PRIMARY, QUICK, SETTINGS
 from experiments.provenance import ROOT
 from experiments.study import Job, Setting, variant
+from experiments.variants import LTU, PRIMARY, QUICK, SETTINGS
 from ltu_jax.ltu import diagnosis
 from ltu_jax.ltu.harmonize import harmonize
 from ltu_jax.ltu.meta import meta_gradient

@@ -21,9 +21,9 @@ from typing import Any
 import tyro
 
 from experiments import study
-from experiments.claims import PRIMARY, QUICK
 from experiments.provenance import ROOT
 from experiments.study import Job, variant
+from experiments.variants import PRIMARY, QUICK
 from ltu_jax.report.content import plain
 from ltu_jax.report.write import write_json
 

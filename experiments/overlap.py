@@ -21,10 +21,11 @@ import numpy as np
 import tyro
 
 from experiments import study
-from experiments.claims import DIGITS, LTU, QUICK, tuned
+from experiments.claims import tuned
 from experiments.forget_sets import FORGET_SETS, overlap
 from experiments.provenance import ROOT
 from experiments.study import Job, variant
+from experiments.variants import DIGITS, LTU, QUICK
 from ltu_jax.report.content import plain
 from ltu_jax.report.write import write_json
 

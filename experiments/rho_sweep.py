@@ -19,9 +19,10 @@ from typing import Any
 import tyro
 
 from experiments import study
-from experiments.claims import DIGITS, LTU, QUICK, tuned
+from experiments.claims import tuned
 from experiments.provenance import ROOT
 from experiments.study import Job, variant
+from experiments.variants import DIGITS, LTU, QUICK
 from ltu_jax.report.content import plain
 from ltu_jax.report.write import write_json
 

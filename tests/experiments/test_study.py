@@ -106,7 +106,7 @@ def test_over_settings_a_claim_is_as_good_as_its_worst():
 def test_variants_are_options_that_their_methods_take():
     import ltu_jax.unlearners as unlearners
 
-    for one in {**claims.LTU, **claims.SINGLE, **claims.KNOBS}.values():
+    for one in claims.VARIANTS.values():
         method = unlearners.find(one.method)
         assert unlearners.configure(method, study.options_of(one)) is not None
 
