@@ -154,7 +154,7 @@ def test_a_stopped_ltu_goes_on_bit_for_bit(tmp_path):
     with pytest.raises(Killed), saver(tmp_path, every=1) as saving:
         unlearn(saver=saving, on_info=kill_at(1))
     kept = json.loads((max(tmp_path.iterdir()) / sealed.ABOUT).read_text(encoding="utf-8"))
-    for part in ("variables.params", "opt_state", "ensemble", "teacher"):
+    for part in ("variables.params", "opt_state", "models", "teacher"):
         assert any(name.startswith(f".{part}") for name in kept["state"])
     with saver(tmp_path, every=1) as saving:
         assert_equal(unlearn(saver=saving), expected)
