@@ -4,16 +4,19 @@
     python -m experiments.compare cifar10 --data-dir DIR
 
 Everything goes into `runs/compare_<name>/` row by row; an interrupted command goes on when it is
-given again, and one command for each scenario may run at a time. What is complete is copied to
-`experiments/results/compare_<name>.json`. For a comparison of your own use `ltu compare`.
+given again, and one command for each scenario may run at a time. Everything is collected in
+`experiments/results/compare_<name>.json`, whose rows are not made again: `--methods` adds rows of
+other methods, `--anew` starts from nothing. For a comparison of your own use `ltu compare`.
 """
 
 from __future__ import annotations
 
+import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -69,6 +72,7 @@ class Options:
       scenarios: only these, so that other commands can make the others; by default all.
       methods: only these; by default all of the comparison.
       gather: collect what is there without making anything.
+      anew: make also those rows that the result file holds.
     """
 
     name: tyro.conf.Positional[Literal["digits", "cifar10"]]
@@ -76,12 +80,14 @@ class Options:
     scenarios: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
     methods: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
     gather: bool = False
+    anew: bool = False
 
 
 def main(args: list[str] | None = None) -> None:
     """Make what is missing and write the result file."""
     options = tyro.cli(Options, args=args)
     whole = COMPARISONS[options.name]
+    out = ROOT / f"experiments/results/compare_{options.name}.json"
     comparison = replace(
         whole,
         data_dir=options.data_dir,
@@ -90,6 +96,8 @@ def main(args: list[str] | None = None) -> None:
     )
     words = ["python", "-m", "experiments.compare", options.name]
     words += ["--data-dir", "DIR"] if options.data_dir else []  # no name of this machine's folders
+    if out.exists() and not options.anew:
+        restore(json.loads(out.read_text(encoding="utf-8")), whole.out)
     source = {"command": shlex.join(words), "git": git_state(), "versions": versions()}
     if options.gather:
         results = grid.gather(whole)
@@ -97,7 +105,22 @@ def main(args: list[str] | None = None) -> None:
         keep_programs(comparison.cache)
         results = grid.run(comparison, source=source, say=lambda line: print(line, flush=True))
     report.write(results, comparison.out)
-    write_json(ROOT / f"experiments/results/compare_{options.name}.json", results)
+    write_json(out, results)
+
+
+def restore(results: Mapping[str, Any], folder: Path) -> None:
+    """Write a result file's rows and choices back into a comparison's folder, over none there."""
+    tuning = results["tuning"].items()
+    files = {folder / "tuning" / f"{name}.json": chosen for name, chosen in tuning}
+    for entry in results["rows"]:
+        row = {name: value for name, value in entry.items() if name != "source"}
+        path = grid.row_path(
+            folder, row["scenario"], row["train_seed"], row["unlearn_seed"], row["method"]
+        )
+        files[path] = {"row": row, "source": results["sources"][entry["source"]]}
+    for path, content in files.items():
+        if not path.exists():
+            write_json(path, content)
 
 
 if __name__ == "__main__":

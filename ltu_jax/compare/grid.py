@@ -46,7 +46,7 @@ def run(
                 start = time.perf_counter()
                 row = cell.row(name, repeat)
                 write_json(
-                    _row_path(comparison, scenario, seed, repeat, name),
+                    row_path(comparison.out, scenario, seed, repeat, name),
                     plain({"row": row, "source": source}),
                 )
                 gap = row["avg_gap"]
@@ -78,17 +78,18 @@ def gather(comparison: Comparison) -> dict[str, Any]:
     return results
 
 
+def row_path(folder: Path, scenario: str, seed: int, repeat: int, method: str) -> Path:
+    """Return where a comparison's folder holds a row."""
+    return folder / "rows" / f"{scenario}-{seed}-{repeat}-{method}.json"
+
+
 def _missing(comparison: Comparison, scenario: str, seed: int) -> Iterator[tuple[str, int]]:
     """Yield the (method, repeat) pairs that were asked for and have no row yet."""
     references = [(name, 0) for name in (*RETRAINED, "nothing")]
     runs = [(name, repeat) for name in comparison.entries for repeat in comparison.unlearn_seeds]
     for name, repeat in (*references, *runs):
-        if not _row_path(comparison, scenario, seed, repeat, name).exists():
+        if not row_path(comparison.out, scenario, seed, repeat, name).exists():
             yield name, repeat
-
-
-def _row_path(c: Comparison, scenario: str, seed: int, repeat: int, method: str) -> Path:
-    return c.out / "rows" / f"{scenario}-{seed}-{repeat}-{method}.json"
 
 
 def _check_config(comparison: Comparison) -> None:

@@ -1,6 +1,7 @@
 """The script behind the README's comparisons: it goes on, collects, and names no folder of ours."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -43,6 +44,29 @@ def test_parts_made_by_several_commands_are_collected(small, tmp_path, capsys):
     compare.main(["digits", "--gather"])
     assert json.loads(small.read_text(encoding="utf-8")) == results
     assert capsys.readouterr().out == ""
+
+
+def test_another_method_joins_what_the_result_file_holds(small, tmp_path, capsys):
+    compare.main(["digits", "--scenarios", "class"])
+    first = json.loads(small.read_text(encoding="utf-8"))
+    shutil.rmtree(tmp_path / "runs")
+    capsys.readouterr()
+    compare.main(["digits", "--scenarios", "class", "--methods", "random_label"])
+    (made,) = capsys.readouterr().out.splitlines()
+    assert "random_label" in made
+    both = json.loads(small.read_text(encoding="utf-8"))
+    added = [row for row in both["rows"] if row not in first["rows"]]
+    assert [row["method"] for row in added] == ["random_label"]
+    assert len(both["rows"]) == len(first["rows"]) + 1
+    assert both["sources"] == first["sources"]
+
+
+def test_anew_makes_every_row_again(small, tmp_path, capsys):
+    compare.main(["digits", "--scenarios", "class"])
+    made = len(capsys.readouterr().out.splitlines())
+    shutil.rmtree(tmp_path / "runs")
+    compare.main(["digits", "--scenarios", "class", "--anew"])
+    assert len(capsys.readouterr().out.splitlines()) == made
 
 
 @pytest.mark.parametrize("name", NAMES)
