@@ -32,7 +32,7 @@ from ltu_jax.report.content import plain
 from ltu_jax.report.write import versions, write_json
 from ltu_jax.selection import select
 
-METHODS = ("ltu", "random_label", "salun", "scrub", "finetune")
+METHODS = ("ltu", "ltu_joint", "random_label", "salun", "scrub", "finetune")
 SELECT_SEED = 100
 
 
@@ -84,14 +84,15 @@ def main(args: list[str] | None = None) -> None:
     setting = SETTINGS[options.name]
     out = ROOT / f"experiments/results/per_example_{options.name}.json"
     if options.quick:
-        setting = replace(setting, size=8, trials=2, methods=METHODS[1:2])
+        setting = replace(setting, size=8, trials=2, methods=("random_label",))
         out = Path("runs") / out.name
+    data_dir = " --data-dir DIR" if options.data_dir else ""  # no name of this machine's folders
     folder = Path("runs/pools")
     keep_programs(folder)
     results: dict[str, Any] = {
         "config": {**vars(setting), "retain_fraction": 0.3, "seed": 0},
         "source": {
-            "command": f"python -m experiments.per_example {options.name}",
+            "command": f"python -m experiments.per_example {options.name}{data_dir}",
             "git": git_state(),
             "versions": versions(),
         },
