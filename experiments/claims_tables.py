@@ -21,6 +21,16 @@ def verdicts(results: Mapping[str, Any]) -> str:
     return table(header, rows)
 
 
+def rivals(results: Mapping[str, Any]) -> str:
+    """Return by scenario how far each of our methods is ahead of the best that is not ours."""
+    rows = [
+        [setting, f"`{ours}`", f"`{cell['rival']}`", span([cell["difference"], *cell["interval"]])]
+        for ours, cells in results["rivals"].items()
+        for setting, cell in cells.items()
+    ]
+    return table(["scenario", "method", "best of the others", "its gap less ours (95 %)"], rows)
+
+
 def variants(results: Mapping[str, Any]) -> str:
     """Return a table for each setting: what every variant of LTU comes to."""
     parts = []
@@ -118,6 +128,18 @@ def budget(results: Mapping[str, Any]) -> str:
 
 
 _BUDGET = ("ua", "ra", "ta", "auc")
+
+
+def stopping(results: Mapping[str, Any]) -> str:
+    """Return by setting the gap after every number of steps, and after those of each rule."""
+    first = next(iter(results["settings"].values()))
+    rows = [
+        [name, *(span(one["gap"]) for part in ("steps", "rules") for one in cell[part].values())]
+        for name, cell in results["settings"].items()
+    ]
+    names = {"score": "smallest score", "default": "default", "oracle": "oracle"}
+    header = [f"{steps} steps" for steps in first["steps"]] + [names[one] for one in first["rules"]]
+    return table(["Avg. gap after", *header], rows)
 
 
 def overlaps(results: Mapping[str, Any]) -> str:

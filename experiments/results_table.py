@@ -100,6 +100,7 @@ _OPEN = {
         "conflicts",
         "scheme_check",
         "budget",
+        "stopping",
         "movement",
     )
 }
@@ -113,9 +114,11 @@ BLOCKS = (
     Block(ROOT / "README.md", "claims", _OPEN["claims"], claims_tables.verdicts),
     Block(_CLAIMS_PAGE, "claims", _OPEN["claims"], claims_tables.verdicts),
     Block(_CLAIMS_PAGE, "goal", _OPEN["claims"], claims_tables.goal),
+    Block(_CLAIMS_PAGE, "rivals", _OPEN["claims"], claims_tables.rivals),
     Block(_CLAIMS_PAGE, "variants", _OPEN["claims"], claims_tables.variants),
     Block(ROOT / "docs/how_much_data.md", "rho", _OPEN["rho_sweep"], claims_tables.rho),
     Block(ROOT / "docs/budget.md", "budget", _OPEN["budget"], claims_tables.budget),
+    Block(ROOT / "docs/budget.md", "stopping", _OPEN["stopping"], claims_tables.stopping),
     Block(ROOT / "docs/movement.md", "movement", _OPEN["movement"], claims_tables.movement),
     Block(ROOT / "docs/overlap.md", "overlap", _OPEN["overlap"], claims_tables.overlaps),
     Block(ROOT / "docs/conflicts.md", "conflicts", _OPEN["conflicts"], claims_tables.conflicts),

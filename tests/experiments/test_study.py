@@ -16,6 +16,7 @@ from experiments import (
     overlap,
     rho_sweep,
     scheme_check,
+    stopping,
     study,
 )
 from experiments.study import Job, Setting, variant
@@ -33,7 +34,7 @@ def shared(tmp_path_factory):
 def place(tmp_path, shared, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(study, "FOLDER", shared)
-    for module in (claims, rho_sweep, overlap, conflicts, movement):
+    for module in (claims, rho_sweep, overlap, conflicts, movement, stopping):
         monkeypatch.setattr(module, "QUICK", TABLE)
     monkeypatch.setattr(failure_signatures, "SETTING", TABLE)
     return tmp_path
@@ -84,6 +85,7 @@ def test_interval_is_students():
         ([3.0, 3.1, 2.9], "holds"),
         ([1.0, 1.1, 0.9], "does not hold"),
         ([1.0, 9.0, 1.0], "cannot tell"),
+        ([3.0, 3.0], "cannot tell"),
     ],
 )
 def test_verdicts(theirs, said):
@@ -217,6 +219,28 @@ def test_budget_quick(place, monkeypatch):
     assert [(row["method"], row["steps"]) for row in rows] == [("mi_match", 5), ("mi_match", 10)]
     assert all(row["learning_rate"] in (0.02, 0.04) and row["seeds"] == [0] for row in rows)
     assert rows[1]["work"] == pytest.approx(2 * rows[0]["work"])
+
+
+def test_stopping_quick(place, capsys):
+    stopping.main(["--quick"])
+    cell = written(place, "stopping")["settings"]["quick"]
+    assert set(cell["steps"]) == {"5", "300"}
+    rules = {rule: one["gap"][0] for rule, one in cell["rules"].items()}
+    assert rules["oracle"] == min(one["gap"][0] for one in cell["steps"].values())
+    assert cell["rules"]["default"]["steps"] == [300]
+    told = capsys.readouterr().out
+    stopping.main(["--quick"])  # from what is kept
+    assert capsys.readouterr().out == told
+
+
+def test_the_rule_takes_the_steps_of_the_smallest_score():
+    runs = [{"steps": s, "score": x, "gap": g} for s, x, g in ((30, 2.0, 9.0), (300, 3.0, 1.0))]
+    rules = stopping.collect({0: runs})["rules"]
+    assert {rule: one["steps"] for rule, one in rules.items()} == {
+        "score": [30],
+        "default": [300],
+        "oracle": [300],
+    }
 
 
 def test_the_work_of_a_deletion_is_that_of_its_steps():
