@@ -20,6 +20,7 @@ import scipy.stats
 
 from ltu_jax.errors import InputError
 from ltu_jax.ltu import membership as mi
+from ltu_jax.ltu.stand_ins import stand_in_rows
 from ltu_jax.training.supervised import predict, recipe_for, train
 from ltu_jax.types import Array, Examples, Key, Model, UnlearnData, Variables
 
@@ -94,7 +95,7 @@ def calibrate(
     reference_key, rank_key = jax.random.split(key)
     original = [np.asarray(predict(model, variables, part.inputs)) for part in data]
     forget, _, validation = (np.asarray(part.labels) for part in data)
-    rows, under = mi.stand_in_rows(forget, (original[2], validation), ~np.asarray(kept))
+    rows, under = stand_in_rows(forget, (original[2], validation), ~np.asarray(kept))
 
     def scores(logits: Array, labels: Array) -> np.ndarray:
         return np.asarray(mi.all_scores(specs, ensemble.heads, logits, labels))

@@ -12,6 +12,7 @@ from ltu_jax.ltu.calibration import CalibrationConfig, check_calibration
 from ltu_jax.ltu.harmonize import Harmony, check_harmony
 from ltu_jax.ltu.meta import InnerStep
 from ltu_jax.ltu.sampling import QueryKind, check_query_sampling
+from ltu_jax.ltu.stand_ins import StandIns, check_stand_ins
 
 _POSITIVE = (
     "steps",
@@ -62,6 +63,9 @@ class LTUConfig:
       membership_target: `"match"` the scores of held-out stand-ins, `"push"` to non-member, or
         `"calibrated"`: match what reference networks make one expect of each example, or
         `"joint"`: match the joint distribution of outputs, see `ltu_jax.ltu.joint`.
+      stand_ins: whose scores are to be matched: those of `"heldout"` examples, those that a
+        `"reference"` network gives the forget set, or, if it is of a kind of its own, as is to be
+        `"tested"`, of the reference and else of held-out examples; see `ltu_jax.ltu.stand_ins`.
       calibration: of `"calibrated"`.
       directions: K of `"joint"`, in place of `membership`; half of them are the support of a step.
       forget_weight: factor on the forgetting gradient.
@@ -69,7 +73,7 @@ class LTUConfig:
       temperature: of that KL.
       anchor: weight, in every query loss, of the KL to the original's outputs on validation
         examples of the classes that stay: what lies between the examples that a method may see is
-        held in place by them. Their labels are not used.
+        held in place by them. Their labels are not used, nor those on which a reference disagrees.
       anchor_size: how many of them a step looks at.
       shake: standard deviation of noise added to every weight matrix before the first step, as a
         share of the matrix's own. Whoever holds both networks finds the forget set by what moved
@@ -99,6 +103,7 @@ class LTUConfig:
     membership: tuple[mi.MembershipSpec, ...] = mi.DIVERSE
     membership_support: int = 3
     membership_target: mi.Target = "match"
+    stand_ins: StandIns = "tested"
     calibration: CalibrationConfig = CalibrationConfig()
     directions: int = 64
     forget_weight: float = 0.4
@@ -140,6 +145,7 @@ class LTUConfig:
         check_harmony(self.harmonize)
         check_query_sampling(self.query_sampling)
         mi.check_membership(self.membership, self.membership_target)
+        check_stand_ins(self.stand_ins)
         check_calibration(self.calibration)
         # A single MI model is support and query at once.
         most = max(len(self.membership) - 1, 1)

@@ -77,7 +77,7 @@ def aim(key: Key, logits: Array, labels: Array, count: int) -> Joint:
 
     Args:
       key: of the directions by which `effective` is told.
-      logits: `[M, C]` of the stand-ins under the original, see `membership.stand_ins`: class by
+      logits: `[M, C]` of the stand-ins under the original, see `stand_ins.stand_ins`: class by
         class and by rank, so that every n-th of them stand for all.
       labels: `[M]` theirs.
       count: how many directions a step has.

@@ -17,7 +17,6 @@ from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from ltu_jax.errors import InputError
@@ -226,7 +225,7 @@ def fit_ensemble(
       specs: K kinds of MI model.
       members: logits and labels of accessible retain examples.
       nonmembers: logits and labels of validation examples.
-      stand_ins: logits `[n, C]` and labels `[n]`, see `stand_ins`.
+      stand_ins: logits `[n, C]` and labels `[n]`, see `ltu_jax.ltu.stand_ins`.
       quantiles: how many quantiles to keep, one for each example of an audit batch.
 
     Returns:
@@ -254,50 +253,6 @@ def mid_quantiles(values: Array, count: int) -> jax.Array:
     """Return `count` quantiles of every row of `values` (`[K, N]`), evenly spaced, `[K, count]`."""
     levels = (jnp.arange(count) + 0.5) / count
     return jnp.quantile(values, levels, axis=-1).T
-
-
-def stand_ins(
-    labels: Array, heldout: tuple[Array, Array], gone: Array
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return outputs of non-members whose scores the forget set should come to share.
-
-    They are held-out examples under the original model, class by class in the proportions of the
-    forget set. A class that is forgotten as a whole has no such stand-ins: images of it look
-    familiar to the original model, while a model retrained without the class never answers with
-    it. It is represented by held-out images of the remaining classes, under the forgotten label.
-    A class that validation happens to lack is represented by all others, under their own labels.
-
-    Args:
-      labels: `[n]` of the forget set.
-      heldout: logits `[N, C]` and labels `[N]` of validation examples.
-      gone: `[C]` booleans, the classes of which no retain example is left.
-
-    Returns:
-      Logits `[M, C]` and labels `[M]`, with M a multiple of n that is large enough for the
-      proportions to be kept without leaving held-out examples out.
-    """
-    rows, under = stand_in_rows(labels, heldout, gone)
-    return np.asarray(heldout[0])[rows], under
-
-
-def stand_in_rows(
-    labels: Array, heldout: tuple[Array, Array], gone: Array
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return which held-out examples are `stand_ins`, `[M]` rows, and under which labels `[M]`."""
-    labels, (pool_logits, pool_labels), gone = jax.tree.map(np.asarray, (labels, heldout, gone))
-    classes, counts = np.unique(labels, return_counts=True)
-    repeats = -(-10 * len(pool_labels) // len(labels))
-    chosen = []
-    for label, count in zip(classes, repeats * counts, strict=True):
-        under = np.full_like(pool_labels, label) if gone[label] else pool_labels
-        fit_in = ~gone[pool_labels] if gone[label] else pool_labels == label
-        rows = np.flatnonzero(fit_in if fit_in.any() else ~gone[pool_labels])
-        # Evenly spaced ranks of the class's log-odds: its distribution, without sampling noise.
-        rows = rows[np.argsort(np.asarray(log_odds(pool_logits, under))[rows, 0])]
-        rows = rows[((np.arange(count) + 0.5) / count * len(rows)).astype(int)]
-        chosen.append((rows, under[rows]))
-    rows, under = zip(*chosen, strict=True)
-    return np.concatenate(rows), np.concatenate(under)
 
 
 def membership_losses(

@@ -17,6 +17,7 @@ from ltu_jax.ltu.calibration import Calibration, calibrate, calibrated_losses
 from ltu_jax.ltu.config import LTUConfig
 from ltu_jax.ltu.memory import economical
 from ltu_jax.ltu.sampling import QueryPool, cluster_outputs, draw_queries, random_labels
+from ltu_jax.ltu.stand_ins import Reference, find_reference, stand_ins
 from ltu_jax.training.losses import cross_entropy, distillation, distilled_cross_entropy
 from ltu_jax.training.shuffle import rows_at
 from ltu_jax.training.supervised import predict
@@ -137,16 +138,25 @@ def prepare_state(
     teacher = predict(model, variables, data.retain.inputs)
     nonmembers = (predict(model, variables, data.validation.inputs), data.validation.labels)
     kept = jnp.isin(jnp.arange(num_classes), data.retain.labels)
-    stand_ins = mi.stand_ins(data.forget.labels, nonmembers, ~kept)
+    reference = None
+    if config.stand_ins != "heldout":
+        seen = UnlearnData(
+            Examples(predict(model, variables, data.forget.inputs), data.forget.labels),
+            Examples(teacher, data.retain.labels),
+            Examples(*nonmembers),
+        )
+        own_key = jax.random.fold_in(key, 3)
+        reference = find_reference(own_key, model, data, seen, ~kept, config.stand_ins)
+    aims = stand_ins(data.forget.labels, nonmembers, ~kept, reference)
     if config.membership_target == "joint":
-        models = joint.aim(key, *stand_ins, config.directions)
+        models = joint.aim(key, *aims, config.directions)
     else:
         models = mi.fit_ensemble(
             key,
             config.membership,
             (teacher, data.retain.labels),
             nonmembers,
-            stand_ins,
+            aims,
             quantiles=batch_sizes(config, data).audit,
         )
     pool = QueryPool(
@@ -162,12 +172,31 @@ def prepare_state(
         )
     anchor = None
     if config.anchor:
-        stays = np.flatnonzero(np.isin(data.validation.labels, np.flatnonzero(kept)))
+        stays = anchored(nonmembers, kept, reference)
         anchor = Anchor(jnp.asarray(stays), nonmembers[0])
     if config.shake:
         shake_key = jax.random.fold_in(key, 2)
         variables = variables._replace(params=shaken(shake_key, variables.params, config.shake))
     return LTUState(variables, opt_state, models, pool, teacher, kept, calibration, anchor)
+
+
+def anchored(
+    heldout: tuple[jax.Array, jax.Array], kept: jax.Array, reference: Reference | None
+) -> np.ndarray:
+    """Return the rows of validation examples whose outputs are to stay.
+
+    They are of the classes that stay. A reference does not know the forgotten kind: where it
+    answers otherwise than the original, the outputs of a retrained network may be others as well.
+    There are as many rows then as examples, some of them more than once, so that all networks of a
+    pool have as many.
+    """
+    logits, labels = (np.asarray(part) for part in heldout)
+    stays = np.isin(labels, np.flatnonzero(kept))
+    if reference is None:
+        return np.flatnonzero(stays)
+    agreed = stays & (reference.validation.argmax(1) == logits.argmax(1))
+    rows = np.flatnonzero(agreed if agreed.any() else stays)
+    return np.resize(rows, len(labels))
 
 
 def shaken(key: Key, params: PyTree, share: float) -> PyTree:

@@ -26,7 +26,8 @@ def _first_order(config: LTUConfig) -> LTUConfig:
 
 def _paper(config: LTUConfig) -> LTUConfig:
     """Return the plain reading of the paper: random labels are a target as well, scores go to 0."""
-    return replace(config, tune_weight=1.0, membership_target="push", distill=0.0)
+    plain = {"tune_weight": 1.0, "distill": 0.0, "stand_ins": "heldout"}
+    return replace(config, membership_target="push", **plain)
 
 
 METHOD = Method(
@@ -61,7 +62,7 @@ CALIBRATED = Method(
     summary="LTU whose membership models know how hard each example is, from reference networks",
     reference="ours, after arXiv 2407.10494 and 2111.08440",
     build=ltu,
-    config=replace(LTUConfig(), membership_target="calibrated"),
+    config=replace(LTUConfig(), membership_target="calibrated", stand_ins="heldout"),
     space=_SPACE,
 )
 

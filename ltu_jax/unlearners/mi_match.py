@@ -14,6 +14,7 @@ import optax
 from ltu_jax.ltu import membership as mi
 from ltu_jax.ltu.calibration import CalibrationConfig
 from ltu_jax.ltu.config import LTUConfig
+from ltu_jax.ltu.stand_ins import StandIns
 from ltu_jax.ltu.tasks import LTUBatch, LTUState, batch_sizes, draw_batch, prepare_state, tasks
 from ltu_jax.ltu.unlearner import refresh_statistics
 from ltu_jax.types import Claims, Info, Key, Model, PyTree, UnlearnData, Unlearner, Variables
@@ -33,6 +34,7 @@ class MIMatchConfig:
       query_size: accessible retain examples of a step: as many as LTU's three query sets hold.
       membership: the kinds of MI model.
       membership_target: as LTU's.
+      stand_ins: as LTU's.
       calibration: of the target `"calibrated"`.
       directions: of the target `"joint"`.
       forget_weight: factor on the mean loss of the MI models. LTU adds support and query MI losses
@@ -54,6 +56,7 @@ class MIMatchConfig:
     query_size: int = 192
     membership: tuple[mi.MembershipSpec, ...] = mi.DIVERSE
     membership_target: mi.Target = "match"
+    stand_ins: StandIns = "tested"
     calibration: CalibrationConfig = CalibrationConfig()
     directions: int = 64
     forget_weight: float = 0.8
@@ -78,6 +81,7 @@ class MIMatchConfig:
             membership=self.membership,
             membership_support=1,
             membership_target=self.membership_target,
+            stand_ins=self.stand_ins,
             calibration=self.calibration,
             forget_weight=self.forget_weight,
             distill=self.distill,

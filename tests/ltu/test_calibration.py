@@ -13,6 +13,7 @@ from ltu_jax.ltu import calibration, diagnosis
 from ltu_jax.ltu import membership as mi
 from ltu_jax.ltu.calibration import CalibrationConfig
 from ltu_jax.ltu.config import LTUConfig
+from ltu_jax.ltu.stand_ins import stand_ins
 from ltu_jax.models import from_functions
 from ltu_jax.types import Examples, UnlearnData
 
@@ -109,8 +110,8 @@ def calibrated():
     variables = LINEAR.init(KEY, DATA.forget.inputs)
     logits = [LINEAR.apply(variables, part.inputs)[0] for part in DATA]
     forget, retain, heldout = zip(logits, (part.labels for part in DATA), strict=True)
-    stand_ins = mi.stand_ins(forget[1], heldout, np.zeros(CLASSES, bool))
-    ensemble = mi.fit_ensemble(KEY, SPECS, retain, heldout, stand_ins, quantiles=10)
+    aims = stand_ins(forget[1], heldout, np.zeros(CLASSES, bool))
+    ensemble = mi.fit_ensemble(KEY, SPECS, retain, heldout, aims, quantiles=10)
     config = CalibrationConfig(references=0)
     found = calibration.calibrate(
         KEY, LINEAR, variables, DATA, SPECS, ensemble, np.ones(CLASSES, bool), config

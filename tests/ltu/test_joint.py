@@ -158,7 +158,7 @@ def test_no_label_of_a_validation_example_enters_the_anchor():
 
 def test_examples_of_a_class_that_goes_hold_nothing_in_place():
     data = make_data(gone=0)
-    config = replace(CONFIG, anchor_size=10_000)
+    config = replace(CONFIG, anchor_size=10_000, stand_ins="heldout")
     _, _, batch = prepared(config, data)
     kept = data.validation.inputs[data.validation.labels != 0]
     assert len(batch.anchor[0]) == len(kept)

@@ -29,6 +29,7 @@ SMALL = LTUConfig(
     query_sampling=("uniform", "class", "hard", "cluster"),
     membership=(mi.MembershipSpec("log_odds"), mi.MembershipSpec("entropy")),
     membership_support=1,
+    stand_ins="heldout",
     max_update_norm=0.01,
 )
 LIGHT = replace(SMALL, steps=2, query_sampling=("uniform",), membership=SMALL.membership[:1])
@@ -316,6 +317,7 @@ def test_forgetting_a_class_never_labels_with_it():
         ({"membership_support": 0}, "membership_support is 0; give 1 to 1"),
         ({"membership_support": 2}, "membership_support is 2; give 1 to 1"),
         ({"membership_target": "pull"}, "membership_target is 'pull'; choose one of match, push"),
+        ({"stand_ins": "others"}, "stand_ins is others; choose one of heldout, reference, tested"),
         ({"membership": ()}, "membership looks at nothing"),
         ({"membership": (mi.MembershipSpec("loss"),) * 2}, "membership looks at .*'loss'"),
         ({"steps": 0}, "steps is 0; give a number above 0"),
