@@ -13,6 +13,11 @@ A trial's score is (2 mismatch + both losses) / 4, the less the better. It stand
 gap to Retrain, which is that of UA and MIA, TA, and RA: two measures of forgetting and two of
 utility.
 
+Of a forget set of a kind of its own (`ltu_jax.ltu.stand_ins`), held-out examples do not show what
+it should become, nor which answers are to stay. A reference does, trained on what a trial may see
+of the retain set: its confidences take the place of the held-back examples', and accuracy counts
+where it answers as the original does.
+
 Neither Retrain nor the test set nor the report's attacks take part. The first trial has the
 method's default options, the others are spread at random over its search space. The oracle, which
 knows Retrain, can be asked for; what it chose is labelled so.
@@ -25,6 +30,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy
@@ -33,6 +39,7 @@ import scipy.stats.qmc
 import ltu_jax.unlearners as unlearners
 from ltu_jax.audit import signals, summary
 from ltu_jax.errors import DivergedError, InputError, InvariantError, check_integer
+from ltu_jax.ltu.stand_ins import OWN_KIND, find_reference, told_apart
 from ltu_jax.networks import Network, unlearn_network
 from ltu_jax.plan import Plan, visible_data, with_method
 from ltu_jax.training.supervised import predict
@@ -44,6 +51,7 @@ Rule = Literal["oracle_free", "oracle"]
 Oracle = Callable[[Network], float]
 DEFAULT_TRIALS = 8
 PROBE_SHARE, VALIDATION_SHARE = 10, 3  # one part in so many is held back
+_REFERENCE_STREAM = 2**20  # of the seed; networks take the numbers from 0 on
 
 
 class HeldBack(NamedTuple):
@@ -52,10 +60,13 @@ class HeldBack(NamedTuple):
     Attributes:
       probe: a tenth of the accessible retain set.
       validation: a third of the validation set.
+      reference: logits `[n, C]` for the forget set of a network that never saw it, where it is of a
+        kind of its own; else None.
     """
 
     probe: Examples
     validation: Examples
+    reference: np.ndarray | None = None
 
 
 class Score(NamedTuple):
@@ -176,6 +187,7 @@ def select(
     """
     method = plan.method
     data, held_back = hold_back(visible_data(plan.dataset, plan.split), seed=plan.seed)
+    held_back = with_reference(plan.model, original, data, held_back, seed=plan.seed)
     before = _accuracies(plan.model, original, data, held_back)
     done = []
     for options in draw_options(method, trials, seed=plan.seed):
@@ -219,6 +231,29 @@ def hold_back(data: UnlearnData, *, seed: int) -> tuple[UnlearnData, HeldBack]:
     return data._replace(retain=retain, validation=validation), HeldBack(probe, judge)
 
 
+def with_reference(
+    model: Model, original: Variables, data: UnlearnData, held_back: HeldBack, *, seed: int
+) -> HeldBack:
+    """Return `held_back` with a reference, and without the validation examples that it disputes.
+
+    Where the forget set is not of a kind of its own, nothing changes; of a class that is forgotten
+    whole, other classes' examples tell what it should become.
+    """
+    parts = UnlearnData(data.forget, data.retain, held_back.validation)
+    seen = UnlearnData(
+        *(Examples(predict(model, original, part.inputs), part.labels) for part in parts)
+    )
+    if told_apart(seen.forget, seen.retain) <= OWN_KIND:
+        return held_back
+    key = jax.random.fold_in(jax.random.key(seed), _REFERENCE_STREAM)
+    gone = np.zeros(seen.forget.inputs.shape[1], bool)
+    found = find_reference(key, model, parts, seen, gone, "reference")
+    agreed = found.validation.argmax(1) == np.asarray(seen.validation.inputs).argmax(1)
+    rows = np.flatnonzero(agreed) if agreed.any() else np.arange(len(agreed))
+    validation = take(held_back.validation, jnp.asarray(rows))
+    return HeldBack(held_back.probe, validation, found.forget)
+
+
 def score_network(
     model: Model,
     variables: Variables,
@@ -234,6 +269,8 @@ def score_network(
     nonmembers, weights = matched_confidence(
         labels, heldout, np.asarray(held_back.validation.labels), kept
     )
+    if held_back.reference is not None:
+        nonmembers, weights = signals.confidence(held_back.reference, labels), None
     mismatch = 100.0 * scipy.stats.wasserstein_distance(
         signals.confidence(forget, labels), nonmembers, v_weights=weights
     )

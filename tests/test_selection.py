@@ -12,6 +12,7 @@ from ltu_jax import plan as plans
 from ltu_jax import selection, unlearners
 from ltu_jax.errors import DivergedError, InputError
 from ltu_jax.networks import train_network
+from ltu_jax.request import by_group
 from ltu_jax.types import Claims, Examples, UnlearnData
 from ltu_jax.unlearners.base import Choice, LogUniform, Method, one_shot
 from tests import tiny
@@ -198,3 +199,29 @@ def test_a_trial_that_fails_is_told_and_never_chosen(trained, method):
 def test_bad_choices_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         selection.check_trials(*arguments)
+
+
+def test_of_a_kind_of_its_own_a_reference_says_what_it_should_become():
+    plan = plans.make_plan(tiny.two_sites(), by_group("site", "south"), retain_fraction=1.0)
+    original = train_network(plan, "original").variables
+    visible = plans.visible_data(plan.dataset, plan.split)
+    data, held = selection.hold_back(visible, seed=0)
+    told = selection.with_reference(plan.model, original, data, held, seed=0)
+    inputs = np.asarray(told.validation.inputs)
+    assert (inputs[:, 1] < 2).mean() > 0.9 > (np.asarray(held.validation.inputs)[:, 1] < 2).mean()
+    assert (told.reference.argmax(1) != np.asarray(data.forget.labels)).mean() > 0.9
+    scores = {
+        name: selection.score_network(
+            plan.model, train_network(plan, name).variables, data, told, (100.0, 100.0)
+        )
+        for name in ("original", "retrain")
+    }
+    assert scores["retrain"].total < 5 < scores["original"].total
+    plain = selection.score_network(plan.model, original, data, held, (100.0, 100.0))
+    assert plain.total < 5  # what held-out examples say: all is well
+
+
+def test_of_a_random_forget_set_nothing_changes(trained):
+    plan, original = trained
+    data, held = selection.hold_back(plans.visible_data(plan.dataset, plan.split), seed=0)
+    assert selection.with_reference(plan.model, original, data, held, seed=0) is held

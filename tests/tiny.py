@@ -39,3 +39,18 @@ def table(num_train=120, num_heldout=60, **options):
             **options,
         },
     )
+
+
+def two_sites(size=240):
+    """Two classes and two sites; what is one class at the first is the other at the second."""
+    rng = np.random.default_rng(0)
+    site, labels = np.arange(2 * size) % 2, np.arange(2 * size) // 2 % 2
+    inputs = rng.normal(size=(2 * size, 6)).astype(np.float32)
+    inputs[:, 0] += 6 * np.where(site == 0, labels, 1 - labels) - 3
+    inputs[:, 1] += 4 * site
+    return ltu_jax.from_arrays(
+        (inputs[:size], labels[:size]),
+        (inputs[size:], labels[size:]),
+        name="sites",
+        groups={"site": np.array(["north", "south"])[site[:size]]},
+    )

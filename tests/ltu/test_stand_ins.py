@@ -15,6 +15,7 @@ from ltu_jax.ltu import stand_ins as module
 from ltu_jax.ltu.config import LTUConfig
 from ltu_jax.ltu.stand_ins import OWN_KIND, Reference, find_reference, stand_ins, told_apart
 from ltu_jax.types import Examples, UnlearnData
+from tests import tiny
 
 KEY = jax.random.key(0)
 
@@ -177,18 +178,7 @@ def test_a_reference_is_trained_where_it_is_wanted_on_accessible_examples_alone(
 
 
 def test_a_kind_that_shares_a_label_is_forgotten(tmp_path):
-    """Sites differ so much that a network that knows one answers the other by chance."""
-    rng = np.random.default_rng(0)
-    site, labels = np.arange(480) % 2, np.arange(480) // 2 % 2
-    side = np.where(site == 0, labels, 1 - labels)  # the second site's rule is the other way round
-    inputs = rng.normal(size=(480, 6)).astype(np.float32)
-    inputs[:, 0] += 6 * side - 3
-    inputs[:, 1] += 4 * site
-    data = ltu_jax.from_arrays(
-        (inputs[:240], labels[:240]),
-        (inputs[240:], labels[240:]),
-        groups={"site": np.array(["north", "south"])[site[:240]]},
-    )
+    data = tiny.two_sites()
     errors = {}
     for wanted in ("heldout", "tested"):
         rows = ltu_jax.unlearn(
