@@ -15,6 +15,7 @@ examples alike, so if the forget set was drawn at random, nothing tells the two 
 
 from __future__ import annotations
 
+import logging
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -24,6 +25,8 @@ from ltu_jax.errors import InputError
 from ltu_jax.ltu.membership import log_odds
 from ltu_jax.training.supervised import predict, recipe_for, train
 from ltu_jax.types import Array, Examples, Key, Model, UnlearnData
+
+_log = logging.getLogger(__name__)
 
 StandIns = Literal["heldout", "reference", "tested"]
 OWN_KIND = 4.0  # in standard deviations; a hundred random forget sets came to 1.9 at the most
@@ -87,8 +90,30 @@ def find_reference(
         np.asarray(predict(model, variables, part.inputs))
         for part in (data.forget, data.validation)
     )
+    _check_learnt(validation, outputs.validation, gone)
     scale = _sureness(outputs.validation.inputs) / _sureness(validation)
     return Reference(scale * forget, scale * validation, classes)
+
+
+def _check_learnt(answers: np.ndarray, original: Examples, gone: np.ndarray) -> None:
+    """Warn of a reference that knows so little that it says nothing of a retrained network."""
+    labels = np.asarray(original.labels)
+    rows = ~gone[labels]
+    if not rows.any():
+        return
+    own, others = (
+        float(np.mean(np.asarray(logits).argmax(1)[rows] == labels[rows]))
+        for logits in (answers, original.inputs)
+    )
+    if own < others / 2:
+        _log.warning(
+            "the reference, trained on the accessible examples, answers %.0f %% of held-out "
+            "examples rightly, the original %.0f %%: it may not show what a network retrained "
+            "without the forget set would answer; raise --retain-fraction, or set stand_ins to "
+            '"heldout"',
+            100 * own,
+            100 * others,
+        )
 
 
 def _sureness(logits: Array) -> float:

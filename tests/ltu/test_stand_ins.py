@@ -177,6 +177,15 @@ def test_a_reference_is_trained_where_it_is_wanted_on_accessible_examples_alone(
         assert sure[0].mean() == pytest.approx(sure[1].mean(), rel=1e-4)
 
 
+@pytest.mark.parametrize(("knows", "warned"), [(0.1, True), (0.6, False)])
+def test_a_reference_that_learnt_little_is_told_of(knows, warned, caplog):
+    labels = np.arange(100) % 3
+    known = np.eye(3)[labels]
+    answers = np.where(np.arange(100)[:, None] < 100 * knows, known, np.roll(known, 1, axis=1))
+    module._check_learnt(answers, Examples(known, labels), np.zeros(3, bool))
+    assert ("raise --retain-fraction" in caplog.text) is warned
+
+
 def test_a_kind_that_shares_a_label_is_forgotten(tmp_path):
     data = tiny.two_sites()
     errors = {}
