@@ -20,12 +20,14 @@ from experiments import (
     conflicts,
     failure_signatures,
     limits,
+    movement,
     overlap,
     per_example,
     results_table,
     rho_sweep,
     scheme_check,
     sequential,
+    stopping,
 )
 from experiments.benchmark import __main__ as benchmark
 from ltu_jax import cli
@@ -40,12 +42,14 @@ EXPERIMENTS = (
     conflicts,
     failure_signatures,
     limits,
+    movement,
     overlap,
     per_example,
     results_table,
     rho_sweep,
     scheme_check,
     sequential,
+    stopping,
 )
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
