@@ -150,8 +150,10 @@ def draw(settings: Mapping[str, Any], path: Path) -> None:
     for (name, cell), panel in zip(settings.items(), panels, strict=True):
         for key, label in (("gap", "average gap to Retrain"), ("score", "score without Retrain")):
             means = [one[key][0] for one in cell["steps"].values()]
-            panel.plot(list(cell["steps"]), means, "o-", ms=3, lw=1.2, label=label)
+            panel.plot([int(s) for s in cell["steps"]], means, "o-", ms=3, lw=1.2, label=label)
         panel.set(xscale="log", xlabel="steps", ylabel="points", ylim=(0, None), title=name)
+        panel.set_xticks([int(steps) for steps in cell["steps"]], list(cell["steps"]))
+        panel.minorticks_off()
     panels[0].legend(frameon=False, fontsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=150)
