@@ -8,7 +8,7 @@ is shown by a *reference*, trained on the accessible retain set alone: its outpu
 stand in for what Retrain's would be. They are scaled until it is as sure of held-out examples as
 the original, which has learnt from more.
 
-Whether a forget set is of its own kind is tested, without any label, by a classifier two-sample
+Whether a forget set is of its own kind is not told but tested, by a classifier two-sample
 test (Lopez-Paz & Oquab, arXiv 1610.06545): the original has been trained on forget and retain
 examples alike, so if the forget set was drawn at random, nothing tells the two apart.
 """
