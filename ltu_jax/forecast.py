@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 import ltu_jax.request as requests
 from ltu_jax.networks import RETRAINED, training_rows, training_steps
-from ltu_jax.plan import Plan, trace, visible_data
+from ltu_jax.plan import Plan, trace, visible_data, with_method
 from ltu_jax.report.content import DASH, plain
 from ltu_jax.report.words import request_in_words
 from ltu_jax.training.loop import as_step, step_flops
@@ -104,10 +104,13 @@ def unlearning_flops(plan: Plan) -> float | None:
     """Count the operations of all the method's steps; None if it is done without steps.
 
     The first state comes from shapes alone where the method's `prepare` allows it. Where that looks
-    at what the network answers, it runs on untrained weights.
+    at what the network answers, it runs on untrained weights. A reference is not trained for it,
+    nor is its training counted.
     """
     if not plan.unlearner.num_steps:
         return None
+    if hasattr(plan.config, "stand_ins"):
+        plan = with_method(plan, plan.method, replace(plan.config, stand_ins="heldout"))
     data, key = visible_data(plan.dataset, plan.split), jax.random.key(0)
     prepare = partial(plan.unlearner.prepare, key)
     try:

@@ -16,15 +16,16 @@ examples alike, so if the forget set was drawn at random, nothing tells the two 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Literal, NamedTuple, get_args
 
 import jax
 import numpy as np
 
-from ltu_jax.errors import InputError
+from ltu_jax.errors import DivergedError, InputError
 from ltu_jax.ltu.membership import log_odds
 from ltu_jax.training.supervised import predict, recipe_for, train
-from ltu_jax.types import Array, Examples, Key, Model, UnlearnData
+from ltu_jax.types import Array, Examples, Key, Model, UnlearnData, Variables
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ StandIns = Literal["heldout", "reference", "tested"]
 OWN_KIND = 4.0  # in standard deviations; a hundred random forget sets came to 1.9 at the most
 LEAST_TESTED = 10  # examples a side; fewer cannot be told apart
 MOST_TESTED = 1000  # a side; more would tell no more
+SLOWER = (1.0, 0.1, 0.01)  # learning rates at which a reference is tried, over the recipe's
 
 
 class Reference(NamedTuple):
@@ -75,6 +77,9 @@ def find_reference(
 
     Returns:
       The reference; None if held-out examples stand in for every class.
+
+    Raises:
+      DivergedError: its training became NaN at every learning rate tried.
     """
     gone = np.asarray(gone)
     classes = np.zeros_like(gone)
@@ -85,7 +90,7 @@ def find_reference(
         classes = gone | own
     if not classes[np.asarray(data.forget.labels)].any():
         return None
-    variables, _ = train(model, data.retain, recipe_for(model.name), key=key)
+    variables = _trained(key, model, data.retain)
     forget, validation = (
         np.asarray(predict(model, variables, part.inputs))
         for part in (data.forget, data.validation)
@@ -93,6 +98,21 @@ def find_reference(
     _check_learnt(validation, outputs.validation, gone)
     scale = _sureness(outputs.validation.inputs) / _sureness(validation)
     return Reference(scale * forget, scale * validation, classes)
+
+
+def _trained(key: Key, model: Model, retain: Examples) -> Variables:
+    """Train by the network's recipe, more slowly where that is too fast for so few examples."""
+    recipe = recipe_for(model.name)
+    for share in SLOWER:
+        slower = replace(recipe, learning_rate=share * recipe.learning_rate)
+        try:
+            return train(model, retain, slower, key=key)[0]
+        except DivergedError as error:
+            _log.info("the reference's training at %g times the learning rate: %s", share, error)
+    raise DivergedError(
+        "the reference, which is to say what the forget set should become, cannot be trained on "
+        'the accessible examples; raise --retain-fraction, or set stand_ins to "heldout"'
+    )
 
 
 def _check_learnt(answers: np.ndarray, original: Examples, gone: np.ndarray) -> None:

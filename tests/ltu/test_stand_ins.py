@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ltu_jax
+from ltu_jax.errors import DivergedError
 from ltu_jax.ltu import stand_ins as module
 from ltu_jax.ltu.config import LTUConfig
 from ltu_jax.ltu.stand_ins import OWN_KIND, Reference, find_reference, stand_ins, told_apart
+from ltu_jax.training.supervised import recipe_for
 from ltu_jax.types import Examples, UnlearnData
 from tests import tiny
 
@@ -184,6 +186,27 @@ def test_a_reference_that_learnt_little_is_told_of(knows, warned, caplog):
     answers = np.where(np.arange(100)[:, None] < 100 * knows, known, np.roll(known, 1, axis=1))
     module._check_learnt(answers, Examples(known, labels), np.zeros(3, bool))
     assert ("raise --retain-fraction" in caplog.text) is warned
+
+
+@pytest.mark.parametrize("good", [1.0, 0.1, 0.0])
+def test_a_reference_is_tried_more_slowly_where_the_recipe_is_too_fast(good, monkeypatch):
+    tried = []
+
+    def training(model, data, recipe, *, key):
+        tried.append(recipe.learning_rate)
+        if recipe.learning_rate > good * recipe_for("mlp").learning_rate:
+            raise DivergedError("loss became nan at step 1")
+        return "trained", {}
+
+    monkeypatch.setattr(module, "train", training)
+    model = ltu_jax.models.build("mlp", 3)
+    if good:
+        assert module._trained(KEY, model, DATA.retain) == "trained"
+        assert len(tried) == (1 if good == 1 else 2)
+    else:
+        with pytest.raises(DivergedError, match='set stand_ins to "heldout"'):
+            module._trained(KEY, model, DATA.retain)
+        assert tried == sorted(tried, reverse=True)
 
 
 def test_a_kind_that_shares_a_label_is_forgotten(tmp_path):
