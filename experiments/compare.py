@@ -6,7 +6,7 @@
 Everything goes into `runs/compare_<name>/` row by row; an interrupted command goes on when it is
 given again, and one command for each scenario may run at a time. Everything is collected in
 `experiments/results/compare_<name>.json`, whose rows are not made again: `--methods` adds rows of
-other methods, `--anew` starts from nothing. For a comparison of your own use `ltu compare`.
+other methods, `--anew` does not take them up. For a comparison of your own use `ltu compare`.
 """
 
 from __future__ import annotations

@@ -248,7 +248,7 @@ def with_reference(
     key = jax.random.fold_in(jax.random.key(seed), _REFERENCE_STREAM)
     gone = np.zeros(seen.forget.inputs.shape[1], bool)
     found = find_reference(key, model, parts, seen, gone, "reference")
-    agreed = found.validation.argmax(1) == np.asarray(seen.validation.inputs).argmax(1)
+    agreed = found.agrees(seen.validation.inputs)
     rows = np.flatnonzero(agreed) if agreed.any() else np.arange(len(agreed))
     validation = take(held_back.validation, jnp.asarray(rows))
     return HeldBack(held_back.probe, validation, found.forget)

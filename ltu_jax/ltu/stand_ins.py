@@ -49,6 +49,13 @@ class Reference(NamedTuple):
     validation: np.ndarray
     classes: np.ndarray
 
+    def agrees(self, original: Array) -> np.ndarray:
+        """Return `[N]` booleans: which validation examples it answers as the original does.
+
+        Where it does not, a retrained network may not either, since it does not know the kind.
+        """
+        return self.validation.argmax(1) == np.asarray(original).argmax(1)
+
 
 def check_stand_ins(stand_ins: str) -> None:
     """Raise `InputError` unless there are such stand-ins."""

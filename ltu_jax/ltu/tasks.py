@@ -185,16 +185,15 @@ def anchored(
 ) -> np.ndarray:
     """Return the rows of validation examples whose outputs are to stay.
 
-    They are of the classes that stay. A reference does not know the forgotten kind: where it
-    answers otherwise than the original, the outputs of a retrained network may be others as well.
-    There are as many rows then as examples, some of them more than once, so that all networks of a
-    pool have as many.
+    They are of the classes that stay, and a reference, if there is one, agrees on them. There are
+    as many rows then as examples, some of them more than once, so that all networks of a pool have
+    as many.
     """
-    logits, labels = (np.asarray(part) for part in heldout)
+    logits, labels = heldout
     stays = np.isin(labels, np.flatnonzero(kept))
     if reference is None:
         return np.flatnonzero(stays)
-    agreed = stays & (reference.validation.argmax(1) == logits.argmax(1))
+    agreed = stays & reference.agrees(logits)
     rows = np.flatnonzero(agreed if agreed.any() else stays)
     return np.resize(rows, len(labels))
 
