@@ -27,16 +27,16 @@ import ltu_jax
 import ltu_jax.unlearners as unlearners
 from experiments.provenance import ROOT, git_state
 from experiments.results_table import origin, replace_block
+from ltu_jax.audit.measure import measure_network
 from ltu_jax.audit.summary import with_gaps
+from ltu_jax.cli.compilation_cache import keep_programs
 from ltu_jax.data.arrays import validate
 from ltu_jax.errors import DivergedError, InputError, InvariantError
-from ltu_jax.evaluate import measure_network
-from ltu_jax.networks import RETRAINED, row_name, train_network, unlearn_network
-from ltu_jax.plan import Plan, make_plan, with_method
-from ltu_jax.programs import keep_programs
 from ltu_jax.report.content import label, number, plain
 from ltu_jax.report.write import versions, write_json
-from ltu_jax.selection import select
+from ltu_jax.runs.networks import RETRAINED, row_name, train_network, unlearn_network
+from ltu_jax.runs.plan import Plan, make_plan, with_method
+from ltu_jax.runs.tuning import select
 from ltu_jax.types import Dataset, Triggered, Variables
 
 RESULTS = ROOT / "experiments/results/backdoor.json"

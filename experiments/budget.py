@@ -26,10 +26,10 @@ from experiments.benchmark.counting import GRADIENT, Images, ltu_units
 from experiments.provenance import ROOT
 from experiments.study import Job, Setting, variant
 from experiments.variants import PRIMARY, QUICK
-from ltu_jax.ltu.config import LTUConfig
 from ltu_jax.report.content import plain
 from ltu_jax.report.write import write_json
 from ltu_jax.training.supervised import recipe_for
+from ltu_jax.unlearners.ltu.config import LTUConfig
 
 OUT = ROOT / "experiments/results/budget.json"
 FIGURE = ROOT / "docs/budget.png"

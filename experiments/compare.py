@@ -21,10 +21,11 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from experiments.provenance import ROOT, git_state
-from ltu_jax.compare import grid, report
-from ltu_jax.compare.options import Comparison
-from ltu_jax.programs import keep_programs
+from ltu_jax.cli.compilation_cache import keep_programs
+from ltu_jax.report.comparison import write as report
 from ltu_jax.report.write import versions, write_json
+from ltu_jax.runs.comparison import grid
+from ltu_jax.runs.comparison.options import Comparison
 
 RUNS = Path("runs")
 COMPARISONS = {

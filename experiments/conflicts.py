@@ -26,13 +26,13 @@ from experiments import study
 from experiments.provenance import ROOT
 from experiments.study import Job, Setting, variant
 from experiments.variants import LTU, PRIMARY, QUICK, SETTINGS
-from ltu_jax.ltu import diagnosis
-from ltu_jax.ltu.harmonize import harmonize
-from ltu_jax.ltu.meta import meta_gradient
-from ltu_jax.ltu.tasks import tasks
-from ltu_jax.ltu.unlearner import split_tasks
 from ltu_jax.report.content import plain
 from ltu_jax.report.write import write_json
+from ltu_jax.unlearners.ltu import diagnostics as diagnosis
+from ltu_jax.unlearners.ltu.algorithm import split_tasks
+from ltu_jax.unlearners.ltu.harmonize import harmonize
+from ltu_jax.unlearners.ltu.meta import meta_gradient
+from ltu_jax.unlearners.ltu.tasks import tasks
 
 OUT = ROOT / "experiments/results/conflicts.json"
 FIGURE = ROOT / "docs/conflicts.png"
@@ -137,8 +137,8 @@ def layers(
 ) -> dict[str, Any]:
     """Return the cosine of the two gradients in each parameter tensor, each so many steps."""
     import ltu_jax.unlearners as unlearners
-    from ltu_jax.ltu.unlearner import ltu
-    from ltu_jax.plan import visible_data
+    from ltu_jax.runs.plan import visible_data
+    from ltu_jax.unlearners.ltu.algorithm import ltu
 
     bench = study.bench(setting, 0, data_dir)
     plan, config = bench.plan, unlearners.configure(unlearners.find("ltu"), study.options_of(one))

@@ -6,7 +6,7 @@
 On digits, `mlp`, a random 10 %. Support and query not disjoint: all membership models are one and
 the same. Harmonisation removing too much: the forgetting gradient pushes scores to non-member and
 outweighs remembering. Too many membership models: thirty. Beside each the sound run; for each the
-number that reveals it (`ltu_jax.ltu.diagnosis`), the warning that the library gives, the average
+number that reveals it (`unlearners.ltu.diagnostics`), the library's warning, the average
 gap and the seconds. Five seeds; some minutes. Writes `experiments/results/failure_signatures.json`.
 """
 
@@ -24,11 +24,11 @@ import tyro
 from experiments import study
 from experiments.provenance import ROOT, git_state
 from experiments.study import Setting, Variant, variant
-from ltu_jax.ltu import diagnosis
-from ltu_jax.ltu.membership import DIVERSE
-from ltu_jax.programs import keep_programs
+from ltu_jax.cli.compilation_cache import keep_programs
 from ltu_jax.report.content import plain
 from ltu_jax.report.write import versions, write_json
+from ltu_jax.unlearners.ltu import diagnostics as diagnosis
+from ltu_jax.unlearners.ltu.membership import DIVERSE
 
 OUT = ROOT / "experiments/results/failure_signatures.json"
 SETTING = Setting("digits", None, "mlp")
@@ -85,8 +85,8 @@ def main(args: list[str] | None = None) -> None:
 
 def observe(setting: Setting, case: Variant, seed: int) -> dict[str, Any]:
     """Return what one run shows."""
+    from ltu_jax.audit.measure import measure_network
     from ltu_jax.audit.summary import with_gaps
-    from ltu_jax.evaluate import measure_network
 
     bench = study.bench(setting, seed, None)
     bench.unlearned(case)  # compiles

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-import ltu_jax.request as requests
-from ltu_jax.compare.scenarios import SCENARIOS
+import ltu_jax.data.request as requests
+from ltu_jax.data.scenarios import SCENARIOS
 from ltu_jax.types import Dataset
 
 Outputs = Callable[[], np.ndarray]

@@ -17,7 +17,7 @@ import tyro
 from experiments import claims_tables
 from experiments.benchmark import table as costs
 from experiments.provenance import ROOT
-from ltu_jax.compare import table
+from ltu_jax.report.comparison import table
 
 
 @dataclass(frozen=True)

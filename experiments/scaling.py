@@ -20,13 +20,13 @@ import numpy as np
 import tyro
 
 from experiments.provenance import ROOT, git_state
-from ltu_jax.ltu.config import LTUConfig
-from ltu_jax.ltu.unlearner import ltu
 from ltu_jax.models import build, with_preprocessing
 from ltu_jax.report.write import versions, write_json
+from ltu_jax.training.devices import over_devices
 from ltu_jax.training.loop import compile_step
-from ltu_jax.training.parallel import over_devices
 from ltu_jax.types import Examples, UnlearnData
+from ltu_jax.unlearners.ltu.algorithm import ltu
+from ltu_jax.unlearners.ltu.config import LTUConfig
 
 CLASSES = 10
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")

@@ -27,9 +27,9 @@ import tyro
 
 from experiments import study
 from experiments.provenance import ROOT, git_state
-from ltu_jax.ltu.meta import InnerStep, meta_gradient
 from ltu_jax.report.content import plain
 from ltu_jax.report.write import versions, write_json
+from ltu_jax.unlearners.ltu.meta import InnerStep, meta_gradient
 
 OUT = ROOT / "experiments/results/scheme_check.json"
 FIGURE = ROOT / "docs/scheme_check.png"

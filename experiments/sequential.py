@@ -21,14 +21,17 @@ import numpy as np
 import tyro
 
 from experiments.provenance import ROOT, git_state
-from ltu_jax import ledger, pipeline, sequential, unlearners
+from ltu_jax import unlearners
+from ltu_jax.cli.compilation_cache import keep_programs
 from ltu_jax.errors import InputError
-from ltu_jax.plan import as_dataset
-from ltu_jax.programs import keep_programs
 from ltu_jax.report.content import plain
 from ltu_jax.report.write import versions, write_json
-from ltu_jax.running import Running
-from ltu_jax.saved import SETTINGS as RUN_SETTINGS
+from ltu_jax.runs import pipeline
+from ltu_jax.runs.folder import Running
+from ltu_jax.runs.plan import as_dataset
+from ltu_jax.runs.sequential import ledger
+from ltu_jax.runs.sequential import unlearn_next as sequential
+from ltu_jax.runs.settings import SETTINGS as RUN_SETTINGS
 from ltu_jax.types import Dataset
 
 COLOURS = {"method": "#D55E00", "retrain": "#0072B2", "second": "#56B4E9", "band": "#999999"}

@@ -4,7 +4,7 @@
     python -m experiments.stopping --quick
 
 LTU with 15 to 600 steps, all else its default. Each run holds a tenth of the accessible examples
-and a third of the validation examples back and is scored on them (`ltu_jax.selection`); the rule
+and a third of the validation examples back and is scored on them (`ltu_jax.runs.tuning`); the rule
 takes the number of steps of the smallest score. Beside it: the default, which asks nobody, and the
 oracle, which takes that of the smallest gap to Retrain. A random 10 % of digits and of 5,000 images
 of CIFAR-10, `mlp`, five seeds. What is done is kept in `runs/stopping`, and an interrupted command
@@ -27,12 +27,12 @@ from experiments import study
 from experiments.provenance import ROOT, git_state
 from experiments.study import Setting
 from experiments.variants import DIGITS, PRIMARY, QUICK
-from ltu_jax.evaluate import measure_network
-from ltu_jax.networks import Network
-from ltu_jax.plan import with_method
+from ltu_jax.audit.measure import measure_network
 from ltu_jax.report.content import plain
 from ltu_jax.report.write import versions, write_json
-from ltu_jax.selection import select
+from ltu_jax.runs.plan import with_method
+from ltu_jax.runs.tuning import select
+from ltu_jax.types import TrainedModel
 from ltu_jax.unlearners.base import Choice
 
 OUT = ROOT / "experiments/results/stopping.json"
@@ -110,7 +110,7 @@ def trials(
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def measured(plan: Any, name: str, network: Network) -> dict[str, Any]:
+def measured(plan: Any, name: str, network: TrainedModel) -> dict[str, Any]:
     """Return the report's numbers of a network."""
     return measure_network(plan, name, network).row._asdict()
 

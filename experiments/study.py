@@ -165,8 +165,8 @@ def path_of(job: Job) -> Path:
 def make_row(job: Job, data_dir: str | None = None) -> Row:
     """Run a job and return its row; a method that diverges gives a row that says so."""
     from ltu_jax.audit import attacks, signals
+    from ltu_jax.audit.measure import measure_network
     from ltu_jax.errors import DivergedError, InvariantError
-    from ltu_jax.evaluate import measure_network
 
     made = bench(job.setting, job.seed, data_dir)
     options = options_of(job.variant)
@@ -222,7 +222,7 @@ class Bench:
 
     def __init__(self, setting: Setting, seed: int, data_dir: str | None):
         from ltu_jax.data import load
-        from ltu_jax.plan import make_plan
+        from ltu_jax.runs.plan import make_plan
 
         self._networks: dict[str, Any] = {}
         source = FORGET_SETS[setting.forget]
@@ -243,7 +243,7 @@ class Bench:
 
     def network(self, name: str) -> Any:
         """Return the original or a retrained network."""
-        from ltu_jax.compare.cache import cached_network
+        from ltu_jax.runs.comparison.cache import cached_network
 
         if name not in self._networks:
             self._networks[name] = cached_network(FOLDER / "networks", self.plan, name)
@@ -252,8 +252,8 @@ class Bench:
     def unlearned(self, variant: Variant) -> tuple[Any, Mapping[str, np.ndarray]]:
         """Return what a method makes of the original, and its history."""
         import ltu_jax.unlearners as unlearners
-        from ltu_jax.networks import unlearn_network
-        from ltu_jax.plan import with_method
+        from ltu_jax.runs.networks import unlearn_network
+        from ltu_jax.runs.plan import with_method
 
         method = unlearners.find(variant.method)
         config = unlearners.configure(method, options_of(variant))
@@ -262,7 +262,7 @@ class Bench:
 
     def outputs(self, network: Any) -> tuple[Any, Any]:
         """Return a network's logits on forget and test examples, with their labels."""
-        from ltu_jax.audit.feature_attacks import Labelled
+        from ltu_jax.audit.features import Labelled
         from ltu_jax.training.supervised import predict
 
         parts = (
@@ -285,7 +285,7 @@ def _make_group(group: Sequence[Job], *, data_dir: str | None, until: float | No
     """Make the rows of some jobs, and return a line on each."""
     import jax
 
-    from ltu_jax.programs import keep_programs
+    from ltu_jax.cli.compilation_cache import keep_programs
 
     keep_programs(FOLDER)
     lines = []

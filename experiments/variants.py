@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from experiments.study import Setting, variant
-from ltu_jax.ltu.membership import DIVERSE
+from ltu_jax.unlearners.ltu.membership import DIVERSE
 
 STILL = [0.0, 1.0, 1, 2]  # an inner step of length 0, as `InnerStep` lists it
 # What `ltu_joint` minimises, as options of its control; LTU adds support and query losses.

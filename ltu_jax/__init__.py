@@ -11,34 +11,34 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ltu_jax.auditing.run import audit_run
     from ltu_jax.data import from_arrays, load
+    from ltu_jax.data.request import by_class, by_fraction, by_group, by_ids
     from ltu_jax.errors import DivergedError, InputError
-    from ltu_jax.ltu.config import LTUConfig
-    from ltu_jax.pipeline import Result, resume, unlearn
-    from ltu_jax.request import by_class, by_fraction, by_group, by_ids
-    from ltu_jax.sequential import unlearn_next
+    from ltu_jax.runs.audit import audit_run
+    from ltu_jax.runs.pipeline import Result, resume, unlearn
+    from ltu_jax.runs.sequential.unlearn_next import unlearn_next
     from ltu_jax.training.given import save_checkpoint
     from ltu_jax.training.supervised import Recipe
     from ltu_jax.types import Dataset, Examples, Model, Variables
+    from ltu_jax.unlearners.ltu.config import LTUConfig
 
 # Names are imported when first used, so that `import ltu_jax` costs next to nothing.
 _HOMES = {
-    "audit_run": "auditing.run",
+    "audit_run": "runs.audit",
     "from_arrays": "data",
     "load": "data",
     "DivergedError": "errors",
     "InputError": "errors",
-    "LTUConfig": "ltu.config",
-    "Result": "pipeline",
-    "resume": "pipeline",
-    "unlearn": "pipeline",
-    "by_class": "request",
-    "by_fraction": "request",
-    "by_group": "request",
-    "by_ids": "request",
+    "LTUConfig": "unlearners.ltu.config",
+    "Result": "runs.pipeline",
+    "resume": "runs.pipeline",
+    "unlearn": "runs.pipeline",
+    "by_class": "data.request",
+    "by_fraction": "data.request",
+    "by_group": "data.request",
+    "by_ids": "data.request",
     "save_checkpoint": "training.given",
-    "unlearn_next": "sequential",
+    "unlearn_next": "runs.sequential.unlearn_next",
     "Recipe": "training.supervised",
     "Dataset": "types",
     "Examples": "types",

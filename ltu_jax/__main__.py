@@ -1,6 +1,6 @@
 """`python -m ltu_jax` is the console command `ltu`."""
 
-from ltu_jax.cli import main
+from ltu_jax.cli.main import main
 
 if __name__ == "__main__":
     main()

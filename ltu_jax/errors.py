@@ -11,9 +11,20 @@ from typing import Any
 class InputError(ValueError):
     """Bad input, found before any compute.
 
-    The message is one line that names the argument, the value it had and what to do. The command
-    line prints it and exits with code 2; the library lets it propagate.
+    Attributes:
+      argument: Python name of the argument that is wrong; the command line prints its flag.
+      problem: what is wrong with its value, the value included.
+      remedy: what to do. Other arguments stand in backticks, so that the command line can
+        replace them by their flags.
+
+    >>> print(InputError("epochs", "is 0", "give a number above 0"))
+    epochs: is 0; give a number above 0
     """
+
+    def __init__(self, argument: str, problem: str = "", remedy: str = ""):
+        self.argument, self.problem, self.remedy = argument, problem, remedy
+        text = f"{argument}: {problem}" if problem else argument
+        super().__init__(f"{text}; {remedy}" if remedy else text)
 
 
 class TamperedError(InputError):

@@ -134,6 +134,52 @@ class Split(NamedTuple):
     test: np.ndarray
 
 
+class Problem(NamedTuple):
+    """A deletion as audit and report see it.
+
+    Attributes:
+      dataset: the training set and the held-out set.
+      split: which examples play which part.
+      model: the pure functions of all models that are compared.
+      seed: of every random choice of the audit.
+    """
+
+    dataset: Dataset
+    split: Split
+    model: Model
+    seed: int
+
+
+class TrainedModel(NamedTuple):
+    """The arrays of one model and how long it took to make.
+
+    Attributes:
+      variables: parameters and model state.
+      seconds: wall time, compilation included; NaN for a model that the user gave.
+    """
+
+    variables: Variables
+    seconds: float
+
+
+class DataSpec(NamedTuple):
+    """Sizes, shapes and types of `UnlearnData`; all that a method needs before it sees data.
+
+    Attributes:
+      num_forget: number of forget examples.
+      num_retain: number of accessible retain examples.
+      num_validation: number of validation examples.
+      num_classes: number of classes C.
+      inputs: shape and dtype of one batch of a single example, `[1, ...]`.
+    """
+
+    num_forget: int
+    num_retain: int
+    num_validation: int
+    num_classes: int
+    inputs: jax.ShapeDtypeStruct
+
+
 class UnlearnData(NamedTuple):
     """All that an unlearner is ever given, on the device.
 

@@ -18,9 +18,10 @@ os.environ |= {
 import pytest
 
 import ltu_jax
-from ltu_jax import pipeline, pools
-from ltu_jax.cli import main
-from ltu_jax.compare import cache
+from ltu_jax.cli.main import main
+from ltu_jax.runs import ensembles as pools
+from ltu_jax.runs import pipeline
+from ltu_jax.runs.comparison import cache
 from tests import tiny
 
 

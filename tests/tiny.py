@@ -3,7 +3,7 @@
 import numpy as np
 
 import ltu_jax
-from ltu_jax.ltu.membership import MembershipSpec
+from ltu_jax.unlearners.ltu.membership import MembershipSpec
 
 # Two one-line membership models and one query set: little to compile, every branch taken.
 TINY_LTU = ltu_jax.LTUConfig(

@@ -16,14 +16,14 @@ from experiments.benchmark.steps import prepare_training
 from experiments.benchmark.subjects import CLASSES, noise
 from experiments.benchmark.timing import interleave, median, ratio, timed
 from ltu_jax.data import from_arrays, load
+from ltu_jax.data.request import split
 from ltu_jax.errors import InputError
-from ltu_jax.ltu.unlearner import ltu
 from ltu_jax.models import build, with_preprocessing
-from ltu_jax.plan import visible_data
-from ltu_jax.request import split
+from ltu_jax.runs.plan import visible_data
 from ltu_jax.training import loop, supervised
 from ltu_jax.training.supervised import TrainData, recipe_for, train_steps
 from ltu_jax.types import Dataset, Model
+from ltu_jax.unlearners.ltu.algorithm import ltu
 
 FRACTIONS = (0.01, 0.1)
 IMAGES = 10_000

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from experiments.benchmark.steps import prepare_plain
 from experiments.benchmark.subjects import Subject
 from experiments.benchmark.timing import interleave, median, ratio
-from ltu_jax.ltu.harmonize import harmonize, project_conflicts
 from ltu_jax.types import PyTree
+from ltu_jax.unlearners.ltu.harmonize import harmonize, project_conflicts
 
 
 def compiler(subject: Subject, repeats: int) -> dict[str, float]:

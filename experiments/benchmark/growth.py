@@ -2,7 +2,7 @@
 
 One thing grows at a time. A deletion takes as many steps whatever the size of the data, so its cost
 grows as that of a step. Of the training set a step looks at a bounded number of candidates
-(`ltu_jax.ltu.sampling.CANDIDATES`), and from there on its cost must not grow.
+(`ltu_jax.unlearners.ltu.sampling.CANDIDATES`), and from there on its cost must not grow.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import jax
 from experiments.benchmark.steps import Prepared, prepare_step
 from experiments.benchmark.subjects import CLASSES, noise
 from experiments.benchmark.timing import interleave, median, ratio
-from ltu_jax.ltu.config import LTUConfig
-from ltu_jax.ltu.membership import DIVERSE
-from ltu_jax.ltu.unlearner import ltu
 from ltu_jax.models import from_linen, with_preprocessing
 from ltu_jax.models.mlp import MLP
 from ltu_jax.types import UnlearnData
+from ltu_jax.unlearners.ltu.algorithm import ltu
+from ltu_jax.unlearners.ltu.config import LTUConfig
+from ltu_jax.unlearners.ltu.membership import DIVERSE
 
 ACCESSIBLE = 0.3  # of the training examples that are kept, as by default
 SHAPE = (8, 8, 1)

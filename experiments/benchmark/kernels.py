@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.ltu.harmonize import harmonize
-from ltu_jax.ltu.membership import DIVERSE, fit_ensemble, membership_losses
-from ltu_jax.ltu.meta import InnerStep, meta_gradient
-from ltu_jax.ltu.sampling import QueryPool, draw_queries
+from ltu_jax.unlearners.ltu.harmonize import harmonize
+from ltu_jax.unlearners.ltu.membership import DIVERSE, fit_ensemble, membership_losses
+from ltu_jax.unlearners.ltu.meta import InnerStep, meta_gradient
+from ltu_jax.unlearners.ltu.sampling import QueryPool, draw_queries
 
 KEY = jax.random.key(0)
 WEIGHTS = 1_000_000

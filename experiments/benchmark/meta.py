@@ -11,7 +11,12 @@ import optax
 from experiments.benchmark.steps import Row, prepare_plain, prepare_step
 from experiments.benchmark.subjects import CLASSES, Subject, first_order
 from experiments.benchmark.timing import compile_ahead, interleave, median, ratio
-from ltu_jax.ltu.meta import (
+from ltu_jax.training import loop
+from ltu_jax.training.compilation import jit
+from ltu_jax.types import PyTree
+from ltu_jax.unlearners import METHODS
+from ltu_jax.unlearners.ltu.algorithm import ltu
+from ltu_jax.unlearners.ltu.meta import (
     InnerStep,
     QueryLosses,
     TuneLoss,
@@ -20,12 +25,7 @@ from ltu_jax.ltu.meta import (
     meta_test,
     meta_tune,
 )
-from ltu_jax.ltu.tasks import tasks
-from ltu_jax.ltu.unlearner import ltu
-from ltu_jax.training import loop
-from ltu_jax.training.compiling import jit
-from ltu_jax.types import PyTree
-from ltu_jax.unlearners import METHODS
+from ltu_jax.unlearners.ltu.tasks import tasks
 
 INNER = InnerStep()  # without clipping, which would add the same to all forms
 COMPARED = ("ltu", "ltu_first_order", "mi_match", "random_label", "salun", "scrub", "finetune")

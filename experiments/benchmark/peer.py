@@ -21,16 +21,16 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from experiments.benchmark.peer_heads import PeerHeads
-from ltu_jax.ltu.config import LTUConfig
-from ltu_jax.ltu.meta import InnerStep
 from ltu_jax.types import Examples
+from ltu_jax.unlearners.ltu.config import LTUConfig
+from ltu_jax.unlearners.ltu.meta import InnerStep
 from ltu_jax.unlearners.random_label import RandomLabelConfig
 
 Params = Sequence[Tensor]
 
 
 class PeerBatch(NamedTuple):
-    """What a step looks at; see `ltu_jax.ltu.tasks.LTUBatch`."""
+    """What a step looks at; see `ltu_jax.unlearners.ltu.tasks.LTUBatch`."""
 
     support: Tensor
     support_labels: Tensor
@@ -112,7 +112,7 @@ def meta_gradient(
     inner: InnerStep,
     tune_weight: float,
 ) -> list[Tensor]:
-    """Return the exact gradient of one branch, as `ltu_jax.ltu.meta.meta_gradient` does."""
+    """Return the exact gradient of one branch, as `meta_gradient` does."""
     grads = torch.autograd.grad(tune_loss(params), params, create_graph=True)
     norm = torch.linalg.vector_norm(_flat(grads).detach())
     size = inner.lr * torch.clamp(inner.max_norm / norm, max=1.0)

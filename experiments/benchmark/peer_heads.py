@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ltu_jax.ltu.membership import ROUNDING, TOP, Ensemble, MembershipSpec
+from ltu_jax.unlearners.ltu.membership import ROUNDING, TOP, Ensemble, MembershipSpec
 
 
 class PeerHeads:
-    """Fitted membership models; see `ltu_jax.ltu.membership.membership_losses`."""
+    """Fitted membership models; see `ltu_jax.unlearners.ltu.membership.membership_losses`."""
 
     def __init__(self, specs: Sequence[MembershipSpec], ensemble: Ensemble, device: str):
         def tensor(array: jax.Array) -> Tensor:

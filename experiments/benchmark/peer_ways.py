@@ -18,7 +18,7 @@ from experiments.benchmark.peer_nets import peer_net
 from experiments.benchmark.steps import sgd_config
 from experiments.benchmark.subjects import CLASSES, Subject
 from experiments.benchmark.timing import TORCH, Way
-from ltu_jax.ltu.tasks import LTUState
+from ltu_jax.unlearners.ltu.tasks import LTUState
 
 
 def ltu_ways(threads: Sequence[int], subject: Subject, state: LTUState) -> Mapping[str, Way]:

@@ -29,8 +29,8 @@ from experiments.benchmark.timing import (
 from ltu_jax.data import load
 from ltu_jax.models import build, with_preprocessing
 from ltu_jax.training import loop, supervised
-from ltu_jax.training.compiling import jit
-from ltu_jax.training.pool import AT_ONCE, predict_members, stack, train_members
+from ltu_jax.training.compilation import jit
+from ltu_jax.training.ensembles import AT_ONCE, predict_members, stack, train_members
 from ltu_jax.training.supervised import Recipe, recipe_for, train_steps
 from ltu_jax.types import Dataset, Examples, Key, Model, Variables
 

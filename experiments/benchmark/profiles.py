@@ -21,7 +21,7 @@ import jax
 from experiments.benchmark.steps import Prepared, Row, prepare_step
 from experiments.benchmark.subjects import CLASSES, Subject, subject
 from experiments.provenance import ROOT
-from ltu_jax.ltu.unlearner import ltu
+from ltu_jax.unlearners.ltu.algorithm import ltu
 
 # The first pattern that is found in an operation's name says its kind. XLA names a fusion after
 # the last operations in it; those of its kernel library hold a product and what surrounds it.

@@ -32,11 +32,11 @@ from experiments.benchmark.timing import (
     share_of_product,
     torch_in,
 )
-from ltu_jax.ltu.unlearner import ltu
 from ltu_jax.training import loop
-from ltu_jax.training.compiling import jit
+from ltu_jax.training.compilation import jit
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import Examples, Key, PyTree, UnlearnData, Unlearner, Variables
+from ltu_jax.unlearners.ltu.algorithm import ltu
 from ltu_jax.unlearners.random_label import RandomLabelConfig, random_label
 
 Row = dict[str, Any]

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmark.counting import Images
-from ltu_jax.ltu.config import LTUConfig
-from ltu_jax.ltu.tasks import MIN_QUERY_SIZE, batch_sizes
 from ltu_jax.models import build, with_preprocessing
 from ltu_jax.types import Examples, Model, UnlearnData, Variables
+from ltu_jax.unlearners.ltu.config import LTUConfig
+from ltu_jax.unlearners.ltu.tasks import MIN_QUERY_SIZE, batch_sizes
 
 CLASSES = 10
 MODELS = ("mlp", "cnn", "resnet20", "resnet18", "vit_tiny")

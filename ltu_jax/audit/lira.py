@@ -12,13 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import scipy
 
-from ltu_jax.audit.references import (
-    check_booleans,
-    check_counts,
-    check_finite,
-    check_pool,
-    judges,
-)
+from ltu_jax.audit.references import check_booleans, check_counts, check_finite, check_pool, judges
 from ltu_jax.errors import InputError
 
 Array = np.ndarray

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ltu_jax.audit import attacks, feature_attacks, roc, signals
-from ltu_jax.audit.feature_attacks import Labelled
+from ltu_jax.audit import attacks, roc, signals
+from ltu_jax.audit import features as feature_attacks
+from ltu_jax.audit.features import Labelled
 
 # The attacks of the table, in its order: what a column is called and what it says.
 COLUMNS = {

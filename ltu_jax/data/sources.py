@@ -12,7 +12,7 @@ import numpy as np
 import ltu_jax.data.on_disk as on_disk
 from ltu_jax.data.arrays import from_arrays, stratified_rows, take_train, validate
 from ltu_jax.errors import InputError, check_integer, check_path
-from ltu_jax.importing import call, import_function
+from ltu_jax.plugins import call, import_function
 from ltu_jax.types import Dataset, Examples
 
 HANDED = ("svhn_cropped",)  # colour images that a flip would make into something else

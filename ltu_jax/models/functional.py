@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from ltu_jax.data.transforms import normalise, pad_crop_flip
 from ltu_jax.errors import InputError
+from ltu_jax.models.preprocessing import normalise, pad_crop_flip
 from ltu_jax.types import Array, Key, Model, PyTree, Variables
 
 # The arguments by which networks are told whether they train, and their value when they do.

@@ -9,12 +9,12 @@ import flax.linen as nn
 from flax import nnx
 
 from ltu_jax.errors import InputError
-from ltu_jax.importing import call, import_object
 from ltu_jax.models.cnn import CNN
 from ltu_jax.models.functional import arguments_of, from_linen, from_nnx
 from ltu_jax.models.mlp import MLP
 from ltu_jax.models.resnet import ResNet18, ResNet20
 from ltu_jax.models.vit import ViTTiny
+from ltu_jax.plugins import call, import_object
 from ltu_jax.types import Array, Key, Model, Variables
 
 MODELS: dict[str, Callable[..., nn.Module]] = {

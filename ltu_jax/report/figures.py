@@ -13,7 +13,7 @@ import numpy as np
 
 from ltu_jax.audit import attacks
 from ltu_jax.report.content import ReportContent, find_row, label, measured, number, signed
-from ltu_jax.report.words import verdict
+from ltu_jax.report.sentences import verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ltu_jax.report import audit_html, words
+from ltu_jax.report import sentences as words
+from ltu_jax.report.audit import html as audit_html
 from ltu_jax.report.content import (
     METRICS,
     ReportContent,

@@ -10,7 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ltu_jax.report import audit_figures, figures
+from ltu_jax.report import figures
+from ltu_jax.report.audit import figures as audit_figures
 from ltu_jax.report.content import ROW_KEYS, ReportContent, plain
 from ltu_jax.report.html import render
 

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax.errors import DivergedError
-from ltu_jax.training.claims import check_claims, check_fresh
-from ltu_jax.training.parallel import Parallel, collect, compile_for, replicate, split_batch
+from ltu_jax.training.devices import Parallel, collect, compile_for, replicate, split_batch
+from ltu_jax.training.invariants import check_claims, check_fresh
 from ltu_jax.training.resume import Saver
 from ltu_jax.types import Info, Key, PyTree, UnlearnData, Unlearner, Variables
 

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax.training import hosts, sealed
-from ltu_jax.training.parallel import is_key
+from ltu_jax.training.devices import is_key
 from ltu_jax.types import Key, PyTree
 
 AGREE_EVERY = 10  # steps after which several processes ask each other whether to stop

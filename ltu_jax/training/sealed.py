@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from ltu_jax.files import PART
 from ltu_jax.training import hosts
 from ltu_jax.training.checkpoint import check_space, disk_error
 
-ABOUT, PART = "about.json", ".part-"
+ABOUT = "about.json"
 
 
 class DamagedError(Exception):

@@ -14,12 +14,12 @@ import optax
 
 from ltu_jax.data.on_disk import OnDisk
 from ltu_jax.errors import InputError, check_integer
-from ltu_jax.training.compiling import jit
+from ltu_jax.training.compilation import jit
+from ltu_jax.training.devices import Parallel, split_batch
 from ltu_jax.training.loop import History, Step, run
-from ltu_jax.training.parallel import Parallel, split_batch
 from ltu_jax.training.resume import Saver
-from ltu_jax.training.shuffle import rows_at
-from ltu_jax.training.stream import batches
+from ltu_jax.training.sampling_order import rows_at
+from ltu_jax.training.streaming import batches
 from ltu_jax.types import Array, Examples, Info, Key, Model, Variables
 
 

@@ -14,7 +14,7 @@ from ltu_jax.training.losses import distillation
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import Info, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.sgd import batches_per_pass, descend, mean_loss, take, take_joint, walk
+from ltu_jax.unlearners.sampling import batches_per_pass, descend, mean_loss, take, take_joint, walk
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,11 @@ import optax
 
 from ltu_jax.errors import InputError
 from ltu_jax.models.layers import Head, head
-from ltu_jax.training.compiling import jit
+from ltu_jax.training.compilation import jit
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import Array, Info, Key, Model, PyTree, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.sgd import SGDConfig, batches_per_pass, descend, take, walk
+from ltu_jax.unlearners.sampling import SGDConfig, batches_per_pass, descend, take, walk
 
 
 @dataclass(frozen=True)

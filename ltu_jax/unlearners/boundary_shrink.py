@@ -17,12 +17,12 @@ import numpy as np
 import optax
 
 from ltu_jax.errors import InputError, check_range
-from ltu_jax.training.compiling import jit
+from ltu_jax.training.compilation import jit
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import Array, Examples, Info, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method, check_no_tokens
-from ltu_jax.unlearners.sgd import SGDConfig, batches_per_pass, descend, mean_loss, take, walk
+from ltu_jax.unlearners.sampling import SGDConfig, batches_per_pass, descend, mean_loss, take, walk
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,8 @@ from ltu_jax.errors import check_range
 from ltu_jax.models.layers import last_layers
 from ltu_jax.types import Claims, Info, Key, Model, PyTree, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.finetune import (
-    FineTuneBatch,
-    FineTuneConfig,
-    FineTuneState,
-    finetune,
-)
-from ltu_jax.unlearners.sgd import SGDConfig
+from ltu_jax.unlearners.finetune import FineTuneBatch, FineTuneConfig, FineTuneState, finetune
+from ltu_jax.unlearners.sampling import SGDConfig
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ltu_jax.training.losses import distilled_cross_entropy
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import Examples, Info, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.sgd import SGDConfig, batches_per_pass, descend, mean_loss, take, walk
+from ltu_jax.unlearners.sampling import SGDConfig, batches_per_pass, descend, mean_loss, take, walk
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import optax
 from ltu_jax.errors import check_range
 from ltu_jax.types import Claims, Examples, Key, Model, PyTree, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import LogUniform, Method, one_shot
-from ltu_jax.unlearners.gradients import default_chunk_size, sum_over_batches, sum_over_examples
-from ltu_jax.unlearners.sgd import batches_per_pass
+from ltu_jax.unlearners.fisher import default_chunk_size, sum_over_batches, sum_over_examples
+from ltu_jax.unlearners.sampling import batches_per_pass
 
 SALUN_BATCH_SIZE = 32  # a constant of their `fisher_new`
 

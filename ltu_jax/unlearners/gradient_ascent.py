@@ -23,7 +23,7 @@ from ltu_jax.types import (
 )
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.saliency import saliency_mask
-from ltu_jax.unlearners.sgd import SGDConfig, batches_per_pass, descend, mean_loss, take, walk
+from ltu_jax.unlearners.sampling import SGDConfig, batches_per_pass, descend, mean_loss, take, walk
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from ltu_jax.types import (
     Variables,
 )
 from ltu_jax.unlearners.base import LogUniform, Method
-from ltu_jax.unlearners.gradients import sum_over_batches
-from ltu_jax.unlearners.sgd import keep_where, take
+from ltu_jax.unlearners.fisher import sum_over_batches
+from ltu_jax.unlearners.sampling import keep_where, take
 
 
 @dataclass(frozen=True)

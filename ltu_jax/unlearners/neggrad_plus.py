@@ -22,7 +22,7 @@ from ltu_jax.types import (
     Variables,
 )
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.sgd import SGDConfig, batches_per_pass, descend, take, walk
+from ltu_jax.unlearners.sampling import SGDConfig, batches_per_pass, descend, take, walk
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from ltu_jax.errors import check_range
-from ltu_jax.training.compiling import jit
+from ltu_jax.training.compilation import jit
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import (
@@ -31,7 +31,7 @@ from ltu_jax.types import (
     Variables,
 )
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.sgd import batches_per_pass, mean_loss, take, torch_sgd, walk
+from ltu_jax.unlearners.sampling import batches_per_pass, mean_loss, take, torch_sgd, walk
 
 Aggregate = Literal["mean", "sum", "median"]
 Pool = Literal["all", "rate"]

@@ -25,7 +25,7 @@ from ltu_jax.types import (
     Variables,
 )
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.sgd import (
+from ltu_jax.unlearners.sampling import (
     SGDConfig,
     batches_per_pass,
     descend,

@@ -12,7 +12,7 @@ from ltu_jax.training.losses import cross_entropy
 from ltu_jax.training.supervised import Recipe, epoch_rows, recipe_for, train_steps
 from ltu_jax.types import Claims, Examples, Info, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Method
-from ltu_jax.unlearners.sgd import descend, mean_loss, take
+from ltu_jax.unlearners.sampling import descend, mean_loss, take
 
 
 @dataclass(frozen=True)

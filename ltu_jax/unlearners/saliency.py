@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.training.compiling import jit
+from ltu_jax.training.compilation import jit
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import Examples, Model, PyTree, Variables
-from ltu_jax.unlearners.sgd import take
+from ltu_jax.unlearners.sampling import take
 
 
 def saliency_mask(

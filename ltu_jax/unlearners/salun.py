@@ -14,7 +14,7 @@ from ltu_jax.types import Model, PyTree, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.random_label import RandomLabelConfig, random_label
 from ltu_jax.unlearners.saliency import saliency_mask
-from ltu_jax.unlearners.sgd import LossFn, descend
+from ltu_jax.unlearners.sampling import LossFn, descend
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ltu_jax.training.losses import cross_entropy, distillation
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import Claims, Examples, Info, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.sgd import (
+from ltu_jax.unlearners.sampling import (
     batches_per_pass,
     descend,
     mean_loss,

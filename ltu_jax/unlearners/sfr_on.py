@@ -17,8 +17,8 @@ from ltu_jax.errors import check_range
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import Examples, Info, Key, Model, PyTree, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.gradients import sum_over_batches
-from ltu_jax.unlearners.sgd import (
+from ltu_jax.unlearners.fisher import sum_over_batches
+from ltu_jax.unlearners.sampling import (
     LossFn,
     SGDConfig,
     batches_per_pass,

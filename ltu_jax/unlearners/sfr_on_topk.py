@@ -17,7 +17,7 @@ from ltu_jax.errors import check_range
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import Examples, Info, Key, Model, PyTree, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.sgd import LossFn, SGDConfig, batches_per_pass, take, walk
+from ltu_jax.unlearners.sampling import LossFn, SGDConfig, batches_per_pass, take, walk
 
 
 @dataclass(frozen=True)

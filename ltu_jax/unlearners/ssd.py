@@ -15,8 +15,8 @@ from ltu_jax.errors import InputError, check_range
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import Claims, Examples, Key, Model, PyTree, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import LogUniform, Method, one_shot
-from ltu_jax.unlearners.gradients import sum_over_batches, sum_over_examples
-from ltu_jax.unlearners.sgd import batches_per_pass
+from ltu_jax.unlearners.fisher import sum_over_batches, sum_over_examples
+from ltu_jax.unlearners.sampling import batches_per_pass
 
 
 @dataclass(frozen=True)

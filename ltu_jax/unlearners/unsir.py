@@ -23,7 +23,7 @@ from ltu_jax.errors import check_range
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import Array, Examples, Info, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method, check_no_tokens
-from ltu_jax.unlearners.sgd import batches_per_pass, descend, mean_loss, take, walk
+from ltu_jax.unlearners.sampling import batches_per_pass, descend, mean_loss, take, walk
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 from sklearn.metrics import auc, roc_auc_score
 
-from ltu_jax.audit import attacks, bounds, feature_attacks, signals
+from ltu_jax.audit import attacks, bounds, signals
+from ltu_jax.audit import features as feature_attacks
 from ltu_jax.errors import InputError
 
 

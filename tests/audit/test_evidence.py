@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy
 
-import ltu_jax.coins as coins
+import ltu_jax.data.inclusion as coins
 from ltu_jax.audit import evidence, per_example
 from ltu_jax.audit.epsilon import Bound
 

@@ -7,13 +7,13 @@ from ltu_jax.audit import (
     challenge,
     distances,
     epsilon,
-    feature_attacks,
     one_run,
     per_example,
     ratio_bounds,
     roc,
     signals,
 )
+from ltu_jax.audit import features as feature_attacks
 from ltu_jax.errors import InputError
 from tests.audit import golden
 

@@ -8,11 +8,11 @@ import pytest
 from experiments.benchmark import pools
 from experiments.benchmark.subjects import CLASSES, MODELS, subject
 from ltu_jax.data import load
-from ltu_jax.ltu.unlearner import ltu, split_tasks
 from ltu_jax.models import count_params
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.training.supervised import Recipe, recipe_for
 from ltu_jax.types import Variables
+from ltu_jax.unlearners.ltu.algorithm import ltu, split_tasks
 from tests import tiny
 
 torch = pytest.importorskip("torch")

@@ -7,8 +7,8 @@ import pytest
 
 from experiments import results_table
 from experiments.results_table import Block
-from ltu_jax.compare import table
-from tests.compare.test_table import CONFIG, ROWS
+from ltu_jax.report.comparison import table
+from tests.report.comparison.test_table import CONFIG, ROWS
 
 SOURCE = {
     "command": "python -m experiments.compare digits",

@@ -7,9 +7,9 @@ import pytest
 
 from experiments import sequential
 from experiments.provenance import ROOT
-from ltu_jax import pipeline
 from ltu_jax.errors import InputError
-from tests.test_resume_run import Killed, killed
+from ltu_jax.runs import pipeline
+from tests.runs.test_resume_run import Killed, killed
 
 RESULTS = ROOT / "experiments/results/sequential.json"
 

@@ -115,7 +115,7 @@ def test_variants_are_options_that_their_methods_take():
 
 @pytest.mark.parametrize("name", sorted(forget_sets.FORGET_SETS.keys() - {"subclass"}))
 def test_forget_sets_are_rows_of_the_training_set(name):
-    from ltu_jax.request import resolve
+    from ltu_jax.data.request import resolve
 
     data = tiny.table()
     outputs = np.random.default_rng(0).normal(size=(120, 3))

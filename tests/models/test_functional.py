@@ -7,15 +7,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from ltu_jax.data.transforms import normalise, pad_crop_flip
 from ltu_jax.errors import InputError
-from ltu_jax.models import (
-    count_params,
-    from_functions,
-    from_linen,
-    from_nnx,
-    with_preprocessing,
-)
+from ltu_jax.models import count_params, from_functions, from_linen, from_nnx, with_preprocessing
+from ltu_jax.models.preprocessing import normalise, pad_crop_flip
 from ltu_jax.types import Variables
 from tests.models.pairs import linen_and_nnx, to_nnx
 

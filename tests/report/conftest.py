@@ -11,8 +11,7 @@ from scipy.stats import norm
 from ltu_jax.report.content import METRICS, ReportContent
 from ltu_jax.report.figures import Picture, pictures
 from ltu_jax.report.write import write
-
-from .made_up_audit import make_audit
+from tests.report.audit.made_up_audit import make_audit
 
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 VALUES = {  # ua, ra, ta, mia, auc, ks, seconds, ra_accessible, ra_inaccessible

@@ -19,7 +19,7 @@ import pytest
 
 from ltu_jax.data import load
 from ltu_jax.errors import InputError
-from ltu_jax.plan import as_model, trace
+from ltu_jax.runs.plan import as_model, trace
 from ltu_jax.training import hosts
 from ltu_jax.training.checkpoint import export, restore
 from tests.data.conftest import ToyImages
@@ -44,7 +44,7 @@ def start(out, devices, command):
     code = (
         f"import jax; jax.config.update('jax_num_cpu_devices', {devices}); "
         "jax.config.update('jax_cpu_collectives_implementation', 'gloo'); "
-        f"from ltu_jax.cli import main; main({command})"
+        f"from ltu_jax.cli.main import main; main({command})"
     )
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import ltu_jax
-from ltu_jax.plan import on_device, visible_data
+from ltu_jax.runs.plan import on_device, visible_data
 from ltu_jax.training import loop, sealed, supervised
 from ltu_jax.training.resume import Saver, exit_on_sigterm
 from tests import tiny
-from tests.test_plan import make
+from tests.runs.test_plan import make
 
 NUM_STEPS = 12
 

@@ -10,7 +10,7 @@ import pytest
 from ltu_jax.training.loop import unlearn
 from ltu_jax.types import Examples, Model, UnlearnData, Variables
 from ltu_jax.unlearners import METHODS
-from tests.test_unlearners import SMALL
+from tests.unlearners.test_protocol import SMALL
 
 CLASSES = 3
 WIDTH = 5

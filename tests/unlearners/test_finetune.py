@@ -5,7 +5,7 @@ import pytest
 
 from ltu_jax.errors import InputError
 from ltu_jax.unlearners.finetune import FineTuneBatch, FineTuneConfig, finetune
-from ltu_jax.unlearners.sgd import torch_sgd
+from ltu_jax.unlearners.sampling import torch_sgd
 from tests.unlearners.parity import Case, net
 
 

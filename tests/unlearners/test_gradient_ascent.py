@@ -13,13 +13,8 @@ from ltu_jax.training.loop import unlearn
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import Examples, UnlearnData, Variables
 from ltu_jax.unlearners.gradient_ascent import GradientAscentConfig, gradient_ascent
-from ltu_jax.unlearners.sgd import torch_sgd
-from tests.unlearners.masks import (
-    forget_in_mask_order,
-    mask_batch_size,
-    stored_mask,
-    stored_shares,
-)
+from ltu_jax.unlearners.sampling import torch_sgd
+from tests.unlearners.masks import forget_in_mask_order, mask_batch_size, stored_mask, stored_shares
 from tests.unlearners.parity import Case, net
 
 LINEAR = from_functions(None, lambda p, x: x @ p["kernel"] + p["bias"], name="linear")

@@ -19,7 +19,7 @@ from ltu_jax.unlearners.random_label import (
     draw_labels,
     random_label,
 )
-from ltu_jax.unlearners.sgd import torch_sgd
+from ltu_jax.unlearners.sampling import torch_sgd
 from tests.unlearners.parity import PADDING, Case, net
 
 CLASSES = 3

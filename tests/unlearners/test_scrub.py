@@ -14,6 +14,7 @@ from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.training.losses import distillation
 from ltu_jax.types import Examples, UnlearnData, Variables
+from ltu_jax.unlearners.sampling import torch_sgd
 from ltu_jax.unlearners.scrub import (
     Rewind,
     ScrubBatch,
@@ -24,7 +25,6 @@ from ltu_jax.unlearners.scrub import (
     scrub,
     start_rewind,
 )
-from ltu_jax.unlearners.sgd import torch_sgd
 from tests.unlearners.parity import PADDING, Case, net
 
 KEY = jax.random.key(0)

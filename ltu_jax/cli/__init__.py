@@ -1,0 +1,1 @@
+"""The `ltu` command: arguments in, tables and exit codes out."""

@@ -1,1 +1,0 @@
-"""Methods beside each other: scenarios x seeds, references trained once, one table."""

@@ -1,0 +1,1 @@
+"""The per-example audit as sentences, tables, figures and HTML."""

@@ -1,0 +1,151 @@
+"""The figures of an audit: what the attacks find in single examples, and how far margins lie apart.
+
+They have the look of the other figures of the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ltu_jax.report import figures
+from ltu_jax.report.audit.sentences import ATTACKS, PARTS
+from ltu_jax.report.audit.tables import WHEN
+from ltu_jax.report.content import ReportContent, label, measured, number
+from ltu_jax.report.figures import FAINT, GREEN, GREY, SKY, VERMILION, Picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+POOLS = {  # colour, marker and height above the middle of a row
+    "shadow": (VERMILION, "s", 0.22),
+    "shadow_unlearned": (GREEN, "o", 0.0),
+    "shadow_retrain": (SKY, "D", -0.22),
+}
+KINDS = {"original": (VERMILION, 0.17), "unlearned": (GREEN, -0.17)}
+MARKS = {"mean": "o", "worst_5": "^", "worst_1": "x"}
+
+
+def pictures(content: ReportContent) -> list[Picture]:
+    """Every figure for which the content's audit holds data; none where nothing was audited."""
+    audit = content.audit or {}
+    found = (
+        coins(audit.get("coins", {}), label(content.run["method"])),
+        klom(audit.get("apart", {}), label(content.run["method"])),
+    )
+    return [picture for picture in found if picture is not None]
+
+
+def coins(found: Mapping[str, Mapping[str, Any]], method: str) -> Picture | None:
+    """AUC of each attack on single examples with its interval: before, after, never trained on."""
+    attacks = [name for name in ATTACKS if any(name in pool for pool in found.values())]
+    if not attacks:
+        return None
+    figure = figures.new_figure("AUC of attacks on single examples")
+    axes = figure.subplots()
+    axes.axvline(50, color=GREY, linewidth=0.8)
+    for pool in found:
+        _intervals(axes, [found[pool].get(name, {}) for name in attacks], pool)
+    axes.set_yticks(range(len(attacks)), [ATTACKS[name] for name in attacks])
+    axes.set_ylim(len(attacks) - 0.5, -0.5)
+    axes.set_xlabel("AUC (%), with its interval; 50 is guessing", fontsize=9)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figures.style_axes(axes)
+    listed = "; ".join(
+        f"{ATTACKS[name]} "
+        + ", ".join(
+            f"{WHEN[pool]} {number(found[pool].get(name, {}).get('auc'))}" for pool in found
+        )
+        for name in attacks
+    )
+    return Picture(
+        "audit_examples",
+        figures.to_png(figure),
+        f"AUC of attacks on single examples, {method}. {listed}.",
+        "How well attacks on single examples tell those that were trained on from those that never "
+        "were. Before unlearning: whether an attack has any power. After: the method. Never "
+        "trained on: the floor. An interval that holds 50 is no evidence.",
+    )
+
+
+def _intervals(axes: Axes, attacks: list[Mapping[str, Any]], pool: str) -> None:
+    color, marker, above = POOLS[pool]
+    known = [i for i, found in enumerate(attacks) if measured(found.get("auc"))]
+    auc = [attacks[i]["auc"] for i in known]
+    ends = [attacks[i].get("auc_interval") or (None, None) for i in known]
+    spread = np.array(
+        [
+            [max(0.0, way * (end[side] - middle)) if measured(end[side]) else 0.0]
+            for side, way in ((0, -1), (1, 1))
+            for end, middle in zip(ends, auc, strict=True)
+        ]
+    ).reshape(2, len(known))
+    rows = np.array(known) - above
+    look = {"fmt": marker, "color": color, "capsize": 3, "markersize": 6, "linewidth": 1.6}
+    axes.errorbar(auc, rows, xerr=spread, label=WHEN[pool], **look)
+
+
+def klom(apart: Mapping[str, Mapping[str, Any]], method: str) -> Picture | None:
+    """KLoM to retrained networks by part of the data, before and after unlearning, and its floor.
+
+    Each line goes from the mean over the worst 5 % to the worst 1 % of the examples.
+    """
+    rows = [
+        (part, kind, apart[kind][part]["margin"]["klom"])
+        for part in PARTS
+        for kind in KINDS
+        if part in apart.get(kind, {})
+    ]
+    if not any(measured(values.get("mean")) for _, _, values in rows):
+        return None
+    figure = figures.new_figure("KLoM: distance of each example's margin to retrained networks")
+    axes = figure.subplots()
+    most = max(v for _, _, values in rows for v in values.values() if measured(v))
+    # The root leaves differences near the floor readable beside those before unlearning.
+    axes.set_xlim(0, max(1.05 * most, 0.1))
+    axes.set_xscale("function", functions=(_root, np.square))
+    for part, kind, values in rows:
+        _distances(axes, list(PARTS).index(part) - KINDS[kind][1], kind, values)
+    axes.set_yticks(range(len(PARTS)), list(PARTS.values()))
+    axes.set_ylim(len(PARTS) - 0.5, -0.5)
+    axes.set_xlabel("KLoM (nats), root scale", fontsize=9)
+    figure.legend(*_unique(axes), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figures.style_axes(axes)
+    listed = ", ".join(
+        f"{PARTS[part]} {WHEN[kind]} {number(values.get('mean'), 2)} "
+        f"(floor {number(values.get('floor'), 2)})"
+        for part, kind, values in rows
+    )
+    return Picture(
+        "audit_klom",
+        figures.to_png(figure),
+        f"Mean KLoM in nats, {method}: {listed}.",
+        "How far each example's margin is distributed from that in retrained networks: the mean "
+        "(circle), the worst 5 % (triangle) and the worst 1 % of the examples (cross). The bar is "
+        "the floor, where exact unlearning puts the mean: from its average to its 95 % point.",
+    )
+
+
+def _distances(axes: Axes, row: float, kind: str, values: Mapping[str, Any]) -> None:
+    low, high = values.get("floor"), values.get("floor_95")
+    if measured(low) and measured(high):
+        name = "floor of the mean"
+        axes.barh(row, max(high - low, 0.0), 0.26, low, color=FAINT, edgecolor=GREY, label=name)
+    known = {name: values[name] for name in MARKS if measured(values.get(name))}
+    color = KINDS[kind][0]
+    axes.plot(list(known.values()), [row] * len(known), color=color, linewidth=1.2)
+    for name, value in known.items():
+        mark = {"marker": MARKS[name], "linestyle": "none", "markersize": 6}
+        axes.plot(value, row, color=color, label=WHEN[kind] if name == "mean" else "", **mark)
+
+
+def _root(values: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.maximum(values, 0))
+
+
+def _unique(axes: Axes) -> tuple[list[Any], list[str]]:
+    """The legend's handles and labels, each label once."""
+    by_name = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    return list(by_name.values()), list(by_name)

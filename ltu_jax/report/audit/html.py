@@ -1,0 +1,90 @@
+"""The section of `report.html` that `ltu audit` adds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import Any
+
+from ltu_jax.report.audit import sentences as audit_words
+from ltu_jax.report.audit.tables import Cell, Grid, grids
+from ltu_jax.report.content import ReportContent, label, seconds
+
+
+def section(content: ReportContent) -> str:
+    """The whole section, every value escaped; empty where nothing was audited."""
+    audit = content.audit
+    if audit is None:
+        return ""
+    found = audit_words.summary(audit, label(content.run["method"]))
+    parts = (
+        ("Found", [found.sentence, *audit_words.tests(audit), *audit_words.floors(audit)]),
+        ("Direction", audit_words.shifts(audit)),
+        ("Not known", audit_words.missing(audit)),
+    )
+    items = "".join(f"<dt>{name}</dt><dd>{_paragraphs(said)}</dd>" for name, said in parts if said)
+    has_bounds = any(test["bound"] for test in audit["tests"])
+    return (
+        '<h2 id="audit">Audit</h2>'
+        f'<dl class="card summary {found.level}">{items}</dl>'
+        f"{''.join(map(_table, grids(audit)))}"
+        f"{_reading() if has_bounds else ''}"
+        "<h3>How to get this audit again</h3>"
+        f'{_pools(audit["pools"])}<pre class="card">{escape(audit["command"])}</pre>'
+    )
+
+
+def level(content: ReportContent) -> str:
+    """The level of the audit's verdict; empty where nothing was audited."""
+    if content.audit is None:
+        return ""
+    return audit_words.summary(content.audit, label(content.run["method"])).level
+
+
+def headline(content: ReportContent) -> str:
+    """The audit's finding for the summary at the top; empty where nothing was audited."""
+    if content.audit is None:
+        return ""
+    found = audit_words.summary(content.audit, label(content.run["method"]))
+    return (
+        f'<dt>Audited</dt><dd class="{found.level}"><p class="finding">{escape(found.sentence)}</p>'
+        '<p>The evidence is in <a href="#audit">the audit</a>.</p></dd>'
+    )
+
+
+def _paragraphs(sentences: Iterable[str]) -> str:
+    return "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
+
+
+def _table(grid: Grid) -> str:
+    head = "".join(f'<th scope="col">{_cell(cell)}</th>' for cell in grid.head)
+    title = escape(grid.title)
+    return (
+        f'<h3>{title}</h3><p class="soft prose">{escape(grid.note)}</p>'
+        f'<div class="card scroll" role="region" aria-label="{title}" tabindex="0">'
+        f'<table class="results"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(map(_row, grid.rows))}</tbody></table></div>"
+    )
+
+
+def _row(cells: Iterable[Cell]) -> str:
+    name, *values = map(_cell, cells)
+    return f'<tr><th scope="row">{name}</th>{"".join(f"<td>{value}</td>" for value in values)}</tr>'
+
+
+def _cell(cell: Cell) -> str:
+    value, below = map(escape, cell)
+    return f"{value}<small>{below}</small>" if below else value
+
+
+def _reading() -> str:
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in audit_words.BOUNDS)
+    return f'<h3>How to read the bounds</h3><ul class="prose">{items}</ul>'
+
+
+def _pools(pools: Mapping[str, Mapping[str, Any]]) -> str:
+    made = "; ".join(
+        f"{kind}: {pool['networks']:,} in {seconds(pool['seconds'])} ({pool['folder']})"
+        for kind, pool in pools.items()
+    )
+    return f'<p class="soft">Networks of the pools: {escape(made)}.</p>' if pools else ""

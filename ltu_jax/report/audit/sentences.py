@@ -1,0 +1,245 @@
+"""What an audit found, in sentences, and what it cannot say or does not know.
+
+A test that does not reject exact unlearning has found nothing. How much that means depends on what
+it would have found, so its power goes with the sentence. `audit` is what `auditing.audit_run`
+returns, `method` what people call the method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ltu_jax.report.content import measured, number
+from ltu_jax.report.sentences import Verdict
+
+Audit = Mapping[str, Any]
+
+ATTACKS = {"u_lira": "U-LiRA", "rmia": "RMIA", "u_lira_noisy": "U-LiRA on noisy copies"}
+TOLD = {"margin": "told from retrained", "noisy": "told from retrained by noisy copies"}
+PARTS = {"forget": "forget set", "retain": "retain set", "test": "test data"}
+BOUNDS = (
+    "A lower bound is what leaks at least, each with its own confidence of 1 - alpha; 0 is no "
+    "evidence of a leak.",
+    "Largest certifiable: the bound that an attack without a mistake would have given.",
+    "Smallest detectable: the epsilon from which on the best attack gives evidence in 80 % of "
+    "cases.",
+    "One network: on single examples, from one unlearned network, the median one of the pool.",
+    "All networks: the same from the guesses on all networks together.",
+    "The forget set as a group: on the request as a whole, from one network. This epsilon may be "
+    "large where that of one example is small.",
+    "Told from retrained: from telling unlearned networks from retrained ones. Here every "
+    "difference counts, damage too.",
+)
+_SUBJECTS = {
+    TOLD["margin"]: "The test that tells unlearned networks from retrained ones",
+    TOLD["noisy"]: "The test that tells unlearned from retrained networks by noisy copies",
+}
+_SHIFTS = {  # what a lower margin than retrained networks' is called, a higher one, and neither
+    "forget": ("Over-unlearned", "Still too familiar", "Neither over- nor under-unlearning seen"),
+    "retain": ("Damage", "No damage but a difference", "No damage seen"),
+    "test": ("Damage", "No damage but a difference", "No damage seen"),
+}
+_MAKE = "ltu pool --run RUN --kind"
+
+
+def verdicts(audit: Audit, method: str) -> list[str]:
+    """Return all sentences on an audit: the summary, one a test, then what else was seen."""
+    return [
+        summary(audit, method).sentence,
+        *tests(audit),
+        *floors(audit),
+        *shifts(audit),
+        *missing(audit),
+    ]
+
+
+def summary(audit: Audit, method: str) -> Verdict:
+    """Return what the tests that count say together.
+
+    The level is `outside` where one of them rejects exact unlearning and `inside` where none does;
+    `powerless` where none of them could have, `relative` where only a test kept out of the count
+    found a trace, `unknown` where no test counts.
+    """
+    counted = [test for test in audit["tests"] if not test["shares"]]
+    beside = [test["name"] for test in audit["tests"] if test["shares"] and _found(test, audit)]
+    also = f" Tests that do not count found a trace all the same: {', '.join(beside)}."
+    level, sentence = _counted_together(counted, audit, method)
+    if not beside:
+        return Verdict(level, sentence)
+    return Verdict(level if level == "outside" else "relative", sentence + also)
+
+
+def _counted_together(counted: list[Mapping], audit: Audit, method: str) -> tuple[str, str]:
+    if not counted:
+        return "unknown", f"Of exact unlearning by {method}, nothing was tested that counts."
+    rejecting = sum(_found(test, audit) for test in counted)
+    blind = sum(bool(_blindness(test, audit)) for test in counted)
+    of_all = f"of {len(counted)} counted tests"
+    level = f"at alpha = {audit['alpha']:g}, Holm-corrected"
+    if rejecting:
+        return "outside", (
+            f"Exact unlearning is rejected for {method}: {rejecting} {of_all} found a trace "
+            f"({level})."
+        )
+    sentence = (
+        f"Exact unlearning cannot be rejected for {method}: none {of_all} found a trace ({level}). "
+        "That is no proof of it."
+    )
+    if blind == len(counted):
+        return "powerless", f"{sentence} None would have found one before unlearning either."
+    if blind:
+        sentence += f" {blind} of them would have found none before unlearning either."
+    return "inside", sentence
+
+
+def tests(audit: Audit) -> list[str]:
+    """Return one sentence for every test, those that count first."""
+    ordered = sorted(audit["tests"], key=lambda test: bool(test["shares"]))
+    return [(_sharing if test["shares"] else _counted)(test, audit) for test in ordered]
+
+
+def _counted(test: Mapping[str, Any], audit: Audit) -> str:
+    subject, bound = _SUBJECTS.get(test["name"], test["name"]), test["bound"]
+    level = f"exact unlearning at alpha = {audit['alpha']:g}"
+    numbers = f"(Holm-adjusted {chance(test['adjusted'])}, {test['finding']})"
+    if _found(test, audit):
+        epsilon = bound.get("epsilon") or 0
+        leak = f" A lower bound on what leaks: epsilon >= {nats(epsilon)}." if epsilon > 0 else ""
+        return f"{subject} rejects {level} {numbers}: it finds a trace.{leak}"
+    reach = (
+        f"it would have seen epsilon >= {nats(bound['detectable'])}"
+        if measured(bound.get("detectable"))
+        else "with so few networks no leak, however large, is sure to be seen"
+    )
+    return f"{subject} cannot reject {level} {numbers}; {reach}.{_blindness(test, audit)}"
+
+
+def _sharing(test: Mapping[str, Any], audit: Audit) -> str:
+    subject = _SUBJECTS.get(test["name"], test["name"])
+    numbers = f"{test['finding']}, {chance(test['p_value'])}, not corrected"
+    common = (
+        f"{subject} looks at what the method's own membership models look at ({test['shares']}), "
+        "so it cannot speak for the method"
+    )
+    if _found(test, audit):
+        return f"{common}; but it speaks against it: it finds a trace ({numbers})."
+    return f"{common}; it found no trace ({numbers}).{_blindness(test, audit)}"
+
+
+def _found(test: Mapping[str, Any], audit: Audit) -> bool:
+    """Whether a test found a trace: after Holm's correction, if it counts."""
+    return _below(test["p_value" if test["shares"] else "adjusted"], audit["alpha"])
+
+
+def _blindness(test: Mapping[str, Any], audit: Audit) -> str:
+    """Say that a test finds nothing where there is something; empty if it does or is unknown."""
+    attack = {title: name for name, title in ATTACKS.items()}.get(test["name"])
+    signal = {title: name for name, title in TOLD.items()}.get(test["name"])
+    before = audit["coins"].get("shadow", {}).get(attack, {})
+    low, high = before.get("auc_interval") or (None, None)
+    if measured(low) and low <= 50:
+        return (
+            f" It could not find the examples before unlearning either (AUC {number(before['auc'])}"
+            f" %, interval {number(low)} to {number(high)}), so its silence means nothing."
+        )
+    original = audit["apart"].get("original", {}).get("forget", {}).get(signal, {})
+    if measured(original.get("p_value")) and not _below(original["p_value"], audit["alpha"]):
+        return (
+            " It could not tell the original networks from retrained ones either "
+            f"({chance(original['p_value'])}), so its silence means nothing."
+        )
+    return ""
+
+
+def floors(audit: Audit) -> list[str]:
+    """Return a sentence for every attack that finds examples in networks that never saw them."""
+    floor = audit["coins"].get("shadow_retrain", {})
+    return [
+        f"Do not trust {ATTACKS[name]} here: it finds the examples in networks that never saw any "
+        f"of them (AUC {number(found['auc'])} %, {chance(found['p_value'])})."
+        for name, found in floor.items()
+        if _below(found["p_value"], audit["alpha"] / len(floor))
+    ]
+
+
+def shifts(audit: Audit) -> list[str]:
+    """Return one sentence a part of the data: its margins beside those of retrained networks.
+
+    Two-sided: too low is over-unlearning on the forget set and damage elsewhere.
+    """
+    unlearned = audit["apart"].get("unlearned", {})
+    found = {part: unlearned[part]["margin"] for part in PARTS if part in unlearned}
+    return [
+        _shift(part, values["shift"], values["shift_p"], audit["alpha"])
+        for part, values in found.items()
+        if measured(values["shift"]) and measured(values["shift_p"])
+    ]
+
+
+def _shift(part: str, shift: float, p_value: float, alpha: float) -> str:
+    lower, higher, neither = _SHIFTS[part]
+    differs = _below(p_value, alpha)
+    head = (lower if shift < 0 else higher) if differs else neither
+    over = differs and part == "forget" and shift < 0
+    tail = ": more unknown than unknown data, which is a trace too" if over else ""
+    return (
+        f"{head}: on the {PARTS[part]} the mean margin is {number(abs(shift))} standard deviations "
+        f"{'below' if shift < 0 else 'above'} that of retrained networks "
+        f"({chance(p_value)}, not corrected){tail}."
+    )
+
+
+def missing(audit: Audit) -> list[str]:
+    """Return what is not known for want of networks, and the command that makes them."""
+    coins, apart = audit["coins"], audit["apart"]
+    if not coins and not apart:
+        return [
+            "Without pools of networks nothing can be said of single examples, nor of what leaks "
+            "at least. Make them and audit again: "
+            "ltu pool --run RUN && ltu audit RUN --pool runs/pools."
+        ]
+    sentences = []
+    if "shadow_unlearned" not in coins:
+        sentences.append(
+            "Whether single examples are found after unlearning (U-LiRA, RMIA) is not known; where "
+            f"not a whole class is asked for, {_MAKE} shadow_unlearned shadow_retrain tells."
+        )
+    else:
+        if "shadow" not in coins:
+            sentences.append(
+                "Whether the attacks found the examples before unlearning is not known, so neither "
+                f"is what their silence means; {_MAKE} shadow tells."
+            )
+        if "shadow_retrain" not in coins:
+            sentences.append(
+                "What the attacks find in networks that never saw the examples, their floor, is "
+                f"not known; {_MAKE} shadow_retrain tells."
+            )
+    if "unlearned" not in apart:
+        sentences.append(
+            "Whether unlearned networks differ from retrained ones, by over-unlearning or damage, "
+            f"is not known; {_MAKE} retrain unlearned tells."
+        )
+    elif "original" not in apart:
+        sentences.append(
+            "Whether the original networks can be told from retrained ones, the power of that "
+            f"test, is not known; {_MAKE} original tells."
+        )
+    return sentences
+
+
+def chance(p_value: Any) -> str:
+    """A p-value as text; a dash where there is none."""
+    if measured(p_value) and p_value < 0.001:
+        return "p < 0.001"
+    return f"p = {number(p_value, 2 if measured(p_value) and p_value >= 0.1 else 3)}"
+
+
+def nats(epsilon: Any) -> str:
+    """An epsilon as text, more exactly below 1; a dash where there is none."""
+    return number(epsilon, 2 if measured(epsilon) and 0 < epsilon < 1 else 1)
+
+
+def _below(p_value: Any, level: float) -> bool:
+    return measured(p_value) and p_value < level

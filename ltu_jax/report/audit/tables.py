@@ -1,0 +1,284 @@
+"""What an audit found, as tables: once as text, then as the terminal shows it.
+
+`audit` is what `auditing.audit_run` returns.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ltu_jax.audit.population import COLUMNS
+from ltu_jax.report.audit.sentences import ATTACKS, PARTS, TOLD, chance, nats
+from ltu_jax.report.content import label, number, signed
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Cell = tuple[str, str]  # a value, and small below it what belongs to it
+
+SHORT = {**ATTACKS, "u_lira_noisy": "U-LiRA, noisy"}
+WHEN = {
+    "shadow": "before unlearning",
+    "shadow_unlearned": "after unlearning",
+    "shadow_retrain": "never trained on",
+    "original": "original",
+    "unlearned": "unlearned",
+    "retrain": "retrained",
+}
+
+
+class Grid(NamedTuple):
+    """A table as text.
+
+    Attributes:
+      title: of the table.
+      note: how to read it.
+      head: a cell for each column, that of the row names first.
+      rows: cells, the name of the row first.
+    """
+
+    title: str
+    note: str
+    head: Sequence[Cell]
+    rows: Sequence[Sequence[Cell]]
+
+
+def grids(audit: Mapping[str, Any]) -> list[Grid]:
+    """Return the tables for which the audit holds numbers."""
+    found = (
+        examples(audit["coins"]),
+        networks(audit["apart"]),
+        bounds(audit["coins"], audit["apart"]),
+        population(audit["population"]),
+        distances(audit.get("distances", ())),
+    )
+    return [grid for grid in found if grid.rows]
+
+
+def examples(coins: Mapping[str, Any]) -> Grid:
+    """Return what the attacks on single examples find, in percent, by attack and pool."""
+    return Grid(
+        "Attacks on single examples",
+        "In percent: was this example trained on, or never seen? 50 is guessing. Before unlearning "
+        "is the attack's power, after it the method, never trained on the floor. Below the AUC its "
+        "interval, below a TPR, at that FPR, the negatives behind it. Worst: mean AUC of the "
+        "examples most at risk. Noisy: on noisy copies. Right: guesses on the surer half of the "
+        "pairs. SWAP: what exchanging the roles of the pairs' halves changes.",
+        (
+            ("Attack", ""),
+            ("AUC", "interval"),
+            ("p", ""),
+            ("TPR at", "1 %"),
+            ("TPR at", "0.1 %"),
+            ("worst", "5 %"),
+            ("worst", "1 %"),
+            ("right", "SWAP"),
+        ),
+        [
+            [(SHORT.get(name, name), WHEN[pool]), *_example_cells(found[name])]
+            for name in {name: None for found in coins.values() for name in found}
+            for pool, found in coins.items()
+            if name in found
+        ],
+    )
+
+
+def _example_cells(found: Mapping[str, Any]) -> list[Cell]:
+    low, high = found.get("auc_interval") or (None, None)
+    return [
+        (number(found.get("auc")), f"{number(low)}\N{EN DASH}{number(high)}"),
+        (chance(found.get("p_value")).removeprefix("p ").removeprefix("= "), ""),
+        (number(found.get("tpr_1")), ""),
+        (number(found.get("tpr_01")), number(found.get("negatives"), 0)),
+        *((number(found.get(key)), "") for key in ("worst_5", "worst_1")),
+        (number(found.get("right")), number(found.get("swap"))),
+    ]
+
+
+def networks(apart: Mapping[str, Any]) -> Grid:
+    """Return how networks differ from retrained ones, by part of the data."""
+    return Grid(
+        "Told from retrained networks",
+        "AUC, in percent, of telling networks of the two kinds apart by their margins, also on "
+        "noisy copies. Shift: of the mean margin, in standard deviations of retrained networks; "
+        "negative is over-unlearning or damage. KLoM in nats: distance of the margins' "
+        "distributions, by example; its floor is what exact unlearning gives with as many "
+        "networks, on average and in 95 % of cases. Rows of retrained networks, one half "
+        "against the other, are the floor of AUC and shift.",
+        (
+            ("Data", ""),
+            ("AUC", "p"),
+            ("noisy", "p"),
+            ("shift", "p"),
+            ("KLoM", "p"),
+            ("worst", "5 %"),
+            ("worst", "1 %"),
+            ("floor", "95 %"),
+        ),
+        [
+            [(PARTS[part], WHEN[kind]), *_network_cells(apart[kind][part])]
+            for part in PARTS
+            for kind in apart
+            if part in apart[kind]
+        ],
+    )
+
+
+def _network_cells(found: Mapping[str, Any]) -> list[Cell]:
+    margin, noisy = found["margin"], found.get("noisy", {})
+    klom = margin["klom"]
+    return [
+        *((number(x.get("auc")), chance(x.get("p_value"))) for x in (margin, noisy)),
+        (signed(margin.get("shift")), chance(margin.get("shift_p"))),
+        (number(klom.get("mean"), 2), chance(klom.get("p_value"))),
+        *((number(klom.get(key), 2), "") for key in ("worst_5", "worst_1")),
+        (number(klom.get("floor"), 2), number(klom.get("floor_95"), 2)),
+    ]
+
+
+def bounds(coins: Mapping[str, Any], apart: Mapping[str, Any]) -> Grid:
+    """Return lower bounds on epsilon after unlearning, with their reach, in nats."""
+    return Grid(
+        "What leaks at least",
+        "Epsilon in nats. 0 is no evidence of a leak; one below the smallest detectable epsilon "
+        "often leaves none.",
+        (
+            ("Evidence", ""),
+            ("lower", "bound"),
+            ("largest", "certifiable"),
+            ("smallest", "detectable"),
+        ),
+        [
+            [(name, ""), *((nats(bound.get(key)), "") for key in _KEYS)]
+            for name, bound in _bounds(coins, apart)
+        ],
+    )
+
+
+_KEYS = ("epsilon", "certifiable", "detectable")
+
+
+def _bounds(coins: Mapping[str, Any], apart: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for attack, found in coins.get("shadow_unlearned", {}).items():
+        for key, what in (
+            ("one_run", "one network"),
+            ("bound", "all networks"),
+            ("group", "the forget set as a group"),
+        ):
+            yield f"{SHORT.get(attack, attack)}: {what}", found.get(key) or {}
+    for signal, found in apart.get("unlearned", {}).get("forget", {}).items():
+        yield TOLD.get(signal, signal).capitalize(), found.get("bound") or {}
+
+
+def population(rows: Sequence[Mapping[str, Any]]) -> Grid:
+    """Return the population attacks, in percent, a row for each network of the run."""
+    return Grid(
+        "Legacy attacks on the forget set as a whole",
+        "In percent, on the run's own networks. Older papers print these; the evidence is above, "
+        "where there is any. The target of each is Retrain's own value, also of the drop from the "
+        "original model. MIA: share of the forget set called unseen, below it by a threshold for "
+        "each class. Below the loss attack's AUC its interval, below a TPR the negatives behind "
+        "it.",
+        (("Network", ""), *((name, "") for name in COLUMNS.values())),
+        [
+            [
+                (label(row["model"]), "target" if row["model"] == "retrain" else ""),
+                *((number(row.get(key)), _below(row, key)) for key in COLUMNS),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def distances(rows: Sequence[Mapping[str, Any]]) -> Grid:
+    """Return how far the run's networks are from the retrained one."""
+    return Grid(
+        "Distances from Retrain",
+        "Outputs on the forget set (L1, 0 to 2; Jensen-Shannon in bits), and all weights together "
+        "in units of Retrain's. ZRF: likeness to an untrained network, 0 to 1. Relearn: steps on "
+        "the forget set until its loss is the original's again. The second Retrain is the floor, "
+        "and the target of ZRF and relearning is Retrain's own value.",
+        (
+            ("Network", ""),
+            ("L1", ""),
+            ("JS", "bits"),
+            ("weights", ""),
+            ("ZRF", ""),
+            ("relearn", "steps"),
+        ),
+        [
+            [
+                (label(row["model"]), "target" if row["model"] == "retrain" else ""),
+                *((number(row.get(key), 3), "") for key in ("activation", "js", "weights", "zrf")),
+                (_steps(row), ""),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _steps(row: Mapping[str, Any]) -> str:
+    steps = row.get("relearn")
+    return f"over {row['relearn_steps']}" if steps is None else str(steps)
+
+
+def _below(row: Mapping[str, Any], key: str) -> str:
+    """What stands small below a population attack's value."""
+    threshold = (row.get("thresholds") or {}).get(key.removeprefix("svc_"))
+    if key.startswith("svc_") and threshold is not None:
+        return number(threshold)
+    if key == "loss_auc" and row.get("loss_auc_interval"):
+        return "\N{EN DASH}".join(map(number, row["loss_auc_interval"]))
+    return f"of {number(row.get('negatives'), 0)}" if key.startswith("loss_tpr") else ""
+
+
+def tables(audit: Mapping[str, Any]) -> list[Table]:
+    """Return the tables for the terminal; they fit 80 columns.
+
+    Example:
+      for table in tables(found):
+        rich.print(table)
+    """
+    wide = 1 + len(COLUMNS)
+    return [_rich(_turned(grid) if len(grid.head) == wide else grid) for grid in grids(audit)]
+
+
+def _turned(grid: Grid) -> Grid:
+    """Rows to columns: many attacks fit the terminal's height, not its width."""
+    head, *rows = zip(grid.head, *grid.rows, strict=True)
+    names = [(textwrap.fill(name, 15), below) for name, below in head[1:]]
+    return grid._replace(head=[("Attack", ""), *names], rows=rows)
+
+
+def _rich(grid: Grid) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        title=f"\n{grid.title}",
+        caption=grid.note,
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+        collapse_padding=True,
+        pad_edge=False,
+        width=80,
+        title_justify="left",
+        caption_justify="left",
+        title_style="bold",
+        caption_style="dim",
+    )
+    for i, cell in enumerate(grid.head):
+        look = {"justify": "right", "no_wrap": True} if i else {"overflow": "fold", "ratio": 1}
+        table.add_column(_stack(cell), **look)
+    for row in grid.rows:
+        table.add_row(*map(_stack, row))
+    return table
+
+
+def _stack(cell: Cell):
+    from rich.text import Text
+
+    value, below = cell
+    return Text.assemble(value, "\n", (below, "dim")) if below else Text(value)

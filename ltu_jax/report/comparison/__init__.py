@@ -1,0 +1,1 @@
+"""A comparison of methods as tables and figures."""

@@ -1,0 +1,179 @@
+"""What a deletion would do, touch and cost, told before anything of it is done."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+import ltu_jax.data.request as requests
+from ltu_jax.runs.networks import RETRAINED, training_rows, training_steps
+from ltu_jax.runs.plan import Plan, trace, visible_data, with_method
+from ltu_jax.report.content import DASH, plain
+from ltu_jax.report.sentences import request_in_words
+from ltu_jax.training.loop import as_step, step_flops
+from ltu_jax.training.supervised import TrainData, start, training_step
+from ltu_jax.types import Examples
+
+
+class Phase(NamedTuple):
+    """One part of a run.
+
+    Attributes:
+      name: as the progress calls it.
+      steps: how many it has; trials where options are chosen.
+      flops: floating-point operations of all its steps by XLA's count, `prepare` left out; None for
+        a method that is done without steps.
+    """
+
+    name: str
+    steps: int
+    flops: float | None
+
+
+class Forecast(NamedTuple):
+    """What a run would do.
+
+    Attributes:
+      request: in words.
+      data: its name.
+      sizes: examples by the part that they would play.
+      model: the network's name.
+      method: the method's name.
+      options: of the method.
+      phases: in the order of the run.
+      ratio: operations of the deletion over those of one retraining; None where not counted.
+    """
+
+    request: str
+    data: str
+    sizes: dict[str, int]
+    model: str
+    method: str
+    options: dict[str, Any]
+    phases: tuple[Phase, ...]
+    ratio: float | None
+
+
+def forecast(plan: Plan, trials: int | None = None) -> Forecast:
+    """Return what `pipeline.unlearn` would do with `plan`; trains nothing and writes nothing.
+
+    Args:
+      plan: of the deletion.
+      trials: how many options are to be tried first; None takes those of the plan.
+    """
+    split = plan.split
+    sizes = {
+        "train": len(plan.dataset.train.labels),
+        "forget": len(split.forget),
+        "retain": len(split.retain),
+        "accessible": len(split.accessible),
+        "inaccessible": len(split.retain) - len(split.accessible),
+        "validation": len(split.validation),
+        "test": len(split.test),
+    }
+    deletion, retraining = unlearning_flops(plan), training_flops(plan, "retrain")
+    phases = []
+    if plan.original is None:
+        flops = training_flops(plan, "original")
+        phases.append(Phase("train original", training_steps(plan, "original"), flops))
+    if trials is not None:
+        flops = None if deletion is None else trials * deletion
+        phases.append(Phase(f"choose options ({plan.method.name})", trials, flops))
+    phases.append(Phase(f"unlearn ({plan.method.name})", plan.unlearner.num_steps, deletion))
+    if plan.reference == "retrain":
+        phases += [
+            Phase(f"train {name}", training_steps(plan, name), retraining) for name in RETRAINED
+        ]
+    return Forecast(
+        request=request_in_words(requests.describe(plan.request), sizes),
+        data=plan.dataset.name,
+        sizes=sizes,
+        model=plan.model.name,
+        method=plan.method.name,
+        options=plain(asdict(plan.config)),
+        phases=tuple(phases),
+        ratio=None if deletion is None else deletion / retraining,
+    )
+
+
+def unlearning_flops(plan: Plan) -> float | None:
+    """Count the operations of all the method's steps; None if it is done without steps.
+
+    The first state comes from shapes alone where the method's `prepare` allows it. Where that looks
+    at what the network answers, it runs on untrained weights. A reference is not trained for it,
+    nor is its training counted.
+    """
+    if not plan.unlearner.num_steps:
+        return None
+    if hasattr(plan.config, "stand_ins"):
+        plan = with_method(plan, plan.method, replace(plan.config, stand_ins="heldout"))
+    data, key = visible_data(plan.dataset, plan.split), jax.random.key(0)
+    prepare = partial(plan.unlearner.prepare, key)
+    try:
+        like = trace(plan.model, plan.dataset)
+        state = jax.eval_shape(lambda variables: prepare(variables, data), like)
+    except jax.errors.JAXTypeError:
+        state = prepare(plan.model.init(key, data.retain.inputs[:1]), data)
+    return plan.unlearner.num_steps * step_flops(as_step(plan.unlearner), state, data)
+
+
+def training_flops(plan: Plan, name: str) -> float:
+    """Count the operations of all steps of a training of `original` or `retrain`."""
+    count, inputs = len(training_rows(plan, name)), plan.dataset.train.inputs
+
+    def begin(key):
+        images, labels = jnp.zeros((count, *inputs.shape[1:]), inputs.dtype), jnp.arange(count)
+        state, order_key, _ = start(key, plan.model, plan.recipe, images[:1], count)
+        return state, TrainData(Examples(images, labels), labels, order_key)
+
+    state, data = jax.eval_shape(begin, jax.random.key(0))  # shapes alone
+    step = training_step(plan.model, plan.recipe, count)
+    return training_steps(plan, name) * step_flops(step, state, data)
+
+
+def as_json(told: Forecast) -> dict[str, Any]:
+    """The forecast as plain JSON values."""
+    return plain({**told._asdict(), "phases": [phase._asdict() for phase in told.phases]})
+
+
+def lines(told: Forecast) -> list[str]:
+    """The forecast as the terminal shows it."""
+    options = ", ".join(f"{name}={value}" for name, value in told.options.items())
+    parts = ", ".join(f"{name} {size:,}" for name, size in told.sizes.items())
+    width = max(len(phase.name) for phase in told.phases)
+    phases = [
+        f"  {phase.name:<{width}}  {phase.steps:>7,} {_unit(phase)}  {_operations(phase.flops)}"
+        for phase in told.phases
+    ]
+    return [
+        "Dry run: nothing is trained and nothing written. The command would do this:",
+        f"Request: {told.request}",
+        f"Data:    {told.data}; examples: {parts}.",
+        f"Model:   {told.model}",
+        f"Method:  {told.method} ({options})",
+        "Phases, with their floating-point operations as XLA counts them:",
+        *phases,
+        "  audit: forward passes and attacks, not counted",
+        _comparison(told.ratio),
+    ]
+
+
+def _unit(phase: Phase) -> str:
+    return "trials" if phase.name.startswith("choose") else "steps "
+
+
+def _operations(flops: float | None) -> str:
+    return f"{DASH} (no steps to count)" if flops is None else f"{flops:.2e}"
+
+
+def _comparison(ratio: float | None) -> str:
+    if ratio is None:
+        return "The method is done once it is prepared; what that costs is not counted."
+    return (
+        f"The deletion's steps take {ratio:.2f} times the operations of one retraining; compiling "
+        "and preparing come on top."
+    )

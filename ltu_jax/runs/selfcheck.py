@@ -1,0 +1,165 @@
+"""Checks of the checker: cases whose answer is known, run through the code that audits.
+
+Scores of pure noise must not be taken for evidence, equal distributions must have no distance, the
+network that was never unlearned must be caught, and so must one that unlearning has destroyed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import numpy as np
+import scipy
+
+from ltu_jax.audit import distances, epsilon, evidence, one_run, roc
+from ltu_jax.audit.ensembles import margins
+from ltu_jax.errors import InputError
+from ltu_jax.runs.plan import Plan, make_plan, on_device
+from ltu_jax.training.ensembles import train_members
+from ltu_jax.types import Variables
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+ALPHA = 0.05
+DRAWS = 200  # of each null calibration
+NETWORKS = 24  # a side
+EPOCHS = 15
+
+
+class Check(NamedTuple):
+    """A case with a known answer.
+
+    Attributes:
+      name: what was put in.
+      expected: the known answer.
+      found: what came out.
+      passed: whether that is it.
+    """
+
+    name: str
+    expected: str
+    found: str
+    passed: bool
+
+
+def run(seed: int = 0) -> list[Check]:
+    """Run all cases; `seed` draws everything random in them.
+
+    Raises:
+      InputError: the seed is negative.
+    """
+    if seed < 0:
+        raise InputError(f"--seed {seed}: give an integer of at least 0")
+    return [*statistics(seed), *networks(seed)]
+
+
+def statistics(seed: int) -> Iterator[Check]:
+    """Yield the cases made of scores alone."""
+    rng = np.random.default_rng(seed)
+    auc = roc.auc(rng.normal(size=4000), rng.normal(size=4000))
+    reach = 4 * np.sqrt(8001 / (12 * 4000**2))
+    yield Check("random scores", "AUC 0.5", f"AUC {auc:.3f}", abs(auc - 0.5) < reach)
+
+    most = int(scipy.stats.binom.isf(1e-4, DRAWS, ALPHA))
+    for name, finds_evidence in _null_draws(rng).items():
+        count = sum(finds_evidence() for _ in range(DRAWS))
+        yield Check(
+            f"{name} on noise",
+            f"evidence in at most {most} of {DRAWS}",
+            f"in {count}",
+            count <= most,
+        )
+    margins = rng.normal(size=(50, 20))
+    klom = float(np.max(distances.klom(margins, margins)))
+    yield Check("KLoM of a pool and itself", "0", f"{klom:.3f}", abs(klom) < 1e-9)
+    first, second = rng.normal(size=(2, 100))
+    swap = one_run.swap_difference(first, second, second, first)
+    yield Check("SWAP of one model for both roles", "0", f"{swap:.3f}", swap == 0)
+
+
+def _null_draws(rng: np.random.Generator):
+    """Return, for each bound, a function that says whether it finds evidence in fresh noise."""
+
+    def scores() -> np.ndarray:
+        return rng.normal(size=(2, 100))
+
+    def right() -> int:
+        return int(rng.binomial(60, 0.5))
+
+    return {
+        "epsilon, split threshold": lambda: (
+            epsilon.epsilon_lower_bound(*scores(), alpha=ALPHA).epsilon > 0
+        ),
+        "epsilon, fixed threshold": lambda: (
+            epsilon.epsilon_lower_bound(
+                *scores(), alpha=ALPHA, rule="threshold", threshold=0.0
+            ).epsilon
+            > 0
+        ),
+        "GDP mu": lambda: epsilon.gdp_mu_lower_bound(*scores(), alpha=ALPHA) > 0,
+        "one-run epsilon": lambda: one_run.one_run_bound(100, 60, right(), alpha=ALPHA).epsilon > 0,
+        "group one-run epsilon": lambda: (
+            one_run.group_one_run(right(), 60, alpha=ALPHA).epsilon > 0
+        ),
+    }
+
+
+def networks(seed: int) -> Iterator[Check]:
+    """Yield the cases made of small networks on the digits."""
+    plan = make_plan("digits", None, model="mlp", epochs=EPOCHS, seed=seed)
+    keys = jax.random.split(jax.random.key(seed), 3 * NETWORKS).reshape(3, NETWORKS)
+    everything = np.arange(len(plan.dataset.train.labels))
+    original = _train(plan, everything, keys[0])
+    retrained, again = (_train(plan, plan.split.retain, own) for own in keys[1:])
+    destroyed = _destroy(jax.random.key(seed), original)
+    target = _margins(plan, retrained)
+    for name, variables, answer in (
+        ("retrained networks", again, "not rejected"),
+        ("networks that nothing was done to", original, "rejected, too familiar"),
+        ("networks that unlearning destroyed", destroyed, "rejected, over-unlearned"),
+    ):
+        found = evidence.told_apart(_margins(plan, variables), target, alpha=ALPHA, seed=seed)
+        # A tenth of the level: the answer is to be the known one for any seed that a user tries.
+        rejected = found["p_value"] < ALPHA / 10
+        direction = "too familiar" if found["shift"] > 0 else "over-unlearned"
+        said = f"rejected, {direction}" if rejected else "not rejected"
+        yield Check(name, answer, f"{said}: AUC {found['auc']:.0f} %", said == answer)
+
+
+def _destroy(key: jax.Array, variables: Variables) -> Variables:
+    """Return the networks with noise on every parameter, as large as the parameters themselves."""
+    leaves, structure = jax.tree.flatten(variables.params)
+    keys = jax.random.split(key, len(leaves))
+    noisy = [
+        leaf + leaf.std() * jax.random.normal(own, leaf.shape)
+        for own, leaf in zip(keys, leaves, strict=True)
+    ]
+    return variables._replace(params=structure.unflatten(noisy))
+
+
+def _train(plan: Plan, rows: np.ndarray, keys: jax.Array) -> Variables:
+    train = plan.dataset.train
+    examples = on_device(train, np.arange(len(train.labels)))
+    return train_members(
+        plan.model, examples, np.tile(rows, (len(keys), 1)), plan.recipe, keys=keys
+    )
+
+
+def _margins(plan: Plan, variables: Variables) -> np.ndarray:
+    train, forget = plan.dataset.train, plan.split.forget
+    return margins(plan, variables, train.inputs[forget], train.labels[forget])
+
+
+def table(checks: list[Check]) -> Table:
+    """Return the cases as a table for the terminal."""
+    from rich import box
+    from rich.table import Table
+
+    shown = Table("case", "known answer", "found", "", box=box.SIMPLE_HEAD)
+    for check in checks:
+        mark = "[green]right[/green]" if check.passed else "[red]WRONG[/red]"
+        shown.add_row(check.name, check.expected, check.found, mark)
+    return shown

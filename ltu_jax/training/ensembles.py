@@ -1,0 +1,285 @@
+"""N networks at once: the same training, or the same unlearning, by `vmap` over its members.
+
+Members differ by their keys and by the rows of the data that they see. What one member becomes does
+not depend on the others: it is the network that `supervised.train` or `loop.unlearn` makes from the
+same key and rows, up to rounding. Where there are several devices, members are spread over them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import ltu_jax.training.supervised as supervised
+from ltu_jax.errors import DivergedError
+from ltu_jax.training import loop
+from ltu_jax.training.compilation import jit
+from ltu_jax.training.invariants import check_claims, check_fresh
+from ltu_jax.types import (
+    Array,
+    Examples,
+    Info,
+    Key,
+    Model,
+    PyTree,
+    UnlearnData,
+    Unlearner,
+    Variables,
+)
+
+OnInfo = Callable[[int, dict[str, float]], None]
+MemberStep = Callable[[Key, jax.Array, PyTree, PyTree, PyTree], tuple[PyTree, Info]]
+AT_ONCE = 32  # a small network's members then fit a CPU's cache; more give no more speed
+
+
+class MemberData(NamedTuple):
+    """What the members of a pool see.
+
+    Attributes:
+      keys: `[N]`, of each member's steps.
+      shared: one pytree for all of them.
+      own: a pytree with a leading axis `[N]`.
+    """
+
+    keys: Key
+    shared: PyTree
+    own: PyTree
+
+
+def train_members(
+    model: Model,
+    examples: Examples,
+    rows: Array,
+    recipe: supervised.Recipe,
+    *,
+    keys: Key,
+    on_info: OnInfo | None = None,
+) -> Variables:
+    """Train N networks from fresh random weights.
+
+    Args:
+      model: takes raw inputs.
+      examples: on the device, shared by all.
+      rows: `[N, n]` integers, the examples that each member trains on.
+      recipe: see `Recipe`.
+      keys: `[N]`; member i becomes what `supervised.train` makes with `keys[i]` of its rows.
+      on_info: called with `(step, {"loss": ..., "accuracy": ...})`: steps of single members, of
+        which there are N times those of one; means over members that run side by side.
+
+    Returns:
+      Variables with a leading axis `[N]`.
+    """
+    rows = jnp.asarray(rows)
+    num_examples = rows.shape[1]
+    starting = _start(model, recipe, num_examples)
+    states, order_keys, run_keys = starting(keys, examples.inputs[:1])
+    data = MemberData(run_keys, examples, (rows, order_keys))
+    step = _training_step(model, recipe, num_examples)
+    num_steps = supervised.train_steps(num_examples, recipe)
+    states = _run(step, states, data, num_steps, together(model, examples.inputs), on_info)
+    return states.variables
+
+
+def unlearn_members(
+    method: Unlearner,
+    model: Model,
+    variables: Variables,
+    data: UnlearnData | Sequence[UnlearnData],
+    *,
+    keys: Key,
+    on_info: OnInfo | None = None,
+) -> Variables:
+    """Run an unlearner on N networks; every result is held to what the method claims.
+
+    Args:
+      method: built for data of these sizes.
+      model: takes raw inputs.
+      variables: with a leading axis `[N]`, the networks to start from.
+      data: what all members see; or one for each, which may differ in `forget` alone.
+      keys: `[N]`; member i becomes what `loop.unlearn` makes with `keys[i]`.
+      on_info: as for `train_members`.
+
+    Returns:
+      Variables with a leading axis `[N]`.
+
+    Raises:
+      DivergedError: a diagnostic or a parameter became NaN or infinite.
+      InvariantError: a result is not what the method claims.
+    """
+    size = len(keys)
+    seen = [data] * size if isinstance(data, UnlearnData) else list(data)
+    prepare_keys, run_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+    originals = [member(variables, i) for i in range(size)]
+    # Preparing may look at values (cluster, count, choose), which no `vmap` can follow.
+    prepared = [
+        method.prepare(key, original, own)
+        for key, original, own in zip(prepare_keys, originals, seen, strict=True)
+    ]
+    if method.claims.fresh:
+        for state, original in zip(prepared, originals, strict=True):
+            check_fresh(method.finish(state).params, original.params)
+    own = None if isinstance(data, UnlearnData) else stack([one.forget for one in seen])
+    members = MemberData(run_keys, seen[0], own)
+    at_once = together(model, seen[0].forget.inputs)
+    step = _unlearning_step(method)
+    states = _run(step, stack(prepared), members, method.num_steps, at_once, on_info)
+    results = []
+    for i, original in enumerate(originals):
+        state = member(states, i)
+        results.append(method.finish(state))
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(results[-1])):
+            raise DivergedError(f"member {i}: a parameter is not finite; lower the learning rate")
+        check_claims(method.claims, state, original, results[-1])
+    return stack(results)
+
+
+def predict_members(model: Model, variables: Variables, inputs: Array) -> np.ndarray:
+    """Return the logits `[N, n, C]` of N networks on `inputs` `[n, ...]`, in evaluation mode."""
+    size = pool_size(variables)
+    if not together(model, inputs):
+        each = [supervised.predict(model, member(variables, i), inputs) for i in range(size)]
+        return np.stack([np.asarray(logits) for logits in each])
+
+    forward = _forward(model)
+    batches = range(0, len(inputs), 512)
+    logits = [forward(variables, jnp.asarray(inputs[first : first + 512])) for first in batches]
+    return np.concatenate([np.asarray(batch) for batch in logits], axis=1)
+
+
+def together(model: Model, inputs: Array) -> bool:
+    """Whether members run side by side rather than one after another.
+
+    A convolution over mapped weights is a grouped one, which XLA's CPU backend runs far slower than
+    the same convolutions in turn. Everything else gains from `vmap`.
+    """
+    if jax.default_backend() != "cpu":
+        return True
+
+    def forward(key: Key, inputs: Array):
+        return model.apply(model.init(key, inputs), inputs)[0]
+
+    program = str(jax.make_jaxpr(forward)(jax.random.key(0), jnp.asarray(inputs[:1])))
+    return "conv_general_dilated" not in program
+
+
+def pool_size(variables: Variables) -> int:
+    """Return N of variables with a leading axis `[N]`."""
+    return len(jax.tree.leaves(variables.params)[0])
+
+
+def member(tree: PyTree, i: int) -> PyTree:
+    """Return what member `i` holds of a pytree with a leading axis `[N]`."""
+    return jax.tree.map(lambda x: x[i], tree)
+
+
+def stack(trees: Sequence[PyTree]) -> PyTree:
+    """Return pytrees of equal shapes as one with a leading axis `[N]`."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+# What these make is kept, so that the next members of a pool find it compiled.
+@lru_cache(maxsize=8)
+def _start(model: Model, recipe: supervised.Recipe, num_examples: int) -> Callable:
+    def one(key: Key, inputs: Array):
+        return supervised.start(key, model, recipe, inputs, num_examples)
+
+    return jit(jax.vmap(one, in_axes=(0, None)))
+
+
+@lru_cache(maxsize=8)
+def _training_step(model: Model, recipe: supervised.Recipe, num_examples: int) -> MemberStep:
+    step = supervised.training_step(model, recipe, num_examples)
+
+    def member_step(key: Key, t: jax.Array, state: PyTree, examples: Examples, own: PyTree):
+        return step(key, t, state, supervised.TrainData(examples, *own))
+
+    return member_step
+
+
+@lru_cache(maxsize=8)
+def _forward(model: Model) -> Callable:
+    return jit(jax.vmap(lambda one, batch: model.apply(one, batch)[0], in_axes=(0, None)))
+
+
+@lru_cache(maxsize=8)
+def _unlearning_step(method: Unlearner) -> MemberStep:
+    step = loop.as_step(method)
+
+    def member_step(key: Key, t: jax.Array, state: PyTree, data: UnlearnData, own: PyTree):
+        return step(key, t, state, data if own is None else data._replace(forget=own))
+
+    return member_step
+
+
+def _run(
+    step: MemberStep,
+    states: PyTree,
+    data: MemberData,
+    num_steps: int,
+    at_once: bool,
+    on_info: OnInfo | None,
+) -> PyTree:
+    """Advance all members; `on_info` counts the steps of each."""
+    size = len(data.keys)
+    tell = on_info or (lambda t, info: None)
+    if at_once:
+        states, data = _spread(states, data)
+        return loop.run(
+            _all_members(step),
+            states,
+            data,
+            key=jax.random.key(0),  # of no use: every member has its own
+            num_steps=num_steps,
+            on_info=lambda t, info: tell((t + 1) * size - 1, info),
+        )[0]
+    done = []
+    for i in range(size):
+        state, _ = loop.run(
+            _one_member(step),
+            member(states, i),
+            (data.shared, member(data.own, i)),
+            key=data.keys[i],
+            num_steps=num_steps,
+            on_info=lambda t, info, before=i * num_steps: tell(before + t, info),
+        )
+        done.append(state)
+    return stack(done)
+
+
+@lru_cache(maxsize=8)
+def _all_members(step: MemberStep) -> loop.Step:
+    def all_members(key: Key, t: jax.Array, states: PyTree, data: MemberData):
+        del key
+
+        def one(key: Key, state: PyTree, own: PyTree):
+            return step(jax.random.fold_in(key, t), t, state, data.shared, own)
+
+        states, infos = jax.vmap(one)(data.keys, states, data.own)
+        return states, jax.tree.map(jnp.mean, infos)  # one NaN among them shows in the mean
+
+    return all_members
+
+
+@lru_cache(maxsize=8)
+def _one_member(step: MemberStep) -> loop.Step:
+    return lambda key, t, state, data: step(key, t, state, *data)
+
+
+def _spread(states: PyTree, data: MemberData) -> tuple[PyTree, MemberData]:
+    """Lay members over as many devices as divide their number; what they share goes to all."""
+    count = math.gcd(len(data.keys), jax.local_device_count())
+    if count == 1:
+        return states, data
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()[:count]), ("member",))
+    by_member, everywhere = (
+        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+        for axes in (("member",), ())
+    )
+    states, keys, own = jax.device_put((states, data.keys, data.own), by_member)
+    return states, MemberData(keys, jax.device_put(data.shared, everywhere), own)

@@ -1,0 +1,68 @@
+"""Batches of a training set that stays on disk, read by grain while the device works.
+
+Batch t holds the examples that it would hold were the set in memory, in the same order. It follows
+from the key and t alone, so neither the number of threads nor that of hosts shows in it, and a run
+that was stopped goes on where it was. Every host reads its own share of each batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+
+from ltu_jax.training.devices import Parallel, batch_layout
+from ltu_jax.types import Examples
+
+THREADS, AHEAD = 8, 16  # that read; batches that may wait to be used
+
+
+def batches(
+    examples: Examples,
+    batch_size: int,
+    rows_of: Callable[[int], np.ndarray],
+    num_steps: int,
+    *,
+    parallel: Parallel | None = None,
+    threads: int = THREADS,
+) -> Callable[[int], Iterator[Examples]]:
+    """Return the `feed` of `loop.run`: from a step on, the batch of every step, on the device.
+
+    Args:
+      examples: inputs with `[rows]`, such as `data.on_disk.OnDisk`, and labels.
+      batch_size: of the whole batch, whatever the number of devices and hosts.
+      rows_of: from a step to the rows `[batch_size]` of its batch.
+      num_steps: how many batches there are.
+      parallel: over which devices they are laid.
+      threads: how many batches are read at once.
+    """
+    import grain
+
+    layout = None if parallel is None or parallel.pmap else batch_layout(batch_size, parallel)
+    share = slice(None) if layout is None else _share(layout, batch_size)
+
+    def read(step: int) -> Examples:
+        rows = rows_of(step)[share]
+        return Examples(examples.inputs[rows], examples.labels[rows])
+
+    def place(array: np.ndarray) -> jax.Array:
+        if layout is None:
+            return jax.device_put(array)
+        shape = (batch_size, *array.shape[1:])
+        return jax.make_array_from_process_local_data(layout, array, shape)
+
+    def feed(first: int) -> Iterator[Examples]:
+        steps = grain.MapDataset.range(first, num_steps).map(read)
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=AHEAD)
+        for batch in steps.to_iter_dataset(options):
+            yield Examples(place(batch.inputs), place(batch.labels))
+
+    return feed
+
+
+def _share(layout: jax.sharding.NamedSharding, size: int) -> slice:
+    """Return which rows of a batch this host's devices hold; a mesh has a host's side by side."""
+    (parts,) = zip(*layout.addressable_devices_indices_map((size,)).values(), strict=True)
+    bounds = [part.indices(size)[:2] for part in parts]
+    return slice(min(low for low, _ in bounds), max(high for _, high in bounds))

@@ -1,0 +1,1 @@
+"""What the forgetting branch of LTU matches."""

@@ -1,0 +1,199 @@
+"""Unlearning by some of the parameters alone: all others are frozen, for every method, here.
+
+A method is built for a network that has the chosen parameters and no others; the frozen ones are
+part of that network's state, next to the BatchNorm statistics. So no gradient, weight decay, noise
+or dampening ever comes to them, and neither gradients nor optimizer state are held for them.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from ltu_jax.data.ids import few
+from ltu_jax.errors import InputError
+from ltu_jax.models.layers import used_after
+from ltu_jax.types import Claims, Key, Model, PyTree, UnlearnData, Unlearner, Variables
+from ltu_jax.unlearners.base import Method
+
+Only = str | Sequence[str] | Callable[[str], bool]
+
+
+class Frozen(NamedTuple):
+    """What a network of the chosen parameters carries along.
+
+    Attributes:
+      params: like the parameters; None in the place of the chosen ones.
+      state: the whole network's model state.
+    """
+
+    params: PyTree
+    state: PyTree
+
+
+def choose(only: Only, params: PyTree) -> tuple[str, ...]:
+    """Return the paths of the chosen parameters, such as `Dense_2/kernel`.
+
+    Args:
+      only: a pattern or several, of which one must match: a path, the path of a module, or either
+        with the wildcards of file names (`*` matches slashes too); or a function from a path to
+        whether it is chosen.
+      params: arrays or their shapes.
+
+    Raises:
+      InputError: a pattern matches nothing, or all parameters are chosen, or it is none of these.
+
+    Example:
+      >>> choose("head", {"head": {"kernel": 1, "bias": 2}, "body": 3})
+      ('head/bias', 'head/kernel')
+    """
+    paths = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    if callable(only):
+        chosen = {path for path in paths if only(path)}
+        patterns = ["a function"]
+    else:
+        patterns = [only] if isinstance(only, str) else _patterns(only)
+        matches = {pattern: _matching(pattern, paths) for pattern in patterns}
+        for pattern in patterns:
+            if not matches[pattern]:
+                raise InputError(
+                    f"--only {pattern}: matches none of the parameters {', '.join(paths)}"
+                    f"; give one of them, or a pattern such as {paths[-1].split('/')[0]!r}"
+                )
+        chosen = set().union(*matches.values())
+    if not 0 < len(chosen) < len(paths):
+        which = "all" if chosen else "none"
+        raise InputError(
+            f"--only {few(patterns)}: chooses {which} of the {len(paths)} parameters "
+            f"{', '.join(paths)}; choose some, or leave it out"
+        )
+    return tuple(path for path in paths if path in chosen)
+
+
+def build(
+    method: Method,
+    model: Model,
+    data: UnlearnData,
+    num_classes: int,
+    config: Any,
+    only: tuple[str, ...] | None,
+) -> Unlearner:
+    """Build a method for the chosen parameters; what else there is comes out equal to the bit.
+
+    The claims of the unlearner say so, and every run checks them. BatchNorm statistics that the
+    forward pass comes to before the first chosen parameter stay too: nothing upstream has changed.
+
+    Args:
+      method: the method.
+      model: takes raw inputs.
+      data: only its sizes are read here.
+      num_classes: C.
+      config: the method's options.
+      only: paths from `choose`; None builds the method for all parameters.
+
+    Raises:
+      InputError: the method starts from new random weights, or does not fit the chosen parameters.
+    """
+    if only is None:
+        return method.build(model, data, num_classes, config)
+    inputs = jax.ShapeDtypeStruct((1, *data.retain.inputs.shape[1:]), data.retain.inputs.dtype)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)
+    chosen = jax.tree_util.tree_map_with_path(lambda path, _: _name(path) in only, shapes.params)
+    follows = used_after(model, shapes, inputs, chosen)
+    inner = method.build(partial_model(model, chosen, follows), data, num_classes, config)
+    if inner.claims.restarts:
+        raise InputError(
+            f"--only: {method.name} starts from new random weights, which frozen ones would not "
+            "fit; leave it out, or choose another method"
+        )
+
+    def prepare(key: Key, variables: Variables, data: UnlearnData) -> PyTree:
+        return inner.prepare(key, split(variables, chosen), data)
+
+    def finish(state: PyTree) -> Variables:
+        return join(inner.finish(state))
+
+    claims = _claims(inner.claims, chosen, follows)
+    return inner._replace(prepare=prepare, finish=finish, claims=claims)
+
+
+def partial_model(model: Model, chosen: PyTree, follows: PyTree) -> Model:
+    """Return `model` as a network of the chosen parameters, whose state is `Frozen`.
+
+    Args:
+      model: of all parameters.
+      chosen: booleans like its parameters.
+      follows: booleans like its model state: what a training pass may change.
+    """
+
+    def init(key: Key, inputs) -> Variables:
+        return split(model.init(key, inputs), chosen)
+
+    def apply(variables, inputs, *, train=False, key=None):
+        whole = join(variables)
+        logits, state = model.apply(whole, inputs, train=train, key=key)
+        kept = jax.tree.map(
+            lambda free, new, old: new if free else old, follows, state, whole.state
+        )
+        return logits, variables.state._replace(state=kept)
+
+    return Model(init, apply, model.name)
+
+
+def split(variables: Variables, chosen: PyTree) -> Variables:
+    """Return the variables of the network of the chosen parameters."""
+    some, others = (
+        jax.tree.map(
+            lambda choice, x, kept=kept: x if choice is kept else None, chosen, variables.params
+        )
+        for kept in (True, False)
+    )
+    return Variables(some, Frozen(others, variables.state))
+
+
+def join(variables: Variables) -> Variables:
+    """Return the whole network's variables; undoes `split`."""
+    frozen = variables.state
+    return Variables(_join(variables.params, frozen.params), frozen.state)
+
+
+def _join(some: PyTree, others: PyTree) -> PyTree:
+    return jax.tree.map(
+        lambda x, y: y if x is None else x, some, others, is_leaf=lambda x: x is None
+    )
+
+
+def _claims(inner: Claims, chosen: PyTree, follows: PyTree) -> Claims:
+    """Return the claims on the whole network: the method's, and that the rest is frozen."""
+    free = jax.tree.map(lambda choice: True if choice else None, chosen)
+    fixed = jax.tree.map(lambda choice: None if choice else False, chosen)
+
+    def movable(state: PyTree) -> PyTree:
+        return _join(free if inner.movable is None else inner.movable(state), fixed)
+
+    keeps_state = inner.keeps_state or not any(jax.tree.leaves(follows))
+    return inner._replace(movable=movable, keeps_state=keeps_state)
+
+
+def _patterns(only: Any) -> list[str]:
+    if not isinstance(only, list | tuple) or not all(isinstance(one, str) for one in only):
+        raise InputError(
+            f"only: is a {type(only).__name__}; give a pattern, a list of them, or a function from "
+            "a path to whether it is chosen"
+        )
+    return list(only)
+
+
+def _matching(pattern: str, paths: Sequence[str]) -> set[str]:
+    return {
+        path
+        for path in paths
+        if fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, f"{pattern}/*")
+    }
+
+
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

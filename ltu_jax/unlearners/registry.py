@@ -1,0 +1,195 @@
+"""All methods by name, behind the one interface `ltu_jax.types.Unlearner`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from ltu_jax.errors import InputError
+from ltu_jax.plugins import import_object
+from ltu_jax.unlearners import (
+    bad_teacher,
+    boundary_expand,
+    boundary_shrink,
+    cf_k,
+    ct,
+    eu_k,
+    finetune,
+    fisher_forgetting,
+    gradient_ascent,
+    influence,
+    l1_sparse,
+    msg,
+    neggrad_plus,
+    negmerge,
+    nothing,
+    random_label,
+    retrain,
+    salun,
+    scrub,
+    sfr_on,
+    sfr_on_topk,
+    ssd,
+    unsir,
+)
+from ltu_jax.unlearners.base import Choice, LogUniform, Method
+from ltu_jax.unlearners.ltu import control as mi_match
+from ltu_jax.unlearners.ltu import presets as ltu
+
+__all__ = ["METHODS", "Choice", "LogUniform", "Method", "configure", "find", "read_config"]
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        nothing.METHOD,
+        retrain.METHOD,
+        finetune.METHOD,
+        cf_k.METHOD,
+        eu_k.METHOD,
+        gradient_ascent.METHOD,
+        neggrad_plus.METHOD,
+        random_label.METHOD,
+        salun.METHOD,
+        boundary_shrink.METHOD,
+        boundary_expand.METHOD,
+        l1_sparse.METHOD,
+        mi_match.METHOD,
+        ssd.METHOD,
+        ssd.LABEL_FREE,
+        influence.METHOD,
+        fisher_forgetting.METHOD,
+        scrub.METHOD,
+        bad_teacher.METHOD,
+        sfr_on.METHOD,
+        sfr_on_topk.METHOD,
+        negmerge.METHOD,
+        unsir.METHOD,
+        msg.METHOD,
+        ct.METHOD,
+        ltu.METHOD,
+        ltu.FIRST_ORDER,
+        ltu.PAPER,
+        ltu.CALIBRATED,
+        ltu.JOINT,
+    )
+}
+
+
+def find(method: str | Method, *, flag: str = "--method") -> Method:
+    """Return the method of that name, of `package.module:OBJECT`, or the one that is given.
+
+    Args:
+      method: what is looked for.
+      flag: the argument that errors call it by.
+
+    Raises:
+      InputError: there is none, or its name cannot stand in tables and file names.
+    """
+    if isinstance(method, str) and ":" in method:
+        method = import_object(method, flag, lambda x: isinstance(x, Method), "Method")
+    if isinstance(method, Method):
+        return _with_plain_name(method, flag)
+    if not isinstance(method, str) or method not in METHODS:
+        raise InputError(f"{flag} {method}: no such method; choose one of {', '.join(METHODS)}")
+    return METHODS[method]
+
+
+def _with_plain_name(method: Method, flag: str) -> Method:
+    """Return `method` if its name can be part of a file's name and is no other network's."""
+    taken = method.name in ("original", "retrain_2")
+    if taken or not re.fullmatch(r"\w[\w.+-]{0,59}", method.name):
+        raise InputError(
+            f"{flag} {method.name!r}: is no name for a method; give a Method(name=...) of up to 60 "
+            "letters, digits and _ . + -, which is not that of a reference network"
+        )
+    return method
+
+
+def configure(method: Method, values: Mapping[str, Any]) -> Any:
+    """Return the method's default options with some of them set to `values`.
+
+    Raises:
+      InputError: the method has no option of that name, or the value is out of its range.
+    """
+    defaults = {field.name: getattr(method.config, field.name) for field in fields(method.config)}
+    for name, value in values.items():
+        if name not in defaults:
+            raise InputError(
+                f"--config {name}: {method.name} has no such option; it has {', '.join(defaults)}"
+            )
+        if not _same_kind(defaults[name], value):
+            raise InputError(
+                f"--config {name}: is {value!r}; give a value such as {defaults[name]!r}"
+            )
+    return replace(method.config, **{k: _like(defaults[k], v) for k, v in values.items()})
+
+
+def _like(default: Any, value: Any) -> Any:
+    """Return `value` with the tuples that it lost in JSON, named ones as in `default`."""
+    if not isinstance(value, list | tuple):
+        return value
+    if hasattr(default, "_fields"):
+        return type(default)(*value)
+    return tuple(_like(default[0], one) if default else one for one in value)
+
+
+def _same_kind(default: Any, value: Any) -> bool:
+    if hasattr(default, "_fields"):
+        return (
+            isinstance(value, list | tuple)
+            and len(value) == len(default)
+            and all(map(_same_kind, default, value))
+        )
+    if isinstance(default, tuple) and isinstance(value, list | tuple):
+        return all(_same_kind(default[0], one) for one in value)
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(value, int) and abs(value) >= 2**31:  # what steps and sizes are counted in
+        return False
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    return isinstance(value, type(default))
+
+
+def read_config(method: str | Method, path: Path) -> Any:
+    """Return a method's options from a JSON file.
+
+    Args:
+      method: as for `find`.
+      path: an object of options to their values, or the `tuning.json` of a run.
+
+    Raises:
+      InputError: the file is no such thing, or its options do not fit the method.
+    """
+    method = find(method)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once_each)
+        json.dumps(values, allow_nan=False)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"--config {path}: {error}; give a JSON file of options") from error
+    if isinstance(values, dict) and {"method", "trials", "options"} <= values.keys():
+        if values["method"] != method.name:
+            raise InputError(
+                f"--config {path}: holds options of {values['method']}, not of {method.name}; "
+                "give that --method, or another file"
+            )
+        values = values["options"]
+    if not isinstance(values, dict):
+        raise InputError(
+            f"--config {path}: holds no options; "
+            'give an object of them, such as {"learning_rate": 0.01}'
+        )
+    return configure(method, values)
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; of a name that is there twice JSON would silently take the last."""
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"names {name!r} twice")
+    return dict(pairs)

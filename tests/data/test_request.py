@@ -1,0 +1,415 @@
+"""Requests, the index sets they lead to, and every way in which one can be wrong."""
+
+import hashlib
+import json
+from fractions import Fraction
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ltu_jax.data import request
+from ltu_jax.errors import InputError
+from ltu_jax.types import Dataset, Examples, Split
+
+
+def make_dataset(train_labels, heldout_labels, num_classes, groups=None, ids=None):
+    def examples(labels):
+        labels = np.asarray(labels, np.int32)
+        return Examples(np.zeros((len(labels), 2), np.float32), labels)
+
+    names = np.array([f"train_{i}" for i in range(len(train_labels))]) if ids is None else ids
+    classes = tuple(f"class {c}" for c in range(num_classes))
+    return Dataset(
+        "toy", examples(train_labels), examples(heldout_labels), names, classes, groups or {}
+    )
+
+
+@pytest.fixture
+def dataset():
+    """Twelve examples with the ids "0" to "11", class = index mod 3, two group columns."""
+    index = np.arange(12)
+    groups = {"colour": np.array(["red", "blue"])[index // 6], "age": index % 4}
+    return make_dataset(index % 3, index % 3, 3, groups, ids=index.astype(str))
+
+
+@st.composite
+def cases(draw):
+    """A data set of any class balance, and a request of any kind that may or may not fit it."""
+    num_classes = draw(st.integers(1, 5))
+    train = draw(st.lists(st.integers(0, num_classes - 1), min_size=2, max_size=60))
+    heldout = draw(st.lists(st.integers(0, num_classes - 1), min_size=2, max_size=30))
+    groups = {"g": np.array([draw(st.sampled_from("ab")) for _ in train])}
+    data = make_dataset(train, heldout, num_classes, groups)
+    asked = draw(
+        st.one_of(
+            st.lists(st.sampled_from(data.train_ids.tolist()), unique=True).map(request.by_ids),
+            st.lists(st.sampled_from(data.class_names)).map(request.by_class),
+            st.integers(0, num_classes - 1).map(request.by_class),
+            st.sampled_from("ab").map(lambda value: request.by_group("g", value)),
+            st.builds(
+                lambda fraction, seed: request.by_fraction(fraction, seed=seed),
+                st.floats(0.01, 0.99),
+                st.integers(0, 2**40),
+            ),
+        )
+    )
+    return data, asked
+
+
+def expected_forget(data, asked):
+    """The requested indices, told a second time by other means; None where the draw decides."""
+    if asked.kind == "ids":
+        return [i for i, name in enumerate(data.train_ids) if name in asked.value]
+    if asked.kind == "class":
+        wanted = {c for c in range(data.num_classes) if data.class_names[c] in asked.value}
+        wanted |= {c for c in asked.value if isinstance(c, int)}
+        return [i for i, label in enumerate(data.train.labels) if label in wanted]
+    if asked.kind == "group":
+        return [i for i, value in enumerate(data.groups["g"]) if value == asked.value[1]]
+    return None
+
+
+def assert_stratified(labels, picked, size):
+    """Every class holds its exact share of `size`, rounded down or up."""
+    assert len(picked) == size
+    for label in np.unique(labels):
+        share = Fraction(int(np.sum(labels == label)) * size, len(labels))
+        assert abs(int(np.sum(labels[picked] == label)) - share) < 1
+
+
+@given(cases(), st.floats(0.01, 1.0), st.integers(0, 2**40), st.integers(1, 40))
+def test_split_keeps_the_forget_set_out_of_everything(case, retain_fraction, seed, size):
+    data, asked = case
+    total, heldout = len(data.train.labels), data.heldout.labels
+    expected = expected_forget(data, asked)
+    count = round(asked.value[0] * total) if expected is None else len(expected)
+    if count in (0, total):
+        with pytest.raises(InputError, match=f"--forget-{asked.kind} "):
+            request.resolve(asked, data)
+        return
+    forget = request.resolve(asked, data)
+    assert forget.dtype == np.int64
+    assert len(forget) == count
+    assert expected in (None, forget.tolist())
+
+    accessible_size = round(retain_fraction * (total - len(forget)))
+    if accessible_size == 0:
+        with pytest.raises(InputError, match="--retain-fraction"):
+            request.split(data, forget, retain_fraction=retain_fraction, seed=seed)
+        return
+    parts = request.split(data, forget, retain_fraction=retain_fraction, seed=seed)
+    members = request.attack_members(parts, seed=seed, size=size)
+
+    for part in (*parts, members.indices):
+        assert part.dtype == np.int64
+        assert np.all(np.diff(part) > 0), "sorted and without duplicates"
+    assert sorted([*parts.forget, *parts.retain]) == list(range(total))
+    assert sorted([*parts.validation, *parts.test]) == list(range(len(heldout)))
+    np.testing.assert_array_equal(parts.forget, forget)
+    assert set(parts.accessible) <= set(parts.retain)
+
+    forget_ids = set(data.train_ids[forget])
+    assert not forget_ids & set(data.train_ids[parts.accessible])
+    assert not forget_ids & set(data.train_ids[members.indices])
+    unseen = set(parts.retain) - set(parts.accessible)
+    assert members.seen == (not unseen)
+    assert set(members.indices) <= (unseen or set(parts.retain))
+    assert len(members.indices) == min(size, len(unseen) or len(parts.retain))
+
+    positions = np.searchsorted(parts.retain, parts.accessible)
+    assert_stratified(data.train.labels[parts.retain], positions, accessible_size)
+    validation_size = max(1, min(len(heldout) // 2, round(total / 5)))
+    assert_stratified(heldout, parts.validation, validation_size)
+
+    again = request.split(
+        data, request.resolve(asked, data), retain_fraction=retain_fraction, seed=seed
+    )
+    jax.tree.map(np.testing.assert_array_equal, parts, again)
+
+
+def test_parts_are_drawn_independently():
+    labels = np.arange(400) % 10
+    data = make_dataset(labels, labels, 10)
+    forget = request.resolve(request.by_fraction(0.1, seed=1), data)
+    parts = request.split(data, forget, retain_fraction=0.3, seed=1)
+    wider = request.split(data, forget, retain_fraction=0.6, seed=1)
+    other = request.split(data, forget, retain_fraction=0.3, seed=2)
+    np.testing.assert_array_equal(parts.validation, wider.validation)
+    np.testing.assert_array_equal(parts.test, wider.test)
+    assert set(parts.accessible) < set(wider.accessible)
+    assert set(parts.accessible) != set(other.accessible)
+    assert set(parts.validation) != set(other.validation)
+    assert set(forget) != set(request.resolve(request.by_fraction(0.1, seed=2), data))
+    members = [set(request.attack_members(parts, seed=seed, size=50).indices) for seed in (1, 1, 2)]
+    assert members[0] == members[1] != members[2]
+
+
+def test_all_of_retain_may_be_accessible(dataset):
+    parts = request.split(dataset, np.array([0, 5]), retain_fraction=1.0)
+    np.testing.assert_array_equal(parts.accessible, parts.retain)
+    members = request.attack_members(parts, seed=0, size=100)
+    assert members.seen
+    np.testing.assert_array_equal(members.indices, parts.retain)
+
+
+def test_split_is_saved_and_loaded_exactly(dataset, tmp_path):
+    parts = request.split(dataset, np.array([3, 4]), seed=5)
+    path = tmp_path / "split"
+    request.save_split(path, parts)
+    loaded = request.load_split(path)
+    assert isinstance(loaded, Split)
+    jax.tree.map(np.testing.assert_array_equal, parts, loaded)
+    for broken in (b"", b"no archive", path.read_bytes()[:100]):
+        path.write_bytes(broken)
+        with pytest.raises(InputError, match="not a saved split"):
+            request.load_split(path)
+    with pytest.raises(InputError, match="not a saved split"):
+        request.load_split(tmp_path / "absent.npz")
+    np.savez(tmp_path / "other.npz", forget=np.arange(3))
+    with pytest.raises(InputError, match="not a saved split"):
+        request.load_split(tmp_path / "other.npz")
+
+
+def save_npy(path, array):
+    np.save(path, array)
+    return path
+
+
+ID_FILES = {
+    "plain.txt": b"3\n  7 \n\n11",
+    "bom and crlf.txt": b"\xef\xbb\xbf3\r\n7\r\n\r\n11\r\n",
+    "no suffix": b"3\n7\n11\n",
+    "one column.csv": b"id\r\n3\r\n7\r\n\r\n11\r\n",
+    "bom.csv": b'\xef\xbb\xbfid\n"3"\n7\n11\n',
+    "UPPER.CSV": b"id\n3\n7\n11\n",
+    "strings.json": b'["3", "7", "11"]',
+    "integers.json": b"\xef\xbb\xbf[11, 7, 3]",
+}
+
+
+@pytest.mark.parametrize("name", ID_FILES)
+def test_ids_from_files(dataset, tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(ID_FILES[name])
+    for given_path in (path, str(path)):
+        assert request.resolve(request.by_ids(given_path), dataset).tolist() == [3, 7, 11]
+
+
+def test_ids_from_a_csv_column(dataset, tmp_path):
+    path = tmp_path / "people.csv"
+    path.write_text('name, id\n"Doe, Jane",3\nRoe,7\n,11\n')
+    assert request.resolve(request.by_ids(path, column="id"), dataset).tolist() == [3, 7, 11]
+
+
+@pytest.mark.parametrize(
+    "array", [np.array([11, 3, 7]), np.array(["3", "7", "11"]), np.array([b"3", b"7", b"11"])]
+)
+def test_ids_from_arrays(dataset, tmp_path, array):
+    saved = save_npy(tmp_path / "ids.npy", array)
+    for ids in (array, array.tolist(), tuple(array), iter(array), set(array.tolist()), saved):
+        assert request.resolve(request.by_ids(ids), dataset).tolist() == [3, 7, 11]
+
+
+def test_a_hash_is_no_comment_and_inner_spaces_stay(tmp_path):
+    path = tmp_path / "ids.txt"
+    path.write_text("#1\na b\n\u2028x\n", encoding="utf-8")
+    assert request.by_ids(path).value == ("#1", "a b", "x")
+
+
+def test_class_by_name_comes_before_class_by_index():
+    data = make_dataset([0, 1, 2], [0, 1], 3)._replace(class_names=("1", "0", "cat"))
+    assert request.resolve(request.by_class("1"), data).tolist() == [0]
+    assert request.resolve(request.by_class(1), data).tolist() == [1]
+    assert request.resolve(request.by_class("2"), data).tolist() == [2]
+    assert request.resolve(request.by_class(["cat", np.int32(0)]), data).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("colour", "blue"), ("colour", np.str_("blue")), ("age", 2), ("age", "2")]
+)
+def test_group_values_compare_as_strings(dataset, column, value):
+    expected = [i for i in range(12) if str(dataset.groups[column][i]) == str(value)]
+    assert request.resolve(request.by_group(column, value), dataset).tolist() == expected
+
+
+def test_describe_holds_no_ids():
+    described = request.describe(request.by_ids(["secret_b", "secret_a"]))
+    digest = hashlib.sha256(b"secret_a\nsecret_b\n").hexdigest()
+    assert described == {"kind": "ids", "count": 2, "sha256": digest}
+
+
+@pytest.mark.parametrize(
+    ("asked", "described"),
+    [
+        (request.by_class(["cat", np.int64(1)]), {"kind": "class", "value": ["cat", 1]}),
+        (request.by_group("age", np.int64(3)), {"kind": "group", "column": "age", "value": "3"}),
+        (
+            request.by_fraction(np.float64(0.5), seed=np.int64(4)),
+            {"kind": "fraction", "fraction": 0.5, "seed": 4},
+        ),
+    ],
+)
+def test_describe_is_json(asked, described):
+    assert json.loads(json.dumps(request.describe(asked))) == described
+
+
+# What is asked, and what the message must hold beside the flag: the value, and the remedy.
+WRONG_REQUESTS = {
+    "unknown ids": (
+        lambda: request.by_ids([0, "no", "nay", "never", "nil"]),
+        ["ids", "4 of 5", "'no', 'nay', 'never', ... (4 in all)", "look like '0', '1', '2'"],
+    ),
+    "duplicated ids": (lambda: request.by_ids([4, "4", 5]), ["ids", "1 ids", "'4'", "once"]),
+    "no ids": (lambda: request.by_ids([]), ["ids", "none", "12", "select some"]),
+    "every id": (lambda: request.by_ids(range(12)), ["ids", "all of the 12", "leave"]),
+    "a path as a list": (lambda: request.by_ids("7,8"), ["ids", "'7,8'", "give a readable file"]),
+    "bytes": (lambda: request.by_ids(b"78"), ["ids", "b'78'", "flat list"]),
+    "a number": (lambda: request.by_ids(7), ["ids 7", "flat list"]),
+    "an array without axes": (lambda: request.by_ids(np.array(7)), ["ids", "7", "flat list"]),
+    "a mapping": (lambda: request.by_ids({"7": 1}), ["ids {'7': 1}", "flat list"]),
+    "float ids": (lambda: request.by_ids(np.array([7.0])), ["ids", "7.0", "strings or integers"]),
+    "a mask": (lambda: request.by_ids([True, False]), ["ids", "True", "strings or integers"]),
+    "nested ids": (lambda: request.by_ids([[1, 2]]), ["ids", "[1, 2]", "flat list"]),
+    "column of a list": (lambda: request.by_ids([7], column="id"), ["ids [7]", "'id'", ".csv"]),
+    "class name": (lambda: request.by_class("dog"), ["class 'dog'", "'class 0'", "below 3"]),
+    "class index": (lambda: request.by_class(3), ["class 3", "below 3"]),
+    "negative class": (lambda: request.by_class(-1), ["class -1", "below 3"]),
+    "second class": (lambda: request.by_class([0, "9"]), ["class 0, '9'", "no class '9'"]),
+    "no class": (lambda: request.by_class([]), ["class", "none", "select some"]),
+    "every class": (lambda: request.by_class([0, 1, 2]), ["class 0, 1, 2", "all of", "leave"]),
+    "class by a float": (lambda: request.by_class(1.0), ["class 1.0", "name or an index"]),
+    "class by a bool": (lambda: request.by_class(True), ["class True", "name or an index"]),
+    "column": (lambda: request.by_group("size", 1), ["group 'size=1'", "'colour', 'age'"]),
+    "value": (lambda: request.by_group("age", 9), ["group 'age=9'", "'0', '1', '2', ... (4"]),
+    "fraction 0": (lambda: request.by_fraction(0), ["fraction 0", "(0, 1)"]),
+    "fraction 1": (lambda: request.by_fraction(1.0), ["fraction 1.0", "(0, 1)"]),
+    "fraction -0.1": (lambda: request.by_fraction(-0.1), ["fraction -0.1", "(0, 1)"]),
+    "fraction NaN": (lambda: request.by_fraction(float("nan")), ["fraction nan", "(0, 1)"]),
+    "fraction of text": (lambda: request.by_fraction("ten"), ["fraction 'ten'", "(0, 1)"]),
+    "rounds to none": (lambda: request.by_fraction(0.01), ["fraction 0.01", "none", "select"]),
+    "rounds to all": (lambda: request.by_fraction(0.99), ["fraction 0.99", "all", "leave"]),
+}
+
+
+def assert_one_line(error, flag, *parts):
+    message = str(error.value)
+    assert message.startswith(flag)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message, message
+
+
+@pytest.mark.parametrize("name", WRONG_REQUESTS)
+def test_wrong_request(dataset, name):
+    ask, (kind, *parts) = WRONG_REQUESTS[name]
+    with pytest.raises(InputError) as error:
+        request.resolve(ask(), dataset)
+    assert_one_line(error, f"--forget-{kind}", *parts)
+
+
+WRONG_FILES = {
+    "utf16.txt": ("7\n8\n".encode("utf-16"), None, "is no UTF-8 text"),
+    "image.csv": (b"\x89PNG\r\n\x1a\n\xff\xff", None, "is no UTF-8 CSV"),
+    "quotes.csv": (b'id\n"7"8\n', None, "is no UTF-8 CSV"),
+    "broken.json": (b"[7, 8", None, "is no UTF-8 JSON"),
+    "object.json": (b'{"7": 8}', None, "is no list of ids"),
+    "string.json": (b'"78"', None, "is no list of ids"),
+    "number.json": (b"78", None, "is no list of ids"),
+    "nested.json": (b"[7, [8]]", None, "[8] is no id"),
+    "null.json": (b"[7, null]", None, "None is no id"),
+    "deep.json": (b"[" * 100_000, None, "is no UTF-8 JSON"),
+    "text.npy": (b"7\n8\n", None, "is no NumPy array"),
+    "empty.npy": (b"", None, "is no NumPy array"),
+    "two.csv": (b"id,name\n7,a\n", None, "has the columns 'id', 'name'"),
+    "absent.csv": (b"id,name\n7,a\n", "key", "has not one column 'key' but 'id', 'name'"),
+    "twice.csv": (b"id,id\n7,8\n", "id", "has not one column 'id'"),
+    "hole.csv": (b"name,id\na,7\nb,\n", "id", "row 3 has no id"),
+    "short.csv": (b"name,id\na,7\nb\n", "id", "row 3 has no id"),
+    "blank.csv": (b"", "id", "has not one column 'id' but (none)"),
+    "column.txt": (b"7\n", "id", "has no column 'id'; give a .csv file"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_FILES)
+def test_wrong_file(tmp_path, name):
+    content, column, problem = WRONG_FILES[name]
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError) as error:
+        request.by_ids(path, column=column)
+    assert_one_line(error, "--forget-ids", str(path), problem)
+
+
+@pytest.mark.parametrize(
+    ("array", "problem"),
+    [
+        (np.array(7), "is no list of ids"),
+        (np.array([[7, 8]]), "[7, 8] is no id"),
+        (np.array([7.5]), "7.5 is no id"),
+        (np.array([{"7": 8}], dtype=object), "without pickles"),
+    ],
+)
+def test_wrong_array_file(tmp_path, array, problem):
+    path = save_npy(tmp_path / "ids.npy", array)
+    with pytest.raises(InputError) as error:
+        request.by_ids(path)
+    assert_one_line(error, "--forget-ids", str(path), problem)
+
+
+def test_missing_file_and_directory(tmp_path):
+    for path, problem in ((tmp_path / "none.txt", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(InputError) as error:
+            request.by_ids(path)
+        assert_one_line(error, "--forget-ids", str(path), problem)
+
+
+def test_a_csv_without_a_header_loses_no_id(dataset, tmp_path):
+    path = tmp_path / "ids.csv"
+    path.write_text("3\n7\n")
+    with pytest.raises(InputError) as error:
+        request.resolve(request.by_ids(path), dataset)
+    assert_one_line(error, "--forget-ids", "'3'", "header line")
+
+
+def test_shared_ids_are_refused(dataset):
+    data = dataset._replace(train_ids=np.array(["a"] * 12))
+    with pytest.raises(InputError, match="share an id"):
+        request.resolve(request.by_ids(["a"]), data)
+
+
+@pytest.mark.parametrize("fraction", [0, -0.3, 1.01, float("nan"), float("inf"), "x", True, 0.01])
+def test_wrong_retain_fraction(dataset, fraction):
+    with pytest.raises(InputError) as error:
+        request.split(dataset, np.array([0]), retain_fraction=fraction)
+    assert_one_line(error, "--retain-fraction", repr(fraction))
+
+
+@pytest.mark.parametrize(
+    "forget", [[], range(12), [-1], [12], [0.0], np.array([True] * 3 + [False] * 9)]
+)
+def test_wrong_forget_indices(dataset, forget):
+    with pytest.raises(InputError, match=r"request\.resolve"):
+        request.split(dataset, np.asarray(forget))
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, True, "0"])
+def test_wrong_seed(dataset, seed):
+    for draw in (
+        lambda: request.by_fraction(0.5, seed=seed),
+        lambda: request.split(dataset, np.array([0]), seed=seed),
+    ):
+        with pytest.raises(InputError) as error:
+            draw()
+        assert_one_line(error, "--seed", repr(seed))
+
+
+def test_too_small_for_a_report(dataset):
+    lonely = make_dataset([0, 1, 0], [1], 2)
+    with pytest.raises(InputError, match="--data toy: has 1 held-out"):
+        request.split(lonely, np.array([0]))
+    parts = request.split(dataset, np.array([0]))
+    with pytest.raises(InputError, match="size 0"):
+        request.attack_members(parts, seed=0, size=0)

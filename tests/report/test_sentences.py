@@ -1,0 +1,164 @@
+"""The careful words, and the numbers as people read them."""
+
+import io
+import math
+
+import pytest
+from rich.console import Console
+
+from ltu_jax.report import sentences as words
+from ltu_jax.report.content import number, seconds, signed
+from ltu_jax.report.result_table import result_table
+
+from .conftest import VALUES, make_content
+
+
+@pytest.mark.parametrize(
+    ("auc", "level", "phrase"),
+    [
+        (51.2, "inside", "cannot tell the forget set from unseen data"),
+        (47.9, "inside", "At the 5 % level"),
+        (56.5, "outside", "still finds the forget set: AUC 56.5, above the 47.9 to 52.1"),
+        (40.0, "outside", "below the 47.9 to 52.1"),
+        (math.nan, "unknown", "not measured"),
+    ],
+)
+def test_verdict_follows_the_band(auc, level, phrase):
+    verdict = words.verdict(make_content(ltu_auc=auc))
+    assert verdict.level == level
+    assert phrase in verdict.sentence
+
+
+def test_an_attack_that_misses_the_original_too_says_nothing():
+    content = make_content(ltu_auc=51.0, auc_band=(40.0, 75.0))
+    verdict = words.verdict(content)
+    assert verdict.level == "powerless"
+    assert "says nothing here: its AUC is 51.0" in verdict.sentence
+    assert "70.9 and within them too" in verdict.sentence
+    assert words.verdict(make_content(ltu_auc=80.0, auc_band=(40.0, 75.0))).level == "outside"
+
+
+def test_retrain_is_the_target_where_it_lies_outside_the_band():
+    content = make_content(auc_band=(49.9, 50.1))
+    verdict = words.verdict(content)
+    assert verdict.level == "relative"
+    assert "+5.8 points from Retrain's 50.7; a second Retrain has 50.3" in verdict.sentence
+    assert words.verdict(content._replace(auc_band=None)) == verdict
+
+
+def test_no_band_and_no_retrain_leave_nothing_to_compare_with():
+    content = make_content(models=("original", "ltu"), auc_band=None, roc_band=None)
+    assert words.verdict(content).level == "unknown"
+    assert "Nothing was retrained (--reference none)" in words.limits(content)[0]
+    assert "No model was retrained" in words.done(content)
+
+
+def test_ids_are_not_taken_for_a_random_draw(content):
+    by_ids = content._replace(request={"kind": "ids", "count": 1000, "sha256": "00"})
+    assert any("like a random draw" in sentence for sentence in words.limits(by_ids))
+    assert not any("like a random draw" in sentence for sentence in words.limits(content))
+
+
+def test_a_missing_second_retrain_is_named():
+    content = make_content(models=("original", "retrain", "ltu"))
+    assert "no second Retrain" in words.limits(content)[0]
+    assert "One model was retrained" in words.done(content)
+
+
+@pytest.mark.parametrize(
+    ("request_", "phrase"),
+    [
+        ({"kind": "ids", "count": 1000, "sha256": "00"}, "named by their ids"),
+        ({"kind": "class", "value": ["cat", "dog"]}, "all that belong to class “cat”, “dog”"),
+        ({"kind": "group", "column": "writer", "value": "12"}, "all whose “writer” is “12”"),
+        ({"kind": "fraction", "fraction": 0.1, "seed": 0}, "drawn at random"),
+    ],
+)
+def test_request_in_words(content, request_, phrase):
+    sentence = words.asked(content._replace(request=request_))
+    assert sentence.startswith("Remove the influence of 1,000 of 10,000 training examples (10.0 %)")
+    assert phrase in sentence
+
+
+def _with_ua_gap(content, gap):
+    rows = [dict(row) for row in content.rows]
+    rows[-1] |= {"ua": VALUES["retrain"][0] + gap, "gaps": rows[-1]["gaps"] | {"ua": gap}}
+    return content._replace(rows=rows)
+
+
+def test_over_unlearning_is_flagged_beyond_chance_only(content):
+    # Half-width over 1,000 examples at 39.5 %: 1.96 sqrt(2 * .395 * .605 / 1000) = 4.28 points.
+    assert not words.over_unlearning(_with_ua_gap(content, 4.2))
+    assert not words.over_unlearning(_with_ua_gap(content, -20.0))
+    (sentence,) = words.over_unlearning(_with_ua_gap(content, 4.4))
+    assert sentence.startswith("Over-unlearning: UA is 4.4 points above Retrain's")
+
+
+def test_numbers_as_text():
+    assert [number(x) for x in (1234.56, -0.25, None, math.nan)] == ["1,234.6", "−0.2", "–", "–"]
+    assert [signed(x) for x in (0.04, -0.04, 1.25, -3.0, None)] == [
+        "0.0",
+        "0.0",
+        "+1.2",
+        "−3.0",
+        "–",
+    ]
+    assert [seconds(x) for x in (4.2, 45.3, 900, 9000, math.nan)] == [
+        "4.2 s",
+        "45 s",
+        "15 min",
+        "2.5 h",
+        "–",
+    ]
+
+
+def test_terminal_table_fits_80_columns_and_keeps_markup_as_text(content):
+    rows = [*content.rows, {"model": "[red]m[/red]", "ua": math.nan}]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(result_table(rows))
+    lines = console.export_text().splitlines()
+    text = "\n".join(lines)
+    assert max(map(len, lines)) <= 80
+    assert "…" not in text
+    for expected in ("Second Retrain", "−38.3", "target", "20.3", "[red]m[/red]", "45 s"):
+        assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("run", "phrase"),
+    [
+        ({"options_chosen": "oracle"}, "ITS OPTIONS WERE CHOSEN BY THE ORACLE"),
+        ({"options_chosen": "oracle_free"}, "chosen by trials that knew no retrained model"),
+        ({"uses_validation": False}, "that no model was trained on, which it left unused."),
+        ({"method": "nothing"}, "Nothing: the trained"),
+        ({"method": "retrain_accessible"}, "was trained anew"),
+    ],
+)
+def test_what_was_done_is_told_as_it_was(run, phrase):
+    content = make_content()
+    plainly = words.done(content)
+    assert phrase not in plainly
+    assert phrase in words.done(content._replace(run={**content.run, **run}))
+
+
+def test_confidence_is_told_with_the_size_of_the_examples(content):
+    band, rates = words.confidence(content)
+    assert "Of 20 models that never saw" in band
+    assert "1,000 examples to unlearn is known to within 3.1 points" in rates
+    assert "7,000 test examples to within 1.2 (95 %)" in rates
+    (alone,) = words.confidence(content._replace(auc_band=None))
+    assert alone == rates
+    *_, audited = words.confidence(content._replace(audit={"alpha": 0.05}))
+    assert "false alarm in at most 5.0 % of cases" in audited
+
+
+def test_terms_are_those_that_the_page_uses(content):
+    assert [term for term, _ in words.terms(content)][2:] == ["Retrain", "Second Retrain"]
+    alone = make_content(models=("original", "ltu"), auc_band=None, roc_band=None)
+    assert [term for term, _ in words.terms(alone)] == ["Loss attack", "AUC"]
+
+
+def test_a_run_from_python_says_where_its_settings_are(content):
+    assert "run.json" not in words.again(content)
+    called = content._replace(run={**content.run, "command": "ltu_jax.unlearn(...)"})
+    assert "run.json" in words.again(called)

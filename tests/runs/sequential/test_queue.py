@@ -1,0 +1,187 @@
+"""Queued requests are answered together, none of them is lost, and their ids do not stay."""
+
+import json
+import shutil
+
+import pytest
+
+import ltu_jax
+from ltu_jax.runs.sequential import ledger, queue as pending, unlearn_next as sequential
+from ltu_jax.runs import pipeline
+from ltu_jax.cli.main import main
+from ltu_jax.errors import InputError
+from ltu_jax.runs.folder import Running
+from tests import tiny
+from tests.runs.test_resume_run import Killed, killed
+
+ONE, TWO = ["patient-0001", "patient-0002"], ["patient-0003"]
+
+
+@pytest.fixture(scope="module")
+def finished(small_run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("queued") / "run"
+    return small_run(out=out, method="finetune", config=None, reference="none").folder
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of a finished run, with two requests in its queue."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    add(folder, ONE)
+    add(folder, TWO)
+    return folder
+
+
+def add(run, ids):
+    return pending.add(run, ids, data=tiny.table())
+
+
+def serve(run, **options):
+    return pending.serve(
+        run, **{"data": tiny.table(), "quiet": True, "reference": "none"} | options
+    )
+
+
+def ids_on_disk(folder):
+    return [p for p in folder.rglob("*") if p.is_file() and b"patient-" in p.read_bytes()]
+
+
+def test_pending_requests_are_answered_by_one_deletion(run, tmp_path):
+    waiting = pending.show(run)
+    assert [one.ids for one in waiting] == [ONE, TWO]
+    assert [path.stat().st_mode & 0o077 for path in (run / "queue").iterdir()] == [0, 0]
+    result = serve(run, out=tmp_path / "next")
+    assert len(result.split.forget) == 3
+    entry = ledger.read(tmp_path / "next")[-1]
+    assert entry["served"] == [one.name for one in waiting]
+    assert (entry["entry"], entry["forgotten"]["count"]) == (2, 3)
+    assert ledger.verify(tmp_path / "next") == []
+    assert pending.show(run) == []
+    assert ids_on_disk(tmp_path) == []
+
+
+def test_the_queue_of_the_first_run_serves_the_whole_chain(run, tmp_path):
+    serve(run, out=tmp_path / "second")
+    with pytest.raises(
+        InputError, match="1 of 1 ids were forgotten by an earlier request: 'patien"
+    ):
+        add(run, TWO)
+    add(run, ["patient-0004"])
+    serve(run, out=tmp_path / "third")
+    assert sequential.newest(run) == tmp_path / "third"
+    assert [entry["entry"] for entry in ledger.read(tmp_path / "third")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        (pending, "unlearn_next"),
+        (sequential, "save_settings"),
+        (pipeline, "measure"),
+        (Running, "end"),
+        (pending, "_delete_served"),
+    ],
+    ids=["before it begins", "as it begins", "midway", "at its end", "before files are deleted"],
+)
+def test_whatever_happens_nothing_is_lost(run, tmp_path, monkeypatch, moment):
+    out = tmp_path / "next"
+    with monkeypatch.context() as patched:
+        patched.setattr(*moment, killed)
+        with pytest.raises(Killed):
+            serve(run, out=out)
+    waiting = pending.show(run)
+    assert [(one.ids, one.in_batch) for one in waiting] == [(ONE, True), (TWO, True)]
+    with pytest.raises(InputError, match=r"are pending already|forgotten by an earlier"):
+        add(run, TWO)
+    late = add(run, ["patient-0004"])  # waits for the next batch
+    with pytest.raises(InputError, match=r"a deletion for this queue was begun in .*next; leave"):
+        serve(run, out=tmp_path / "other")
+    result = serve(run)
+    assert (result is None) == (moment[1] == "_delete_served")
+    entries = ledger.read(out)
+    assert entries[-1]["served"] == [one.name for one in waiting]
+    assert len(entries) == 2
+    assert pending.show(run) == [late]
+
+
+def test_what_is_refused_leaves_the_queue_as_it_was(run, tmp_path):
+    before = pending.show(run)
+    edited = run / ledger.NAME
+    content = edited.read_bytes()
+    edited.write_bytes(content.replace(b'"count":12', b'"count":13'))
+    with pytest.raises(InputError, match="was edited"):
+        serve(run, out=tmp_path / "next")
+    assert pending.show(run) == before
+    assert not (tmp_path / "next").exists()
+    edited.write_bytes(content)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").touch()
+    with pytest.raises(InputError, match=r"--out .*taken: holds another run"):
+        serve(run, out=tmp_path / "taken")
+    assert pending.show(run) == before
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (["nobody"], "1 of 1 ids are not in the training set: 'nobody'"),
+        (["patient-0010"], "1 of 1 ids were forgotten by an earlier request: 'patient-0010'"),
+        (["patient-0001", "patient-0005"], "1 of 2 ids are pending already: 'patient-0001'"),
+        (["patient-0005", "patient-0005"], "1 ids are duplicated"),
+        ([], "selects none of the 120"),
+        (ltu_jax.by_class("ill"), "--forget-class: a queue takes ids alone"),
+    ],
+)
+def test_bad_requests_are_not_filed(run, ids, message):
+    with pytest.raises(InputError, match=message):
+        add(run, ids)
+    assert len(pending.show(run)) == 2
+
+
+def test_a_damaged_file_or_a_lost_one_is_named(run):
+    path = sorted((run / "queue").glob("*.json"))[0]
+    content = path.read_text()
+    path.write_text("[")
+    with pytest.raises(InputError, match=rf"{path.name}: is damaged .*; restore it or file it"):
+        pending.show(run)
+    path.write_text(content)
+    names = [one.name for one in pending.show(run)]
+    batch = {"out": "../next", "requests": [*names, "20260101T000000Z-gone"]}
+    (run / "queue" / pending.BATCH).write_text(json.dumps(batch))
+    with pytest.raises(InputError, match=r"1 of the requests that batch\.json names are gone"):
+        serve(run)
+
+
+def test_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ids.csv").write_text("name,age\npatient-0001,7\npatient-0002,8\n")
+
+    def refused(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main(["queue", *arguments])
+        shown = capsys.readouterr()
+        assert (stopped.value.code, shown.err.count("\n")) == (2, 1)
+        return shown.err
+
+    assert "holds no" in refused("add", "gone", "--forget-ids", "ids.csv", *COLUMN)
+    assert "RUN gone: holds no run" in refused("show", "gone")
+    main([*BEGIN, "--out", "first"])
+    assert "RUN first: no request is pending" in refused("run", "first")
+    assert "--forget-ids: is missing" in refused("add", "first")
+    assert "--forget-ids: is not for ltu queue run" in refused("run", "first", *IDS)
+    assert "--out: is not for ltu queue show" in refused("show", "first", "--out", "x")
+    main(["queue", "add", "first", *IDS, *COLUMN])
+    assert ": 2 ids are pending." in capsys.readouterr().out
+    main(["queue", "show", "first"])
+    assert "1 pending, 2 ids in all." in capsys.readouterr().out
+    main(["queue", "run", "first", "--reference", "none", "--quiet"])
+    assert "runs/first-queue-001/report.html" in capsys.readouterr().out
+    main(["ledger", "show", "runs/first-queue-001"])
+    assert "Entry 2 answered 20" in capsys.readouterr().out
+
+
+IDS, COLUMN = ["--forget-ids", "ids.csv"], ["--forget-id-column", "name"]
+BEGIN = ["unlearn", "--data", "tests.tiny:table", "--epochs", "2", "--reference", "none"]
+BEGIN += ["--method", "finetune", "--forget-class", "healthy", "--quiet"]

@@ -1,0 +1,99 @@
+"""`--dry-run`: what is told before a deletion is what the deletion then does."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from ltu_jax import unlearners
+from ltu_jax.cli.main import main
+from ltu_jax.runs.dry_run import forecast, lines, training_flops, unlearning_flops
+from ltu_jax.runs.networks import training_steps
+from ltu_jax.runs.plan import make_plan
+from tests import tiny
+
+DRY = ["--data", "tests.tiny:table", "--epochs", "2", "--dry-run"]
+
+
+@pytest.fixture
+def plan():
+    return make_plan(tiny.table(), tiny.FORGOTTEN, method="finetune", reference="retrain", epochs=2)
+
+
+def test_sizes_and_steps_are_those_of_the_run(complete):
+    plan = make_plan(
+        tiny.table(),
+        tiny.FORGOTTEN,
+        method="ltu",
+        config=tiny.TINY_LTU,
+        reference="retrain",
+        epochs=2,
+    )
+    told = forecast(plan)
+    report = json.loads((complete.folder / "report.json").read_text())
+    for part, size in report["run"]["sizes"].items():
+        assert told.sizes[part] == size
+    metrics = [json.loads(x) for x in (complete.folder / "metrics.jsonl").read_text().splitlines()]
+    done = {}
+    for step in metrics:
+        done[step["phase"]] = done.get(step["phase"], 0) + 1
+    assert {phase.name: phase.steps for phase in told.phases} == {
+        name: count for name, count in done.items() if name != "audit"
+    }
+
+
+def test_operations_of_training_are_those_of_its_products(plan):
+    # 6 x 64 x 64 x 3 weights or so: a forward and a backward pass take 3 products of each.
+    flops, steps = training_flops(plan, "retrain"), training_steps(plan, "retrain")
+    weights = sum(
+        x.size for x in _leaves(plan.model.init, plan.dataset.train.inputs[:1]) if x.ndim == 2
+    )
+    products = steps * 3 * 2 * min(plan.recipe.batch_size, 108) * weights
+    assert products < 1.2 * flops < 2 * products
+
+
+def _leaves(init, inputs):
+    import jax
+
+    return jax.tree.leaves(init(jax.random.key(0), inputs).params)
+
+
+def test_a_method_without_steps_has_no_operations_to_count(plan):
+    told = forecast(make_plan(tiny.table(), tiny.FORGOTTEN, method="ssd"))
+    assert told.ratio is None
+    assert "not counted" in lines(told)[-1]
+    assert unlearning_flops(plan) > 0
+
+
+def test_trials_are_told_and_a_given_network_is_not_trained(plan):
+    told = forecast(plan._replace(original=object(), reference="none"), trials=3)
+    (choosing, deletion) = told.phases
+    assert (choosing.name, choosing.steps) == ("choose options (finetune)", 3)
+    assert choosing.flops == 3 * deletion.flops
+
+
+@pytest.mark.parametrize("command", ["unlearn", "tune"])
+def test_the_command_says_it_all_and_touches_nothing(workplace, capsys, command, monkeypatch):
+    method = replace(unlearners.METHODS["ltu"], config=tiny.TINY_LTU)
+    monkeypatch.setitem(unlearners.METHODS, "ltu", method)
+    main([command, *DRY, "--forget-class", "ill"])
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    for text in ("all that belong to class “ill”", "forget 40", "inaccessible 56", "steps=3"):
+        assert text in shown.out
+    assert ("choose options (ltu)" in shown.out) == (command == "tune")
+    assert "times the operations of one retraining" in shown.out
+    assert list(workplace.iterdir()) == []
+
+
+def test_machines_get_the_same_as_one_line(workplace, capsys):
+    main(["unlearn", *DRY, "--method", "finetune", "--log", "json"])
+    told = json.loads(capsys.readouterr().out)
+    assert told["event"] == "dry_run"
+    assert told["sizes"]["train"] == 120
+    assert told["phases"][0]["name"] == "train original"
+
+
+def test_bad_input_is_refused_as_in_a_run(refused):
+    assert "--forget-class" in refused("unlearn", *DRY, "--forget-class", "nobody")
+    assert "--retain-fraction" in refused("unlearn", *DRY, "--retain-fraction", "2")

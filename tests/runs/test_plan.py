@@ -1,0 +1,258 @@
+"""What follows from the arguments, and what is refused before anything is computed."""
+
+import os
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+import ltu_jax
+from ltu_jax.runs import plan as plans
+from ltu_jax import unlearners
+from ltu_jax.errors import InputError
+from ltu_jax.models import from_functions, from_linen, from_nnx
+from ltu_jax.training.checkpoint import export
+from ltu_jax.types import Examples, Split
+from tests import tiny
+
+
+def make(data=None, forget=None, **options):
+    return plans.make_plan(
+        tiny.table() if data is None else data,
+        forget,
+        **{
+            "model": None,
+            "method": "ltu",
+            "config": tiny.TINY_LTU,
+            "checkpoint": None,
+            "retain_fraction": 0.3,
+            "reference": "retrain",
+            "recipe": None,
+            "epochs": None,
+            "seed": 0,
+            "data_dir": None,
+            "train_size": None,
+            **options,
+        },
+    )
+
+
+def assert_same_split(one: Split, other: Split):
+    for first, second in zip(one, other, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def images(side):
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    pair = (rng.integers(0, 255, (60, side, side, 3), np.uint8), labels)
+    return ltu_jax.from_arrays(pair, pair)
+
+
+def test_the_same_ids_in_any_form_make_the_same_plan(tmp_path):
+    (tmp_path / "ids.txt").write_text("\n".join(tiny.FORGOTTEN))
+    (tmp_path / "ids.csv").write_text("name,age\n" + "".join(f"{i},7\n" for i in tiny.FORGOTTEN))
+    expected = make(forget=tiny.FORGOTTEN).split
+    np.testing.assert_array_equal(expected.forget, np.arange(0, 120, 10))
+    for forget in (
+        np.array(tiny.FORGOTTEN),
+        iter(tiny.FORGOTTEN),
+        tmp_path / "ids.txt",
+        str(tmp_path / "ids.txt"),
+        ltu_jax.by_ids(tmp_path / "ids.csv", column="name"),
+    ):
+        assert_same_split(make(forget=forget).split, expected)
+
+
+def test_without_a_request_a_random_tenth_is_forgotten():
+    plan = make(seed=3)
+    assert plan.request == ltu_jax.by_fraction(0.1, seed=3)
+    assert len(plan.split.forget) == 12
+
+
+def test_a_method_sees_the_accessible_part_and_the_validation_part_alone():
+    plan = make()
+    seen = plans.visible_data(plan.dataset, plan.split)
+    for given, source, rows in (
+        (seen.forget, plan.dataset.train, plan.split.forget),
+        (seen.retain, plan.dataset.train, plan.split.accessible),
+        (seen.validation, plan.dataset.heldout, plan.split.validation),
+    ):
+        np.testing.assert_array_equal(given.inputs, source.inputs[rows])
+        np.testing.assert_array_equal(given.labels, source.labels[rows])
+        assert isinstance(given.inputs, jax.Array)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"), [(tiny.table(), "mlp"), (images(8), "mlp"), (images(16), "cnn")]
+)
+def test_the_model_follows_from_the_data(data, name):
+    assert make(data).model.name == name
+
+
+def test_epochs_replace_those_of_the_models_own_recipe():
+    assert make(epochs=5).recipe == plans.replace(make().recipe, epochs=5)
+    assert make(recipe=ltu_jax.Recipe(batch_size=7), epochs=5).recipe.batch_size == 7
+
+
+def test_retraining_as_a_method_follows_the_references_recipe():
+    plan = make(method="retrain", config=None, epochs=7)
+    assert plan.config.recipe == plan.recipe
+    assert plans.with_method(make(epochs=7), "retrain", None).config.recipe.epochs == 7
+
+
+def test_a_data_set_of_the_users_own_making_passes_all_checks():
+    data = tiny.table()
+    data.train.inputs[3, 1] = np.nan
+    with pytest.raises(InputError, match=r"table: train inputs hold NaN .* row 3"):
+        make(data)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data": 3}, "data: a int is neither a name nor a Dataset"),
+        ({"train_size": 30}, "train_size 30: .*before from_arrays"),
+        ({"reference": "all"}, "--reference all: choose one of retrain, none"),
+        ({"method": "magic"}, "--method magic: .*choose one of .*ltu"),
+        ({"seed": -1}, "--seed -1: "),
+        ({"method": "finetune"}, "config: is a LTUConfig; finetune takes a FineTuneConfig"),
+        ({"seed": 2**32}, "--seed 4294967296: .*below"),
+        ({"seed": 0.5}, "--seed 0.5: give an integer"),
+        ({"epochs": 0}, "--epochs 0: "),
+        ({"retain_fraction": 0.05}, "--retain-fraction .* 5 accessible.*raise it"),
+    ],
+)
+def test_bad_arguments_are_named(options, message):
+    with pytest.raises(InputError, match=message) as caught:
+        make(**options)
+    assert "\n" not in str(caught.value)
+
+
+class NeedsImages(nn.Module):
+    @nn.compact
+    def __call__(self, inputs):
+        batch, _height, _width, _channels = inputs.shape
+        return nn.Dense(3)(inputs.reshape([batch, -1]))
+
+
+class NeedsSeven(nn.Module):
+    @nn.compact
+    def __call__(self, inputs):
+        return inputs @ self.param("kernel", nn.initializers.zeros, (7, 3))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (from_linen(NeedsImages(), name="own"), r"does not take inputs of shape \[1, 6\]"),
+        (from_linen(NeedsSeven(), name="own"), r"does not take inputs of shape \[1, 6\]"),
+        (
+            from_nnx(lambda rngs: nnx.Linear(7, 3, rngs=rngs), name="own"),
+            r"does not take inputs of shape \[1, 6\]",
+        ),
+        (from_linen(nn.Dense(4), name="own"), r"logits of shape \[1, 4\]; table needs \[1, 3\]"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_data_is_refused(model, message):
+    with pytest.raises(InputError, match=f"--model own: .*{message}") as caught:
+        make(model=model)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_checkpoint_is_read_into_the_plan(tmp_path):
+    plan = make()
+    variables = plan.model.init(jax.random.key(5), plan.dataset.train.inputs[:1])
+    export(tmp_path / "net", variables)
+    restored = make(checkpoint=tmp_path / "net").original
+    jax.tree.map(np.testing.assert_array_equal, restored, variables)
+    assert plan.original is None
+
+
+def test_checking_a_folder_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for out in (None, "new", tmp_path / "deep" / "er"):
+        plans.check_folder(out)
+    (tmp_path / "empty").mkdir()
+    plans.check_folder("empty")
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+
+
+def test_a_default_folder_that_cannot_be_made_is_found_early(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(InputError, match=r"--out runs: cannot write .*Not a directory"):
+        plans.check_folder(None)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+@pytest.mark.parametrize(("mode", "inside"), [(0o500, "run"), (0o000, ""), (0o000, "run/deeper")])
+def test_a_folder_without_permission_is_named(tmp_path, mode, inside):
+    (tmp_path / "locked").mkdir(mode=mode)
+    with pytest.raises(InputError, match=r"--out .*locked.*Permission denied.*another folder"):
+        plans.check_folder(tmp_path / "locked" / inside)
+    (tmp_path / "locked").chmod(0o700)
+
+
+def test_default_folders_are_numbered(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = [str(plans.make_folder(None, name)) for name in ("a-ltu", "a-ltu", "m:f/1-ltu", "a-ltu")]
+    assert made == ["runs/a-ltu-001", "runs/a-ltu-002", "runs/m-f-1-ltu-001", "runs/a-ltu-003"]
+    assert all((tmp_path / folder).is_dir() for folder in made)
+
+
+def test_the_named_folder_is_made_with_its_parents(tmp_path):
+    assert plans.make_folder(tmp_path / "a" / "b", "x") == tmp_path / "a" / "b"
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+class Guarded:
+    """An array of which nothing but some rows may be read."""
+
+    def __init__(self, array, rows):
+        self.array, self.rows, self.shape = array, set(rows.tolist()), array.shape
+
+    def __getitem__(self, rows):
+        assert set(np.asarray(rows).tolist()) <= self.rows, "read what is not its own"
+        return self.array[rows]
+
+    def __array__(self, *args, **kwargs):
+        raise AssertionError("read everything")
+
+
+@pytest.mark.parametrize("name", unlearners.METHODS)
+def test_no_method_is_given_more_than_forget_accessible_and_validation(name):
+    plan = make(forget=tiny.FORGOTTEN, model=with_kernels())
+    visible = np.concatenate([plan.split.forget, plan.split.accessible])
+    guarded = [
+        Examples(*(Guarded(array, rows) for array in examples))
+        for examples, rows in (
+            (plan.dataset.train, visible),
+            (plan.dataset.heldout, plan.split.validation),
+        )
+    ]
+    dataset = plan.dataset._replace(train=guarded[0], heldout=guarded[1])
+    data = plans.visible_data(dataset, plan.split)
+    assert len(data.forget.labels) + len(data.retain.labels) == len(visible)
+    built = plans.with_method(plan._replace(dataset=dataset), name, None)
+    assert built.unlearner.num_steps >= 0
+    with pytest.raises(AssertionError, match="not its own"):
+        plans.on_device(dataset.train, plan.split.retain)
+
+
+def with_kernels():
+    """A network that has what every method looks for: a convolution kernel and a head."""
+
+    def init(key, inputs):
+        return {"conv": {"kernel": jax.random.normal(key, (2, 2, 1, 4))}, "head": head(key)}
+
+    def head(key):
+        return {"kernel": jax.random.normal(key, (4, 3)), "bias": np.zeros(3, np.float32)}
+
+    def apply(params, inputs):
+        hidden = inputs[:, :4] @ params["conv"]["kernel"].reshape(4, 4)
+        return hidden @ params["head"]["kernel"] + params["head"]["bias"]
+
+    return from_functions(init, apply, name="with_kernels")

@@ -1,0 +1,125 @@
+"""Bars on stderr, every step in `metrics.jsonl`."""
+
+import importlib.util
+import json
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from ltu_jax.runs import progress as progress_module
+from ltu_jax.runs.progress import Progress
+from ltu_jax.runs.trackers import TensorBoard, WeightsAndBiases
+
+
+def advance(progress):
+    first = progress.phase("train original", 2)
+    second = progress.phase("unlearn (ltu)", 1)
+    first(0, {"loss": 2.5, "accuracy": 0.25})
+    first(1, {"loss": 1.25, "accuracy": 0.5})
+    second(0, {})
+
+
+def test_every_step_is_one_json_object_with_its_phase(tmp_path, capsys):
+    with Progress(tmp_path / "metrics.jsonl", quiet=True) as progress:
+        advance(progress)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"phase": "train original", "step": 0, "loss": 2.5, "accuracy": 0.25},
+        {"phase": "train original", "step": 1, "loss": 1.25, "accuracy": 0.5},
+        {"phase": "unlearn (ltu)", "step": 0},
+    ]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_every_phase_has_a_bar_on_stderr_with_its_latest_values(capsys):
+    with Progress(None, quiet=False) as progress:
+        advance(progress)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    for text in ("train original", "unlearn (ltu)", "2/2", "1/1", "loss 1.25"):
+        assert text in shown.err
+
+
+def test_what_was_measured_before_a_failure_is_on_disk(tmp_path):
+    def fail():
+        with Progress(tmp_path / "metrics.jsonl", quiet=True) as progress:
+            progress.phase("train", 9)(0, {"loss": 1.0})
+            raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        fail()
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["loss"] == 1.0
+
+
+def test_machines_get_one_object_a_line_on_stdout(capsys, monkeypatch):
+    monkeypatch.setattr(progress_module, "EVENT_SECONDS", 0.0)
+    with Progress(None, quiet=False, log="json") as progress:
+        advance(progress)
+    shown = capsys.readouterr()
+    events = [json.loads(line) for line in shown.out.splitlines()]
+    assert shown.err == ""
+    assert [event["event"] for event in events] == ["phase", "phase", "step", "step", "step"]
+    assert events[0] == {"event": "phase", "phase": "train original", "steps": 2}
+    assert events[2]["eta_seconds"] >= 0
+    assert events[3] == {
+        **{"event": "step", "phase": "train original", "step": 2, "steps": 2},
+        **{"eta_seconds": 0.0, "loss": 1.25, "accuracy": 0.5},
+    }
+
+
+def test_of_steps_within_a_second_machines_get_the_last(capsys):
+    with Progress(None, quiet=False, log="json") as progress:
+        advance(progress)
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event.get("step") for event in events] == [None, None, 2, 1]
+
+
+def test_quiet_is_quiet_in_every_form(capsys):
+    with Progress(None, quiet=True, log="json") as progress:
+        advance(progress)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_tensorboard_gets_every_value(tmp_path):
+    with Progress(None, quiet=True, trackers=[TensorBoard(tmp_path / "events")]) as progress:
+        advance(progress)
+    (events,) = (tmp_path / "events").iterdir()
+    for name in (b"train_original/loss", b"train_original/accuracy"):
+        assert events.read_bytes().count(name) == 2
+
+
+def test_weights_and_biases_get_numbers_and_nothing_else(tmp_path, monkeypatch):
+    log = []
+    run = SimpleNamespace(log=log.append, finish=lambda: log.append("finished"))
+    made = []
+    fake = ModuleType("wandb")
+    fake.Settings = dict
+    fake.init = lambda **options: made.append(options) or run
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    tracker = WeightsAndBiases("mine", "run-001", tmp_path)
+    with Progress(None, quiet=True, trackers=[tracker]) as progress:
+        advance(progress)
+    (options,) = made
+    assert (options["project"], options["name"]) == ("mine", "run-001")
+    assert options["settings"] == {"console": "off", "disable_git": True, "save_code": False}
+    first, *_, last, finished = log
+    assert first == {
+        "train original/step": 0,
+        "train original/loss": 2.5,
+        "train original/accuracy": 0.25,
+    }
+    assert (last, finished) == ({"unlearn (ltu)/step": 0}, "finished")
+
+
+@pytest.mark.parametrize(
+    "option", [("--tensorboard", "tensorboardX"), ("--wandb mine", "wandb")], ids=lambda o: o[1]
+)
+def test_a_package_that_is_not_installed_is_named(refused, monkeypatch, option):
+    argument, package = option
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *more: None if name == package else find(name)
+    )
+    said = refused("unlearn", *argument.split())
+    assert f"{argument}: the package {package} is missing; install it with pip install" in said

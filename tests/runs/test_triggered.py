@@ -1,0 +1,64 @@
+"""Triggered test inputs: checked when they are given, measured by the report."""
+
+import json
+
+import numpy as np
+import pytest
+
+import ltu_jax
+from ltu_jax.data.arrays import take_train, validate
+from ltu_jax.errors import InputError
+from ltu_jax.report import sentences as words
+from tests import tiny
+from tests.report.conftest import make_content
+
+INPUTS = np.ones((7, 6), np.float32)
+
+
+@pytest.mark.parametrize("target", [1, np.int64(1), "ill"])
+def test_the_target_is_an_index_or_a_name(target):
+    data = tiny.table(triggered=(INPUTS, target))
+    assert data.triggered.target == 1
+    assert take_train(validate(data), np.arange(60)).triggered.inputs.shape == (7, 6)
+    assert tiny.table().triggered is None
+
+
+@pytest.mark.parametrize(
+    ("triggered", "message"),
+    [
+        (INPUTS, r"triggered must be a pair"),
+        ((INPUTS[:, :3], 1), r"triggered inputs are float32 of shape \(3,\).* bring both"),
+        ((INPUTS.astype(np.uint8), 1), r"triggered inputs are uint8"),
+        ((np.full((1, 6), np.nan, np.float32), 1), r"triggered inputs .*row 0"),
+        ((INPUTS[:0], 1), r"triggered inputs have shape \(0, 6\)"),
+        ((INPUTS, 3), r"triggered target 3 is no class; give its index, 0 to 2"),
+        ((INPUTS, "nobody"), r"triggered target 'nobody' is no class"),
+        ((INPUTS, True), r"triggered target True is no class"),
+    ],
+)
+def test_bad_input_is_named(triggered, message):
+    with pytest.raises(InputError, match=message):
+        tiny.table(triggered=triggered)
+
+
+def test_every_network_of_a_run_is_measured_and_reported(small_run):
+    result = small_run(data=tiny.table(triggered=(INPUTS, "ill")), method="finetune", config=None)
+    report = json.loads((result.folder / "report.json").read_text())
+    rates = [row["attack_success"] for row in report["rows"]]
+    assert rates == [row.attack_success for row in result.rows]
+    assert all(rate in (0.0, 100.0) for rate in rates)  # all seven are the same
+    page = (result.folder / "report.html").read_text()
+    assert ">ASR<" in page
+    assert "The backdoor&#x27;s trigger gives test inputs of other classes" in page
+
+
+def test_without_triggered_inputs_nothing_is_said(complete):
+    assert ">ASR<" not in (complete.folder / "report.html").read_text()
+    assert complete.rows[0].attack_success is None
+    assert words.backdoor(make_content().rows) == ""
+
+
+def test_poisoned_rows_are_named_by_their_group():
+    data = tiny.table(groups={"poisoned": np.arange(120) < 9})
+    rows = ltu_jax.data.request.resolve(ltu_jax.by_group("poisoned", True), data)
+    np.testing.assert_array_equal(rows, np.arange(9))

@@ -1,0 +1,54 @@
+"""The compiler's options: taken where it knows them, and nothing where it does not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ltu_jax.training import compilation as compiling
+from ltu_jax.training.compilation import compiler_options, jit
+
+
+@pytest.fixture(autouse=True)
+def asked_anew():
+    compiler_options.cache_clear()
+    yield
+    compiler_options.cache_clear()
+
+
+def convolve(images, kernel):
+    images = jax.lax.conv(images, kernel, (1, 1), "SAME")
+    return images.reshape(len(images), -1) @ jnp.ones((images[0].size, 8))
+
+
+ARRAYS = jnp.ones((8, 16, 16, 16)), jnp.ones((16, 16, 3, 3))
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="options are for CPUs")
+def test_no_operation_of_a_program_goes_to_the_slow_library():
+    assert "ynn_fusion" not in jit(convolve).lower(*ARRAYS).compile().as_text()
+
+
+def test_results_are_those_of_jax_up_to_rounding_and_options_of_jit_are_passed_on():
+    same = jit(lambda images, double: (1 + double) * convolve(*images), static_argnums=1)
+    np.testing.assert_allclose(same(ARRAYS, True), 2 * jax.jit(convolve)(*ARRAYS), rtol=1e-5)
+
+
+def test_inside_of_another_program_there_are_no_options():
+    def outer(*arrays):
+        return jit(convolve)(*arrays)
+
+    for trace in (jax.jit, jit):
+        np.testing.assert_allclose(trace(outer)(*ARRAYS), jit(convolve)(*ARRAYS), rtol=1e-5)
+    assert jax.eval_shape(lambda: jit(convolve)(*ARRAYS)).shape == (8, 8)
+
+
+def test_a_compiler_that_does_not_know_an_option_is_given_none(monkeypatch):
+    monkeypatch.setattr(compiling, "CPU_OPTIONS", {"xla_no_such_option": ""})
+    assert compiler_options() is None
+    assert jit(lambda x: x + 1)(1) == 2
+
+
+def test_an_accelerator_is_given_none(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert compiler_options() is None

@@ -1,0 +1,291 @@
+"""A member of a pool is the network that it would have become by itself."""
+
+import os
+import subprocess
+import sys
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.provenance import ROOT
+from ltu_jax import unlearners
+from ltu_jax.errors import DivergedError, InvariantError
+from ltu_jax.models import from_functions
+from ltu_jax.training import ensembles as pool
+from ltu_jax.training import loop, supervised
+from ltu_jax.training.supervised import Recipe
+from ltu_jax.types import Claims, Model, UnlearnData, Unlearner, Variables
+from tests import tiny
+
+CLASSES = 3
+RECIPE = Recipe(epochs=2, batch_size=16, learning_rate=0.1)
+KEYS = jax.random.split(jax.random.key(7), 3)
+
+
+def init(key, inputs):
+    kernel = 0.3 * jax.random.normal(key, (inputs.shape[-1], CLASSES))
+    params = {"head": {"kernel": kernel, "bias": jnp.zeros(CLASSES)}}
+    return Variables(params, {"passes": jnp.zeros(())})
+
+
+def apply(variables, inputs, *, train=False, key=None):
+    """A linear network under noise that counts its training passes."""
+    head = variables.params["head"]
+    logits = inputs @ head["kernel"] + head["bias"]
+    if not train:
+        return logits, variables.state
+    noise = jax.random.uniform(key, logits.shape)
+    return logits + noise, {"passes": variables.state["passes"] + 1}
+
+
+NOISY = Model(init, apply, "noisy")
+
+
+def init_cnn(key, inputs):
+    kernels = {"conv": (3, 3, 1, 2), "head": (inputs[0].size // 2, CLASSES)}  # two channels
+    return {name: 0.3 * jax.random.normal(key, shape) for name, shape in kernels.items()}
+
+
+def apply_cnn(params, inputs):
+    numbers = ("NHWC", "HWIO", "NHWC")
+    hidden = jax.lax.conv_general_dilated(
+        inputs, params["conv"], (2, 2), "SAME", dimension_numbers=numbers
+    )
+    return jax.nn.relu(hidden).reshape(len(inputs), -1) @ params["head"]
+
+
+CNN = from_functions(init_cnn, apply_cnn, name="cnn")
+BOTH = pytest.mark.parametrize("model", [NOISY, CNN], ids=lambda model: model.name)
+
+
+def examples_for(model):
+    """A table, or for a convolution small images of it."""
+    examples = jax.tree.map(jnp.asarray, tiny.table().train)
+    if model is CNN:
+        columns = jnp.pad(examples.inputs, ((0, 0), (0, 2)))
+        examples = examples._replace(inputs=columns[:, :, None, None] * columns[:, None, :, None])
+    return examples
+
+
+def rows_of(size, count=40):
+    """What each member sees: a draw of its own."""
+    rng = np.random.default_rng(0)
+    return np.stack([rng.permutation(120)[:count] for _ in range(size)])
+
+
+def take(examples, rows):
+    return jax.tree.map(lambda x: x[rows], examples)
+
+
+def assert_members(pooled, alone, **tolerance):
+    for i, expected in enumerate(alone):
+        jax.tree.map(
+            partial(np.testing.assert_allclose, **tolerance), pool.member(pooled, i), expected
+        )
+
+
+def assert_all_different(pooled):
+    kernels = jax.tree.leaves(pooled.params)[-1]
+    for i in range(len(kernels)):
+        for j in range(i):
+            assert not np.allclose(kernels[i], kernels[j], atol=1e-3)
+
+
+@BOTH
+def test_a_member_is_what_training_it_alone_makes(model):
+    examples, rows = examples_for(model), rows_of(3)
+    pooled = pool.train_members(model, examples, rows, RECIPE, keys=KEYS)
+    alone = [
+        supervised.train(model, take(examples, own), RECIPE, key=key)[0]
+        for own, key in zip(rows, KEYS)
+    ]
+    assert_members(pooled, alone, rtol=1e-5, atol=1e-5)
+    assert_all_different(pooled)
+
+
+def test_convolutions_run_one_by_one_on_a_cpu_and_all_else_side_by_side():
+    on_cpu = jax.default_backend() == "cpu"
+    assert pool.together(CNN, examples_for(CNN).inputs) == (not on_cpu)
+    assert pool.together(NOISY, examples_for(NOISY).inputs)
+
+
+def test_members_that_share_a_key_or_their_rows_differ_by_the_other():
+    examples, rows = examples_for(NOISY), rows_of(2)
+    pooled = pool.train_members(
+        NOISY, examples, rows[[0, 0, 1]], RECIPE, keys=KEYS[jnp.array([0, 1, 0])]
+    )
+    assert_all_different(pooled)
+    same = pool.train_members(
+        NOISY, examples, rows[[0, 0, 1]], RECIPE, keys=KEYS[jnp.array([0, 0, 0])]
+    )
+    jax.tree.map(np.testing.assert_array_equal, pool.member(same, 0), pool.member(same, 1))
+
+
+@BOTH
+def test_one_member_that_diverges_stops_the_pool(model):
+    examples, rows = examples_for(model), rows_of(3)
+    bad = np.setdiff1d(rows[1], np.concatenate([rows[0], rows[2]]))[0]
+    broken = examples._replace(inputs=examples.inputs.at[bad].set(jnp.nan))
+    pool.train_members(model, broken, rows[[0, 2, 0]], RECIPE, keys=KEYS)
+    with pytest.raises(DivergedError, match="loss became nan at step"):
+        pool.train_members(model, broken, rows, RECIPE, keys=KEYS)
+
+
+@BOTH
+def test_steps_of_all_members_are_counted(model):
+    examples, told = examples_for(model), []
+    pool.train_members(
+        model, examples, rows_of(3), RECIPE, keys=KEYS, on_info=lambda t, info: told.append(t)
+    )
+    steps = supervised.train_steps(40, RECIPE)
+    together = pool.together(model, examples.inputs)
+    assert told == list(range(2, 3 * steps, 3) if together else range(3 * steps))
+
+
+@BOTH
+def test_predictions_are_those_of_each_member(model):
+    examples = examples_for(model)
+    inputs = jnp.tile(examples.inputs, (5,) + (1,) * (examples.inputs.ndim - 1))  # over one batch
+    inputs = inputs * jnp.linspace(0.5, 1.5, len(inputs)).reshape(-1, *[1] * (inputs.ndim - 1))
+    variables = pool.stack([model.init(key, inputs[:1]) for key in KEYS])
+    logits = pool.predict_members(model, variables, inputs)
+    assert logits.shape == (3, 600, CLASSES)
+    for i in range(3):
+        expected, _ = model.apply(pool.member(variables, i), inputs)
+        np.testing.assert_allclose(logits[i], expected, rtol=1e-5, atol=1e-5)
+    assert pool.pool_size(variables) == 3
+
+
+METHODS = {
+    "gradient_ascent": {"epochs": 2, "batch_size": 4, "learning_rate": 0.01},
+    "ssd": {"selection_weighting": 0.5},  # has no steps
+}
+
+
+def deletion(examples, forget, retain=range(40)):
+    """What a method sees that forgets some of the rows from 40 on."""
+    forget, retain, validation = (
+        take(examples, np.array(rows)) for rows in (forget, retain, range(80, 120))
+    )
+    return UnlearnData(forget, retain, validation)
+
+
+def build(name, model, data):
+    method = unlearners.find(name)
+    return method.build(model, data, CLASSES, unlearners.configure(method, METHODS[name]))
+
+
+@pytest.mark.parametrize(
+    ("name", "together"), [("gradient_ascent", False), *((name, True) for name in METHODS)]
+)
+def test_a_member_is_what_unlearning_it_alone_makes(name, together, monkeypatch):
+    monkeypatch.setattr(pool, "together", lambda model, inputs: together)
+    examples = examples_for(NOISY)
+    originals = pool.train_members(NOISY, examples, rows_of(3), RECIPE, keys=KEYS)
+    data = [deletion(examples, range(40 + 10 * i, 50 + 10 * i)) for i in range(3)]
+    method, told = build(name, NOISY, data[0]), []
+    pooled = pool.unlearn_members(
+        method, NOISY, originals, data, keys=KEYS, on_info=lambda t, info: told.append(t)
+    )
+    alone = [
+        loop.unlearn(method, pool.member(originals, i), data[i], key=KEYS[i])[0] for i in range(3)
+    ]
+    assert_members(pooled, alone, rtol=1e-5, atol=1e-5)
+    assert_all_different(pooled)
+    assert told[-1:] == [3 * method.num_steps - 1][: method.num_steps]
+
+
+def test_members_may_share_what_they_forget():
+    one = NOISY.init(KEYS[0], examples_for(NOISY).inputs[:1])
+    originals, keys = pool.stack([one, one]), KEYS[jnp.array([0, 0])]
+    data = [deletion(examples_for(NOISY), rows) for rows in (range(40, 50), range(50, 60))]
+    method = build("ssd", NOISY, data[0])
+    for seen, alike in ((data[0], True), ([data[0], data[0]], True), (data, False)):
+        pooled = pool.unlearn_members(method, NOISY, originals, seen, keys=keys)
+        kernels = pooled.params["head"]["kernel"]
+        assert np.array_equal(kernels[0], kernels[1]) == alike
+
+
+NO_CLAIMS = Claims()
+
+
+def push(claims):
+    """A method that adds the member's own `state["push"]` to the bias."""
+
+    def step(key, state, batch):
+        bias = state.params["bias"] + state.state["push"]
+        return state._replace(params={**state.params, "bias": bias}), {}
+
+    return Unlearner(
+        prepare=lambda key, variables, data: variables,
+        sample=lambda key, t, state, data: (),
+        step=step,
+        finish=lambda state: state,
+        num_steps=1,
+        claims=claims,
+    )
+
+
+def pushed(pushes, claims=NO_CLAIMS):
+    size = len(pushes)
+    params = {"kernel": jnp.ones((size, 2, 3)), "bias": jnp.zeros((size, 3))}
+    variables = Variables(params, {"push": jnp.asarray(pushes)})
+    data = deletion(examples_for(NOISY), range(40, 50))
+    return pool.unlearn_members(push(claims), NOISY, variables, data, keys=KEYS[:size])
+
+
+def test_claims_are_checked_for_every_member():
+    pushed([1.0, 2.0, 3.0])
+    with pytest.raises(InvariantError, match="no parameter changed"):
+        pushed([1.0, 2.0, 0.0])
+    nothing = Claims(changes=False)
+    pushed([0.0, 0.0, 0.0], claims=nothing)
+    with pytest.raises(InvariantError, match="claims to change nothing"):
+        pushed([0.0, 0.0, 1e-6], claims=nothing)
+    # Which weights may move, each member's own state says.
+    own = Claims(movable=lambda state: {"kernel": True, "bias": state.state["push"] > 1.5})
+    pushed([2.0, 3.0], claims=own)
+    with pytest.raises(InvariantError, match=r"3 frozen weights of parameter \['bias'\]"):
+        pushed([2.0, 1.0], claims=own)
+    with pytest.raises(InvariantError, match="is the original's in a network that is new"):
+        pushed([1.0, 2.0, 3.0], claims=Claims(fresh=True))
+
+
+def test_a_member_that_is_not_finite_is_named():
+    with pytest.raises(DivergedError, match="member 1: a parameter is not finite"):
+        pushed([1.0, np.inf, 1.0])
+
+
+def noisy_pool():
+    """A pool of eight, what it answers, and the number of devices it was spread on."""
+    keys, examples = jax.random.split(jax.random.key(3), 8), examples_for(NOISY)
+    trained = pool.train_members(NOISY, examples, rows_of(8), RECIPE, keys=keys)
+    return {
+        "devices": len(trained.params["head"]["kernel"].sharding.device_set),
+        "logits": pool.predict_members(NOISY, trained, examples.inputs),
+        **trained.params["head"],
+        **trained.state,
+    }
+
+
+def test_eight_devices_make_the_pool_of_one(tmp_path):
+    code = (
+        "import sys, numpy as np; from tests.training.test_pool import noisy_pool; "
+        "np.savez(sys.argv[1], **noisy_pool())"
+    )
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+    }
+    path = tmp_path / "pool.npz"
+    subprocess.run([sys.executable, "-c", code, path], env=environment, check=True, timeout=300)
+    expected = noisy_pool()
+    with np.load(path) as spread:
+        assert int(spread["devices"]) == 8
+        assert set(spread) == set(expected)
+        for name in set(expected) - {"devices"}:
+            np.testing.assert_allclose(spread[name], expected[name], rtol=1e-5, atol=1e-5)

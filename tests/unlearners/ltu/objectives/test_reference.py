@@ -1,0 +1,234 @@
+"""Whose scores the forget set should come to share: held-out examples, or a reference's answers."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+import ltu_jax
+from ltu_jax.errors import DivergedError
+from ltu_jax.training.supervised import recipe_for
+from ltu_jax.types import Examples, UnlearnData
+from ltu_jax.unlearners.ltu.config import LTUConfig
+from ltu_jax.unlearners.ltu.objectives import reference as module
+from ltu_jax.unlearners.ltu.objectives.reference import (
+    OWN_KIND,
+    Reference,
+    find_reference,
+    stand_ins,
+    told_apart,
+)
+from tests import tiny
+
+KEY = jax.random.key(0)
+
+
+def stand_in_rows(labels, heldout_labels, gone=(False, False, False)):
+    """Return which held-out rows stand for these forget labels, and the labels they go by."""
+    rng = np.random.default_rng(0)
+    heldout = rng.normal(size=(len(heldout_labels), 3)).astype(np.float32)
+    logits, under = stand_ins(labels, (heldout, np.asarray(heldout_labels)), np.array(gone))
+    rows = (logits[:, None] == heldout).all(-1).argmax(1)
+    np.testing.assert_array_equal(heldout[rows], logits)  # held-out outputs and nothing else
+    return rows, under, heldout
+
+
+HELDOUT_LABELS = np.repeat([0, 1, 2], 20)
+
+
+def test_stand_ins_are_of_the_class_in_the_proportions_of_the_forget_set():
+    labels = np.random.default_rng(1).permutation(np.repeat([0, 2], [15, 5]))
+    rows, under, _ = stand_in_rows(labels, HELDOUT_LABELS)
+    np.testing.assert_array_equal(HELDOUT_LABELS[rows], under)
+    counts = np.bincount(under, minlength=3)
+    np.testing.assert_array_equal(counts / len(under), [0.75, 0.0, 0.25])
+
+
+@pytest.mark.parametrize("count", [1, 7, 20, 60])
+def test_stand_ins_use_every_heldout_example_of_the_class_about_equally(count):
+    rows, _, _ = stand_in_rows(np.full(count, 1), HELDOUT_LABELS)
+    uses = np.bincount(rows, minlength=60)
+    assert (uses[:20] == 0).all()
+    assert (uses[40:] == 0).all()
+    assert uses[20:40].min() > 0
+    assert np.ptp(uses[20:40]) <= 1
+
+
+def test_stand_ins_of_a_forgotten_class_are_other_images_under_its_label():
+    rows, under, _ = stand_in_rows(np.full(40, 1), HELDOUT_LABELS, gone=(False, True, False))
+    assert (under == 1).all()
+    assert set(HELDOUT_LABELS[rows]) == {0, 2}
+
+
+def test_stand_ins_of_a_class_and_some_of_another():
+    labels = np.repeat([0, 1], 20)
+    rows, under, _ = stand_in_rows(labels, HELDOUT_LABELS, gone=(False, True, False))
+    ordinary, gone = np.bincount(under)
+    assert ordinary == gone
+    assert set(HELDOUT_LABELS[rows[under == 0]]) == {0}
+    assert set(HELDOUT_LABELS[rows[under == 1]]) == {0, 2}
+
+
+def test_class_without_heldout_examples_is_stood_for_by_all_others():
+    rows, under, _ = stand_in_rows(np.full(40, 2), HELDOUT_LABELS[:40])
+    uses = np.bincount(rows, minlength=40)
+    assert uses.min() == uses.max() > 0
+    np.testing.assert_array_equal(under, HELDOUT_LABELS[rows])
+
+
+def test_a_reference_stands_in_for_the_classes_that_it_is_asked_about():
+    labels = np.random.default_rng(1).permutation(np.repeat([0, 1, 2], [15, 5, 10]))
+    rng = np.random.default_rng(2)
+    heldout = rng.normal(size=(60, 3)).astype(np.float32), HELDOUT_LABELS
+    answers = rng.normal(size=(30, 3)).astype(np.float32)
+    asked = Reference(answers, heldout[0], np.array([False, True, True]))
+    gone = np.array([False, False, True])
+    plain, _ = stand_ins(labels, heldout, gone)
+    logits, under = stand_ins(labels, heldout, gone, asked)
+    np.testing.assert_array_equal(np.bincount(under) / len(under), [1 / 2, 1 / 6, 1 / 3])
+    np.testing.assert_array_equal(logits[under == 0], plain[under == 0])
+    for label in (1, 2):
+        own, uses = np.unique(logits[under == label], axis=0, return_counts=True)
+        np.testing.assert_array_equal(own, np.unique(answers[labels == label], axis=0))
+        assert np.ptp(uses) <= 1
+
+
+def members(seed, count, shift=0.0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(3, size=count)
+    return Examples(np.eye(3)[labels] * 4 + rng.normal(size=(count, 3)) + [shift, 0, 0], labels)
+
+
+def some(examples, rows):
+    return Examples(examples.inputs[rows], examples.labels[rows])
+
+
+@pytest.mark.parametrize(
+    ("seed", "size"), [(0, 12), (1, 30), (2, 60), (3, 100), (4, 200), (5, 250)]
+)
+def test_a_random_forget_set_is_not_told_from_the_rest(seed, size):
+    every = members(seed, 500)
+    assert told_apart(some(every, slice(size)), some(every, slice(size, 500))) < OWN_KIND
+
+
+def test_what_classes_a_forget_set_has_does_not_tell_it():
+    every = members(0, 800)
+    mostly = np.flatnonzero((every.labels == 0) | (np.random.default_rng(1).random(800) < 0.1))
+    forget = np.random.default_rng(2).permutation(mostly)[:120]
+    rest = np.setdiff1d(np.arange(800), forget)
+    assert told_apart(some(every, forget), some(every, rest)) < OWN_KIND
+
+
+def test_a_kind_of_its_own_is_told_and_too_few_are_not():
+    assert told_apart(members(0, 60, shift=3.0), members(1, 300)) > OWN_KIND
+    assert told_apart(members(0, 9, shift=30.0), members(1, 300)) == 0
+    far = members(0, 60, shift=3.0)
+    other = far._replace(labels=np.full(60, 7))
+    assert told_apart(other, members(1, 300)) == 0  # no class is shared
+
+
+def test_the_statistic_of_one_class_is_that_of_mann_and_whitney():
+    rng = np.random.default_rng(0)
+    said, is_forget = rng.normal(size=50), np.arange(50) < 20
+    expected = scipy.stats.mannwhitneyu(
+        said[:20], said[20:], alternative="greater", method="asymptotic", use_continuity=False
+    )
+    z = module._rank_statistic(said, np.zeros(50), is_forget)
+    assert scipy.stats.norm.sf(z) == pytest.approx(expected.pvalue)
+
+
+def examples(seed, count, tag):
+    drawn = members(seed, count)
+    inputs = np.column_stack([drawn.inputs, np.full(count, tag)])
+    return Examples(jnp.asarray(inputs, jnp.float32), jnp.asarray(drawn.labels, jnp.int32))
+
+
+DATA = UnlearnData(examples(0, 40, 1.0), examples(1, 200, 2.0), examples(2, 100, 3.0))
+OUTPUTS = UnlearnData(*(part._replace(inputs=part.inputs[:, :3]) for part in DATA))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "gone", "asked"),
+    [
+        ("heldout", [False, True, False], None),
+        ("tested", [False, False, False], None),
+        ("tested", [False, True, False], [False, True, False]),
+        ("reference", [False, False, False], [True, True, True]),
+    ],
+)
+def test_a_reference_is_trained_where_it_is_wanted_on_accessible_examples_alone(
+    wanted, gone, asked, monkeypatch
+):
+    seen = []
+
+    def spy(model, data, recipe, *, key):
+        seen.append(set(np.asarray(data.inputs)[:, 3]))
+        return train(model, data, replace(recipe, epochs=1), key=key)
+
+    train = module.train
+    monkeypatch.setattr(module, "train", spy)
+    model = ltu_jax.models.build("mlp", 3)
+    found = find_reference(KEY, model, DATA, OUTPUTS, np.array(gone), wanted)
+    if asked is None:
+        assert found is None
+        assert not seen
+    else:
+        assert seen == [{2.0}]
+        assert found.classes.tolist() == asked
+        assert found.forget.shape == (40, 3)
+        assert found.validation.shape == (100, 3)
+        sure = [np.diff(np.sort(x), axis=1)[:, -1] for x in (found.validation, OUTPUTS[2].inputs)]
+        assert sure[0].mean() == pytest.approx(sure[1].mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize(("knows", "warned"), [(0.1, True), (0.6, False)])
+def test_a_reference_that_learnt_little_is_told_of(knows, warned, caplog):
+    labels = np.arange(100) % 3
+    known = np.eye(3)[labels]
+    answers = np.where(np.arange(100)[:, None] < 100 * knows, known, np.roll(known, 1, axis=1))
+    module._check_learnt(answers, Examples(known, labels), np.zeros(3, bool))
+    assert ("raise --retain-fraction" in caplog.text) is warned
+
+
+@pytest.mark.parametrize("good", [1.0, 0.1, 0.0])
+def test_a_reference_is_tried_more_slowly_where_the_recipe_is_too_fast(good, monkeypatch):
+    tried = []
+
+    def training(model, data, recipe, *, key):
+        tried.append(recipe.learning_rate)
+        if recipe.learning_rate > good * recipe_for("mlp").learning_rate:
+            raise DivergedError("loss became nan at step 1")
+        return "trained", {}
+
+    monkeypatch.setattr(module, "train", training)
+    model = ltu_jax.models.build("mlp", 3)
+    if good:
+        assert module._trained(KEY, model, DATA.retain) == "trained"
+        assert len(tried) == (1 if good == 1 else 2)
+    else:
+        with pytest.raises(DivergedError, match='set stand_ins to "heldout"'):
+            module._trained(KEY, model, DATA.retain)
+        assert tried == sorted(tried, reverse=True)
+
+
+def test_a_kind_that_shares_a_label_is_forgotten(tmp_path):
+    data = tiny.two_sites()
+    errors = {}
+    for wanted in ("heldout", "tested"):
+        rows = ltu_jax.unlearn(
+            data,
+            ltu_jax.by_group("site", "south"),
+            config=LTUConfig(steps=200, query_size=16, stand_ins=wanted),
+            retain_fraction=1.0,
+            epochs=30,
+            out=tmp_path / wanted,
+            quiet=True,
+        ).rows
+        errors[wanted] = {row.model: row.ua for row in rows}
+    assert errors["tested"]["original"] < 5
+    assert errors["tested"]["retrain"] > 90
+    assert errors["tested"]["ltu"] > 80
+    assert errors["heldout"]["ltu"] < 20
