@@ -30,7 +30,7 @@ from ltu_jax.training.checkpoint import restore
 from ltu_jax.training.given import as_variables
 from ltu_jax.training.devices import Parallel
 from ltu_jax.training.supervised import Recipe, recipe_for
-from ltu_jax.types import (Dataset, Examples, Model, Split, UnlearnData, Unlearner, Variables)
+from ltu_jax.types import Dataset, Examples, Model, Problem, Split, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Method
 from ltu_jax.unlearners.retrain import RetrainConfig
 
@@ -73,6 +73,11 @@ class Plan(NamedTuple):
     only: tuple[str, ...] | None = None
     parallel: Parallel | None = None
     earlier: Examples | None = None
+
+    @property
+    def problem(self) -> Problem:
+        """The deletion as audit and report see it."""
+        return Problem(self.dataset, self.split, self.model, self.seed)
 
 
 def make_plan(
