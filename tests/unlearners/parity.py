@@ -1,8 +1,10 @@
-"""Reference runs of the authors' own code, and the little network that they were made with.
+"""Reference runs of the authors' own code, and the small network that they were made with.
 
-`LTU_PARITY_DIR` names the folder of the files `<case>_<suffix>.npz`, `LTU_PARITY_SUFFIX` the suffix
-(default `open`). The network is the reference's in Flax's layout: inputs `[B, H, W, C]`, kernels
-HWIO, dense kernels `[in, out]` whose rows come in the order height, width, channel.
+The files are in `parity_cases/`, whose README says where each comes from. `LTU_PARITY_DIR` names
+another folder of files `<case>_<suffix>.npz`, `LTU_PARITY_SUFFIX` their suffix (default `open`); a
+case that such a folder lacks is skipped. The network is the reference's in Flax's layout: inputs
+`[B, H, W, C]`, kernels HWIO, dense kernels `[in, out]` with rows in the order height, width,
+channel.
 """
 
 import json
@@ -17,26 +19,28 @@ import pytest
 
 from ltu_jax.types import Examples, Model, UnlearnData, Variables
 
-PARITY = Path(os.environ.get("LTU_PARITY_DIR", Path(__file__).parents[3] / "shared" / "parity"))
-SUFFIX = os.environ.get("LTU_PARITY_SUFFIX", "open")
+CASES = Path(__file__).parent / "parity_cases"
 TOLERANCE = 1e-9  # of the largest distance that any weight travelled
 PADDING = -1
 SETS = ("forget", "retain", "test")
 
 
-class Case:
-    """One reference run; a test that asks for one that is not there is skipped.
+def read_case(name):
+    """Return the arrays of a case and the options that it was made with."""
+    folder = Path(os.environ.get("LTU_PARITY_DIR", CASES))
+    path = folder / f"{name}_{os.environ.get('LTU_PARITY_SUFFIX', 'open')}.npz"
+    if folder != CASES and not path.exists():
+        pytest.skip(f"{folder} has no {path.name}")
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    return arrays, json.loads(str(arrays.pop("meta_json")))
 
-    `arrays` are the file's, `meta` the options it was made with.
-    """
+
+class Case:
+    """One reference run: `arrays` are the file's, `meta` the options that it was made with."""
 
     def __init__(self, name):
-        path = PARITY / f"{name}_{SUFFIX}.npz"
-        if not path.exists():
-            pytest.skip(f"{path.name} is not here")
-        with np.load(path, allow_pickle=False) as file:
-            self.arrays = dict(file)
-        self.meta = json.loads(str(self.arrays.pop("meta_json")))
+        self.arrays, self.meta = read_case(name)
         self.names = [str(name) for name in self.arrays["param_names"]]
 
     def __getitem__(self, name):
@@ -47,7 +51,7 @@ class Case:
 
     @cached_property
     def data(self):
-        """All examples as `UnlearnData`; the reference's test set stands in for validation."""
+        """All examples as `UnlearnData`; the reference's test set is the validation set."""
         return UnlearnData(*(self.examples(which) for which in range(3)))
 
     def examples(self, which, rows=None, labels=None):

@@ -1,9 +1,5 @@
 """The harmonizer: its properties, its failure-free edges, and PCGrad's reference numbers."""
 
-import json
-import os
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +9,8 @@ from hypothesis import strategies as st
 
 from ltu_jax.errors import InputError
 from ltu_jax.unlearners.ltu.harmonize import harmonize, project, project_conflicts, tree_cosine
+from tests.unlearners.parity import read_case
 
-PARITY = Path(os.environ.get("LTU_PARITY_DIR", Path(__file__).parents[4] / "shared" / "parity"))
-SUFFIX = os.environ.get("LTU_PARITY_SUFFIX", "open")
 ALL = ["two-way", "per-layer", "protect-retain", "protect-forget", "none"]
 
 seeds = st.integers(0, 2**32 - 1)
@@ -155,17 +150,14 @@ def test_cosine_of_a_vanishing_gradient_is_zero():
     assert float(tree_cosine(jnp.zeros(3), jnp.ones(3))) == 0.0
 
 
-def pcgrad_names():
-    path = PARITY / f"pcgrad_{SUFFIX}.npz"
-    return np.load(path, allow_pickle=False)["names"].tolist() if path.exists() else []
+def test_parity_with_pcgrad():
+    case, meta = read_case("pcgrad")
+    assert "PCGrad" in meta["method"]
+    for name in case["names"]:
+        assert_same_projection(case, name)
 
 
-@pytest.mark.parametrize("name", pcgrad_names() or [None])
-def test_parity_with_pcgrad(name):
-    if name is None:
-        pytest.skip("no reference numbers for PCGrad")
-    case = np.load(PARITY / f"pcgrad_{SUFFIX}.npz", allow_pickle=False)
-    assert "PCGrad" in json.loads(str(case["meta_json"]))["method"]
+def assert_same_projection(case, name):
     with jax.enable_x64(True):
         rows = jnp.asarray(case[f"{name}/J"])
         projected = project_conflicts(rows, jnp.asarray(case[f"{name}/perms"]))

@@ -1,9 +1,5 @@
 """The meta-gradient: closed form, finite differences, its own definition, and reference numbers."""
 
-import json
-import os
-from pathlib import Path
-
 import chex
 import jax
 import jax.flatten_util
@@ -12,9 +8,7 @@ import numpy as np
 import pytest
 
 from ltu_jax.unlearners.ltu.meta import InnerStep, meta_gradient, meta_objective
-
-PARITY = Path(os.environ.get("LTU_PARITY_DIR", Path(__file__).parents[4] / "shared" / "parity"))
-SUFFIX = os.environ.get("LTU_PARITY_SUFFIX", "open")
+from tests.unlearners.parity import read_case
 
 
 @pytest.fixture(autouse=True)
@@ -134,11 +128,8 @@ def parity_network(flat, shapes, inputs):
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("order", ["exact", "first_order"])
 def test_parity_with_torch(count, order):
-    path = PARITY / f"meta_{SUFFIX}.npz"
-    if not path.exists():
-        pytest.skip(f"no reference numbers at {path}")
-    case = np.load(path, allow_pickle=False)
-    alpha = json.loads(str(case["meta_json"]))["alpha"]
+    case, meta = read_case("meta")
+    alpha = meta["alpha"]
     shapes = [case[f"init/{name}"].shape for name in case["param_names"]]
 
     def cross_entropy(params, inputs, labels):
