@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 # XLA hands products and convolutions on a CPU to YNNPACK, and is faster without it, most of all on
-# small convolutions (`experiments.benchmark --parts compiler`). The empty list turns it off.
+# small convolutions (`experiments.performance.benchmark --parts compiler`). The empty list turns
+# it off.
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 

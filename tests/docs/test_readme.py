@@ -12,24 +12,20 @@ import tyro
 from flax import linen as nn
 
 import ltu_jax
-from experiments import (
-    backdoor,
+from experiments.ablations import (
     budget,
-    claims,
-    compare,
     conflicts,
     failure_signatures,
-    limits,
-    movement,
     overlap,
-    per_example,
-    results_table,
     rho_sweep,
     scheme_check,
-    sequential,
     stopping,
 )
-from experiments.benchmark import __main__ as benchmark
+from experiments.attacks import backdoor, limits, movement, per_example
+from experiments.comparison import claims, compare
+from experiments.lib import results_table
+from experiments.operation import sequential
+from experiments.performance import benchmark
 from ltu_jax.cli import main as cli
 from tests import tiny
 

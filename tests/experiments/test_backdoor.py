@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments import backdoor
-from experiments.results_table import replace_block
+from experiments.attacks import backdoor
+from experiments.lib.results_table import replace_block
 
 DIGITS = backdoor.SETTINGS["digits"]
 

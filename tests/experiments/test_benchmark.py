@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.benchmark import __main__ as benchmark
-from experiments.benchmark import (
+from experiments.performance import (
+    benchmark,
     deletion,
     forms,
     growth,
@@ -23,9 +23,9 @@ from experiments.benchmark import (
     table,
     timing,
 )
-from experiments.benchmark.counting import Images, forward_flops, ltu_units, plain_units
-from experiments.benchmark.subjects import MODELS, first_order, noise, subject
-from experiments.benchmark.timing import compile_ahead, fastest, interleave, median, ratio
+from experiments.performance.counting import Images, forward_flops, ltu_units, plain_units
+from experiments.performance.subjects import MODELS, first_order, noise, subject
+from experiments.performance.timing import compile_ahead, fastest, interleave, median, ratio
 from ltu_jax.data import load
 from ltu_jax.models import build
 from ltu_jax.training import supervised
@@ -68,7 +68,7 @@ def test_without_pytorch_its_entries_are_empty_and_a_line_says_so(monkeypatch, c
     monkeypatch.setattr(benchmark, "torch_version", lambda: None)
     peer = benchmark.load_peer((1, 2))
     assert "PyTorch is not installed" in capsys.readouterr().out
-    assert peer.ltu_ways(None, None) == peer.sgd_ways(None) == peer.pool_trainings(None, None) == {}
+    assert peer.ltu_ways(None, None) == peer.sgd_ways(None) == {}
     assert steps.against_torch({"jax": [1.0]}, "jax") == {
         "torch_over_jax": None,
         "torch_seconds": None,
@@ -85,14 +85,16 @@ def test_on_a_cpu_a_profile_is_made_by_a_process_of_one_thread(monkeypatch):
 
     monkeypatch.setattr(profiles.subprocess, "run", run)
     assert profiles.profile("mlp", 0.5) == {"products": 1.0}
-    assert asked["command"][1:] == ["-m", "experiments.benchmark.profiles", "mlp", "0.5"]
+    assert asked["command"][1:] == ["-m", "experiments.performance.profiles", "mlp", "0.5"]
     assert asked["threads"] == "1"
 
 
 def test_the_command_of_a_result_names_its_networks_and_parts():
     parts = {"parts": ("pool",), "models": ("cnn", "mlp")}
     line = benchmark.command(benchmark.Options(quick=True, **parts))
-    assert line == "python -m experiments.benchmark --quick --parts pool --models cnn mlp"
+    assert (
+        line == "python -m experiments.performance.benchmark --quick --parts pool --models cnn mlp"
+    )
 
 
 def test_a_profile_says_what_a_step_is_busy_with():
@@ -300,14 +302,13 @@ def test_methods_and_memory_are_measured():
 
 def test_a_pool_is_held_against_the_other_ways():
     sizes = pools.Sizes(members=(1, 2), singles=1, recipe=Recipe(epochs=1))
-    found = pools.pool(sizes, 1, lambda dataset, sizes: {})
+    found = pools.pool(sizes, 1)
     ways = found["ways"]
     assert {name: way["networks"] for name, way in ways.items()} == {
         "pool_1": 1,
         "pool_2": 2,
         "sequential": 1,
     }
-    assert found["torch_over_jax"] is None
     assert found["sequential_over_pool"] == pytest.approx(
         ways["pool_2"]["members_per_second"] / ways["sequential"]["members_per_second"]
     )

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from experiments import compare
+from experiments.comparison import compare
 from ltu_jax import unlearners
 
 NAMES = ("digits", "cifar10")
@@ -38,7 +38,7 @@ def test_parts_made_by_several_commands_are_collected(small, tmp_path, capsys):
     assert made == len(results["rows"]) == 8
     assert str(tmp_path) not in small.read_text(encoding="utf-8")
     (source,) = results["sources"]
-    assert source["command"] == "python -m experiments.compare digits --data-dir DIR"
+    assert source["command"] == "python -m experiments.comparison.compare digits --data-dir DIR"
     assert set(source["git"]) == {"commit", "dirty"}
     small.unlink()
     compare.main(["digits", "--gather"])

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from experiments import faults
+from experiments.operation import faults
 
 RESULTS = faults.ROOT / "experiments/results/faults.json"
 

@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from experiments import limits
-from experiments.provenance import ROOT
-from experiments.results_table import replace_block
+from experiments.attacks import limits
+from experiments.lib.provenance import ROOT
+from experiments.lib.results_table import replace_block
 from ltu_jax.audit import bounds
 
 RESULTS = ROOT / "experiments/results/limits.json"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import results_table
-from experiments.results_table import Block
+from experiments.lib import results_table
+from experiments.lib.results_table import Block
 from ltu_jax.report.comparison import table
 from tests.report.comparison.test_table import CONFIG, ROWS
 
@@ -31,9 +31,8 @@ def block(page, *results):
 def test_tables_tell_where_their_numbers_come_from(results):
     text = results_table.tables(block(None, results, results.with_name("missing.json")))
     assert "| `better` |" in text
-    assert text.endswith(
-        "Made by `python -m experiments.compare digits` (commit `0123456`, 1 x cpu (cpu)).\n"
-    )
+    made_by = "Made by `python -m experiments.comparison.compare digits`"  # old command, new path
+    assert text.endswith(f"{made_by} (commit `0123456`, 1 x cpu (cpu)).\n")
     dirty = {**SOURCE, "git": {"commit": "0123456789abcdef", "dirty": True}}
     assert "with changes not committed" in results_table.origin([SOURCE, dirty])
     assert "code outside git" in results_table.origin(

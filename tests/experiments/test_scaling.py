@@ -1,8 +1,6 @@
-"""What a compiled program sends is counted right, loops included; the model has its limits."""
+"""What a compiled program sends is counted right, loops included."""
 
-import pytest
-
-from experiments.scaling import Options, Traffic, efficiency, table, traffic
+from experiments.performance.scaling import Traffic, table, traffic
 
 PROGRAM = """HloModule jit_step, num_partitions=2
 
@@ -39,11 +37,3 @@ def test_a_program_that_sends_nothing_has_no_traffic():
 def test_the_table_has_a_row_for_every_kind():
     lines = table({"all-reduce": Traffic(25, 357_500_000)}).splitlines()
     assert lines[-1] == "| all-reduce | 25 | 357.5 |"
-
-
-def test_efficiency_falls_from_one_with_bytes_and_then_with_messages():
-    options = Options(bandwidth=1e9, latency=1e-3)
-    moved = Traffic(count=5, bytes=10**9)
-    assert efficiency(1, 2.0, moved, options) == 1
-    assert efficiency(2, 2.0, moved, options) == pytest.approx(2 / (2 + 1 + 0.01))
-    assert efficiency(1000, 2.0, moved, options) == pytest.approx(2 / (2 + 1.998 + 9.99))

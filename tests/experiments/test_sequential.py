@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from experiments import sequential
-from experiments.provenance import ROOT
+from experiments.lib.provenance import ROOT
+from experiments.operation import sequential
 from ltu_jax.errors import InputError
 from ltu_jax.runs import pipeline
 from tests.runs.test_resume_run import Killed, killed

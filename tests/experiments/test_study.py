@@ -6,20 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments import (
+from experiments.ablations import (
     budget,
-    claims,
     conflicts,
     failure_signatures,
-    forget_sets,
-    movement,
     overlap,
     rho_sweep,
     scheme_check,
     stopping,
-    study,
 )
-from experiments.study import Job, Setting, variant
+from experiments.attacks import movement
+from experiments.comparison import claims
+from experiments.lib import forget_sets, study
+from experiments.lib.study import Job, Setting, variant
 from tests import tiny
 
 TABLE = Setting("tests.tiny:table", None, "mlp", epochs=2)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.provenance import ROOT
+from experiments.lib.provenance import ROOT
 from ltu_jax import unlearners
 from ltu_jax.errors import DivergedError, InvariantError
 from ltu_jax.models import from_functions

@@ -1,7 +1,7 @@
 """Signs that a run of LTU did not do what it was meant to, read off what the run left.
 
 Each sign has a number, a bound that sound runs stay within, and what to do about it.
-`experiments/failure_signatures.py` provokes them.
+`experiments/ablations/failure_signatures.py` provokes them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""One part or option of LTU varied, all else as it is."""

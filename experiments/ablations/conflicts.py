@@ -1,0 +1,228 @@
+"""How often do remembering and forgetting conflict, where, and what does harmonisation change?
+
+    python -m experiments.ablations.conflicts --data-dir DIR
+    python -m experiments.ablations.conflicts --quick
+
+The cosine of the two gradients of LTU over its steps, layer by layer, and over the settings of
+`experiments.comparison.claims` with `mlp`, and the gap to Retrain with and without harmonisation.
+A sanity case has two gradients of a known angle. The results are shared with
+`experiments.comparison.claims`; the layers take some minutes more. Writes
+`experiments/results/conflicts.json` and `docs/conflicts.png`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+
+from experiments.lib import study
+from experiments.lib.provenance import ROOT
+from experiments.lib.settings import LTU, PRIMARY, QUICK, SETTINGS
+from experiments.lib.study import Job, Setting, variant
+from ltu_jax.report.content import plain
+from ltu_jax.report.write import write_json
+from ltu_jax.unlearners.ltu import diagnostics as diagnosis
+from ltu_jax.unlearners.ltu.algorithm import split_tasks
+from ltu_jax.unlearners.ltu.harmonize import harmonize
+from ltu_jax.unlearners.ltu.meta import meta_gradient
+from ltu_jax.unlearners.ltu.tasks import tasks
+
+OUT = ROOT / "experiments/results/conflicts.json"
+FIGURE = ROOT / "docs/conflicts.png"
+CELLS = {name: cell for name, cell in SETTINGS.items() if cell[0].model == "mlp"}
+WITH, WITHOUT = LTU["LTU"], LTU["without harmonisation"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Make the rows that are missing, collect and draw them.
+
+    Attributes:
+      data_dir: folder in which TFDS keeps prepared data sets.
+      quick: digits, one seed, few steps, into `runs/`: a test that all of it works.
+    """
+
+    data_dir: str | None = None
+    quick: bool = False
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run, write, draw."""
+    options = tyro.cli(Options, args=args)
+    cells = {"digits": (QUICK, (0,))} if options.quick else CELLS
+    steps = {"steps": 10} if options.quick else {}
+    pair = {"with": variant("ltu", **steps), "without": variant("ltu", harmonize="none", **steps)}
+    pair = pair if options.quick else {"with": WITH, "without": WITHOUT}
+    wanted = [
+        Job(setting, one, seed)
+        for setting, seeds in cells.values()
+        for one in (*map(variant, ("original", "retrain", "retrain_2")), *pair.values())
+        for seed in seeds
+    ]
+    rows = study.run(wanted, data_dir=options.data_dir, workers=study.workers_here())
+    of_layers = QUICK if options.quick else PRIMARY
+    results = {
+        "source": study.source("experiments.ablations.conflicts --data-dir DIR", rows.values()),
+        "sanity": sanity(),
+        "settings": {
+            name: compare(rows, setting, seeds, pair) for name, (setting, seeds) in cells.items()
+        },
+        "layers": layers(of_layers, pair["with"], options.data_dir, every=5),
+    }
+    write_json(Path("runs/conflicts.json") if options.quick else OUT, plain(results))
+    if not options.quick:
+        draw(results, FIGURE)
+    for name, one in results["settings"].items():
+        print(f"{name}: conflicts {one['share'][0]:.0f} %, gap without - with {one['difference']}")
+
+
+def sanity() -> list[dict[str, float]]:
+    """Return what two-way harmonisation leaves of gradients of known length and angle.
+
+    Of each gradient g the direction keeps (1 - c^2) |g|^2 along g, where c is their cosine.
+    """
+    found = []
+    for cosine in (0.5, 0.0, -0.25, -0.5, -0.9, -0.99):
+        remember = jnp.array([1.0, 0.0])
+        forget = 2.0 * jnp.array([cosine, float(np.sqrt(1 - cosine**2))])
+        direction, _ = harmonize(remember, forget)
+        added = remember + forget
+        found.append(
+            {
+                "cosine": cosine,
+                "along_remember": float(direction @ remember),
+                "along_forget": float(direction @ forget),
+                "closed_form_remember": 1 - cosine**2 if cosine < 0 else float(added @ remember),
+                "closed_form_forget": 4 * (1 - cosine**2) if cosine < 0 else float(added @ forget),
+                "removed": float(diagnosis.share_removed(cosine)),
+            }
+        )
+    return found
+
+
+def compare(
+    rows: Mapping[str, study.Row],
+    setting: Setting,
+    seeds: Sequence[int],
+    pair: Mapping[str, study.Variant],
+) -> dict[str, Any]:
+    """Return how the gradients stood to each other, and gaps with and without harmonisation."""
+    gaps: dict[str, list[float]] = {}
+    for name, one in {**pair, "second Retrain": variant("retrain_2")}.items():
+        found = [rows[study.key(Job(setting, one, seed))] for seed in seeds]
+        retrain = [rows[study.key(Job(setting, variant("retrain"), seed))] for seed in seeds]
+        gaps[name] = [study.gap(*both) for both in zip(found, retrain, strict=True)]
+    seen = [rows[study.key(Job(setting, pair["with"], seed))]["conflicts"] for seed in seeds]
+    return {
+        "share": study.interval([one["share"] for one in seen]),
+        "mean": study.interval([one["mean"] for one in seen]),
+        "deciles": np.mean([one["deciles"] for one in seen], axis=0),
+        "by_tenth": np.mean([one["by_tenth"] for one in seen], axis=0),
+        "norm_ratio": study.interval([one["norm_ratio"] for one in seen]),
+        "removed": 100 * float(diagnosis.share_removed(np.mean([one["mean"] for one in seen]))),
+        "gaps": {name: study.interval(values) for name, values in gaps.items()},
+        "difference": study.interval(np.subtract(gaps["without"], gaps["with"])),
+    }
+
+
+def layers(
+    setting: Setting, one: study.Variant, data_dir: str | None, *, every: int
+) -> dict[str, Any]:
+    """Return the cosine of the two gradients in each parameter tensor, each so many steps."""
+    import ltu_jax.unlearners as unlearners
+    from ltu_jax.runs.plan import visible_data
+    from ltu_jax.unlearners.ltu.algorithm import ltu
+
+    bench = study.bench(setting, 0, data_dir)
+    plan, config = bench.plan, unlearners.configure(unlearners.find("ltu"), study.options_of(one))
+    data = visible_data(plan.dataset, plan.split)
+    method = ltu(plan.model, data, plan.dataset.num_classes, config)
+    state = method.prepare(jax.random.key(0), bench.network("original").variables, data)
+
+    @jax.jit
+    def advance(key, t, state):
+        sample_key, step_key = jax.random.split(key)
+        batch = method.sample(sample_key, t, state, data)
+        cosines = by_tensor(step_key, plan.model, state, batch, config)
+        return method.step(step_key, state, batch)[0], cosines
+
+    seen = []
+    for t in range(config.steps):
+        key = jax.random.fold_in(jax.random.key(1), t)
+        state, cosines = advance(key, jnp.asarray(t), state)
+        if t % every == 0:
+            seen.append(jax.tree.map(float, cosines))
+    return {
+        name: {
+            "share": 100 * float(np.mean([one[name] < 0 for one in seen])),
+            "deciles": np.quantile([one[name] for one in seen], np.arange(0.1, 1, 0.1)).tolist(),
+        }
+        for name in seen[0]
+    }
+
+
+def by_tensor(key: jax.Array, model: Any, state: Any, batch: Any, config: Any) -> dict[str, Any]:
+    """Return the cosine of LTU's two gradients in each parameter tensor, by its path."""
+    params, task = state.variables.params, tasks(model, state, batch, config)
+    support, query = split_tasks(key, len(config.membership), config.membership_support)
+    remember, _ = meta_gradient(
+        task.random_labels, task.queries, params, config.random_label_inner, config.tune_weight
+    )
+    forget, _ = meta_gradient(
+        lambda p: task.membership(p)[support].mean(),
+        lambda p: task.membership(p)[query],
+        params,
+        config.membership_inner,
+        config.membership_tune_weight,
+    )
+    found = jax.tree.map(
+        lambda r, f: jnp.vdot(r, f) / (optax.tree.norm(r) * optax.tree.norm(f) + 1e-12),
+        remember,
+        forget,
+    )
+    leaves, _ = jax.tree.flatten_with_path(found)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def draw(results: Mapping[str, Any], path: Path) -> None:
+    """Draw the cosine over the run and over layers, and gaps against the share of conflicts."""
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, 3, figsize=(13, 3.6))
+    found = results["settings"]
+    for name, one in found.items():
+        panels[0].plot(np.arange(10) * 10 + 5, one["by_tenth"], lw=1.2, label=name)
+    panels[0].axhline(0, color="k", lw=0.6)
+    panels[0].set(xlabel="of the run, %", ylabel="cosine of the two gradients")
+    panels[0].legend(frameon=False, fontsize=6)
+    names = list(results["layers"])
+    for at, name in enumerate(names):
+        deciles = results["layers"][name]["deciles"]
+        panels[1].plot([deciles[0], deciles[-1]], [at, at], color="C0", lw=1.5)
+        panels[1].plot(deciles[4], at, "o", color="C0", ms=4)
+    panels[1].axvline(0, color="k", lw=0.6)
+    panels[1].set_yticks(range(len(names)), names, fontsize=6)
+    panels[1].set(xlabel="cosine in a tensor: median and middle 80 %")
+    for name, one in found.items():
+        middle, low, high = one["difference"]
+        share = one["share"][0]
+        panels[2].plot([share, share], [low, high], lw=1, color="C0")
+        panels[2].plot(share, middle, "o", ms=4, color="C0")
+        panels[2].annotate(name, (share, middle), fontsize=5)
+    panels[2].axhline(0, color="k", lw=0.6)
+    panels[2].set(xlabel="steps with a conflict, %", ylabel="gap without harmonisation - with")
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What attacks beyond those of the report find."""

@@ -1,0 +1,152 @@
+"""Do methods hold against attacks on single examples, which none of them was trained against?
+
+    python -m experiments.attacks.per_example digits
+    python -m experiments.attacks.per_example cifar10 --data-dir DIR
+
+For each method: U-LiRA, RMIA, one-run audits and KLoM on pools of networks, beside the networks
+before unlearning (what the attacks can find) and retrained ones (the floor). Options are chosen
+without Retrain, on another seed. Pools are kept in `runs/pools`, and an interrupted command goes on
+when it is given again. Writes `experiments/results/per_example_<name>.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+import ltu_jax.unlearners as unlearners
+from experiments.lib.provenance import ROOT, git_state
+from ltu_jax.audit.ensembles import audit_pools
+from ltu_jax.cli.compilation_cache import keep_programs
+from ltu_jax.errors import DivergedError
+from ltu_jax.report.content import plain
+from ltu_jax.report.write import versions, write_json
+from ltu_jax.runs import ensembles as pools
+from ltu_jax.runs.networks import train_network
+from ltu_jax.runs.plan import Plan, make_plan, with_method
+from ltu_jax.runs.progress import Progress
+from ltu_jax.runs.tuning import select
+
+METHODS = ("ltu", "ltu_joint", "random_label", "salun", "scrub", "finetune")
+SELECT_SEED = 100
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One data set and network.
+
+    Attributes:
+      data: as for `ltu unlearn`.
+      size: networks a side.
+      train_size: training examples; None takes all.
+      model: as for `ltu unlearn`.
+      trials: options that each method tries.
+      methods: whom to audit, beside Retrain.
+    """
+
+    data: str
+    size: int
+    train_size: int | None = None
+    model: str = "mlp"
+    trials: int = 8
+    methods: tuple[str, ...] = METHODS
+
+
+SETTINGS = {
+    "digits": Setting("digits", 64, methods=(*METHODS, "mi_match")),
+    "cifar10": Setting("cifar10", 16, train_size=5000, trials=4),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Make the pools that are missing, audit them, and write the results.
+
+    Attributes:
+      name: which setting.
+      data_dir: folder in which TFDS keeps prepared data sets.
+      quick: 8 networks a side, 2 trials and one method, into `runs/`; a test that all of it works.
+    """
+
+    name: tyro.conf.Positional[Literal["digits", "cifar10"]]
+    data_dir: str | None = None
+    quick: bool = False
+
+
+def main(args: list[str] | None = None) -> None:
+    """Audit every method and write the results as they come."""
+    options = tyro.cli(Options, args=args)
+    setting = SETTINGS[options.name]
+    out = ROOT / f"experiments/results/per_example_{options.name}.json"
+    if options.quick:
+        setting = replace(setting, size=8, trials=2, methods=("random_label",))
+        out = Path("runs") / out.name
+    data_dir = " --data-dir DIR" if options.data_dir else ""  # no name of this machine's folders
+    folder = Path("runs/pools")
+    keep_programs(folder)
+    results: dict[str, Any] = {
+        "config": {**vars(setting), "retain_fraction": 0.3, "seed": 0},
+        "source": {
+            "command": f"python -m experiments.attacks.per_example {options.name}{data_dir}",
+            "git": git_state(),
+            "versions": versions(),
+        },
+        "methods": {},
+    }
+    with Progress(None, quiet=True) as progress:
+        for name in setting.methods:
+            start = time.perf_counter()
+            chosen = choose(setting, name, options.data_dir)
+            plan = with_method(plan_for(setting, 0, options.data_dir), name, chosen)
+            try:
+                found = {
+                    kind: pools.make_pool(plan, kind, setting.size, folder, progress)
+                    for kind in pools.KINDS
+                }
+                audit = audit_pools(plan, found, 0.05, lambda done: None)
+            except DivergedError as error:
+                audit = {"failure": str(error)}
+            results["methods"][name] = {"options": chosen_options(name, chosen), **audit}
+            write_json(out, plain(results))
+            print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def plan_for(setting: Setting, seed: int, data_dir: str | None) -> Plan:
+    """Return the deletion of a random tenth."""
+    return make_plan(
+        setting.data,
+        None,
+        model=setting.model,
+        seed=seed,
+        data_dir=data_dir,
+        train_size=setting.train_size,
+    )
+
+
+def choose(setting: Setting, name: str, data_dir: str | None) -> Any:
+    """Return options of a method, chosen on another seed without Retrain, or as they were then."""
+    about = f"{setting.data}-{setting.train_size}-{setting.model}-{setting.trials}-{name}"
+    path = Path("runs/per_example") / f"{about}.json"
+    method = unlearners.find(name)
+    if not path.exists():
+        plan = with_method(plan_for(setting, SELECT_SEED, data_dir), name, None)
+        original = train_network(plan, "original").variables
+        chosen = select(plan, original, trials=setting.trials).describe()
+        write_json(path, plain(chosen))
+    values = json.loads(path.read_text(encoding="utf-8"))["options"]
+    return unlearners.configure(method, values)
+
+
+def chosen_options(name: str, config: Any) -> dict[str, Any]:
+    """Return the options that are not the method's defaults."""
+    default = unlearners.find(name).config
+    return {key: value for key, value in vars(config).items() if value != getattr(default, key)}
+
+
+if __name__ == "__main__":
+    main()

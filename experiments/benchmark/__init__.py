@@ -1,1 +1,0 @@
-"""What steps, pools and whole deletions cost, as ratios measured side by side in one process."""

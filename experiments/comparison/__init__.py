@@ -1,0 +1,1 @@
+"""Methods compared on the same deletions, and the claims of the paper."""

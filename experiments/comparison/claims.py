@@ -1,0 +1,319 @@
+"""Do the paper's claims hold? LTU against tuned baselines, and against LTU with a part left out.
+
+    python -m experiments.comparison.claims --data-dir DIR
+    python -m experiments.comparison.claims --quick
+
+C1: with 30 % of the retain set, LTU's gap to Retrain is below that of baselines with the same 30 %.
+C2: without the meta scheme it is worse. C3: without gradient harmonisation it is worse. C4: several
+diverse membership models are better than any single one.
+
+C1 is judged by the tables of `experiments.comparison.compare`, where the options of every method
+were tuned without Retrain. For the others, variants of LTU differ from it in what their name says
+and in nothing else. Differences are taken within a training seed: a claim *holds* where the 95 %
+t-interval of the difference is above 0, *does not hold* where all of it is below the gap of a
+second Retrain, so that what is gained, if anything, is less than chance between two exact
+unlearnings, and else, as with fewer than three seeds, one *cannot tell*. Over several settings a
+claim holds if it holds in each, and does not if it does not in one.
+
+Writes `experiments/results/claims.json` and `docs/claims.png`. What is done is kept in
+`runs/study`, and an interrupted command goes on. LTU_STUDY_WORKERS=2 uses two processes. The three
+settings of `mlp` take about an hour and a half on two CPU cores, that of `cnn` an hour (of its
+single membership models only log-odds has been run); those of `resnet20`, in part, and
+Tiny-ImageNet have been run on a GPU. The other settings of digits take ten minutes.
+`--only SETTING` and `--variants VARIANT` make some rows; what has none in `runs/study` is judged by
+what `claims.json` already holds of it. Rows of one setting must come from one kind of device.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from experiments.lib import study
+from experiments.lib.provenance import ROOT
+from experiments.lib.settings import KNOBS, LTU, PRIMARY, QUICK, SETTINGS, SINGLE, VARIANTS
+from experiments.lib.study import Job, Variant, variant
+from ltu_jax.report.content import plain
+from ltu_jax.report.write import write_json
+
+OUT = ROOT / "experiments/results/claims.json"
+FIGURE = ROOT / "docs/claims.png"
+COMPARED = {
+    name: ROOT / f"experiments/results/compare_{name}.json" for name in ("cifar10", "digits")
+}
+OURS = ("ltu", "ltu_first_order", "ltu_paper", "ltu_calibrated", "ltu_joint", "mi_match")
+REFERENCES = ("original", "retrain", "retrain_2")
+FEWEST_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Options:
+    """Make the rows that are missing; judge the claims.
+
+    Attributes:
+      data_dir: folder in which TFDS keeps prepared data sets.
+      quick: digits, two seeds, few variants, into `runs/`: a test that all of it works.
+      gather: judge by what is there without making anything.
+      only: make the rows of these settings alone, by their names in `variants.SETTINGS`.
+      variants: make these variants alone, beside the original and the retrained networks; others
+        are taken from `claims.json`.
+    """
+
+    data_dir: str | None = None
+    quick: bool = False
+    gather: bool = False
+    only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SETTING ...")] = ()
+    variants: Annotated[tuple[str, ...], tyro.conf.arg(metavar="VARIANT ...")] = ()
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run, judge, write, draw."""
+    options = tyro.cli(Options, args=args)
+    wanted = quick_jobs() if options.quick else jobs()
+    _check("--only", options.only, SETTINGS)
+    _check("--variants", options.variants, VARIANTS)
+    chosen = [SETTINGS[name][0] for name in options.only or SETTINGS] + [QUICK]
+    makes = [*map(variant, REFERENCES), *(VARIANTS[name] for name in options.variants)]
+    missing = [
+        job
+        for job in wanted
+        if job.setting in chosen and (job.variant in makes or not options.variants)
+    ]
+    missing = [] if options.gather else missing
+    rows = study.run(
+        [*(job for job in wanted if study.path_of(job).exists()), *missing],
+        data_dir=options.data_dir,
+        workers=study.workers_here(),
+    )
+    out = Path("runs/claims.json") if options.quick else OUT
+    results = judge(wanted, rows, None if options.quick else json.loads(OUT.read_bytes()))
+    write_json(out, plain(results))
+    if not options.quick:
+        draw(results, FIGURE)
+    for name, claim in results["claims"].items():
+        print(f"{name} {claim['statement']}: {claim['verdict']}")
+
+
+def _check(option: str, given: Sequence[str], known: Mapping[str, Any]) -> None:
+    if unknown := set(given) - known.keys():
+        raise SystemExit(f"{option} {min(unknown)}: choose among {', '.join(map(repr, known))}")
+
+
+def jobs() -> list[Job]:
+    """Return all jobs, the most important first."""
+    wanted = []
+    for setting, seeds in SETTINGS.values():
+        single = SINGLE.values() if setting.forget == "random_10" else ()
+        variants = [*map(variant, REFERENCES), *LTU.values(), *single]
+        wanted += [Job(setting, one, seed) for one in variants for seed in seeds]
+    return wanted + [Job(PRIMARY, one, seed) for one in KNOBS.values() for seed in (0, 1, 2)]
+
+
+def quick_jobs() -> list[Job]:
+    """Return the jobs of a quick run."""
+    variants = [variant(name) for name in REFERENCES]
+    steps = {"steps": 20}
+    variants += [variant("random_label"), variant("mi_match", **steps), variant("ltu", **steps)]
+    return [Job(QUICK, one, seed) for one in variants for seed in (0, 1)]
+
+
+def tuned(names: Sequence[str], data: str = "digits") -> dict[str, Variant]:
+    """Return methods with the options that trials without Retrain chose for a random 10 %."""
+    chosen = json.loads(COMPARED[data].read_text(encoding="utf-8"))["tuning"]
+    return {name: variant(name, **chosen[f"random_10-{name}"]["options"]) for name in names}
+
+
+def judge(
+    wanted: Sequence[Job], rows: Mapping[str, study.Row], before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return verdicts, and for every setting and variant the means and intervals.
+
+    Args:
+      wanted: the jobs of all settings.
+      rows: of those that have been run, by `study.key`.
+      before: earlier results; variants of which there are no rows are taken from them.
+    """
+    made: dict[str, Any] = {}
+    for name, (setting, _) in {**SETTINGS, "quick": (QUICK, ())}.items():
+        here = [job for job in wanted if job.setting == setting and study.key(job) in rows]
+        if here:
+            made[name] = summarise({job: rows[study.key(job)] for job in here})
+    found, sources = dict(made), []
+    if before:
+        found = {
+            name: {**before["settings"].get(name, {}), **made.get(name, {})}
+            for name in SETTINGS
+            if name in before["settings"] or name in made
+        }
+        for source in before["sources"]:
+            of = {name: set(of) - set(made.get(name, ())) for name, of in source["of"].items()}
+            if of := {name: sorted(left) for name, left in of.items() if left}:
+                sources.append({**source, "of": of})
+    if made:
+        of = {name: sorted(cell) for name, cell in made.items()}
+        command = "experiments.comparison.claims --data-dir DIR"
+        sources.append({"of": of, **study.source(command, rows.values())})
+    return {
+        "config": {
+            "margin": "mean gap of a second Retrain",
+            "level": 0.95,
+            "settings": {name: setting._asdict() for name, (setting, _) in SETTINGS.items()},
+        },
+        "sources": sources,
+        "claims": {
+            "C1": verdict_over("LTU's gap is below that of every baseline", baselines("ltu")),
+            **{name: claim(name, found) for name in CLAIMS},
+        },
+        "rivals": {ours: baselines(ours) for ours in ("ltu", "ltu_joint")},
+        "settings": found,
+    }
+
+
+def summarise(cell: Mapping[Job, study.Row]) -> dict[str, Any]:
+    """Return per variant: gaps by seed, and mean and interval of every measure."""
+    names = {one: name for name, one in VARIANTS.items()}
+    retrain = {job.seed: row for job, row in cell.items() if job.variant.method == "retrain"}
+    by_name: dict[str, dict[int, study.Row]] = {}
+    for job, row in cell.items():
+        name = names.get(job.variant, job.variant.method)
+        if row.get("failure") is None and job.seed in retrain:
+            by_name.setdefault(name, {})[job.seed] = row
+    measures = (
+        "ua",
+        "ra",
+        "ta",
+        "mia",
+        "auc",
+        "ks",
+        "supervised",
+        "two_model",
+        "ra_accessible",
+        "ra_inaccessible",
+        "seconds",
+    )
+    return {
+        name: {
+            "gaps": {seed: study.gap(row, retrain[seed]) for seed, row in of_seed.items()},
+            "gap": study.interval([study.gap(r, retrain[s]) for s, r in of_seed.items()]),
+            **{
+                measure: study.interval([row[measure] for row in of_seed.values()])
+                for measure in measures
+                if all(row[measure] is not None for row in of_seed.values())
+            },
+            "conflicts": next((row["conflicts"] for row in of_seed.values()), None),
+        }
+        for name, of_seed in by_name.items()
+    }
+
+
+def best_of(names: Sequence[str], cell: Mapping[str, Any]) -> str:
+    """Return the variant of the smallest mean gap."""
+    return min(names, key=lambda name: cell[name]["gap"][0])
+
+
+CLAIMS = {
+    "C2": ("without the meta scheme the gap is larger", ("without meta scheme",)),
+    "C3": ("without harmonisation the gap is larger", ("without harmonisation",)),
+    "C4": ("every single membership model has a larger gap", tuple(SINGLE)),
+}
+
+
+def claim(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the verdict on a claim about LTU's parts, over all settings that have every rival."""
+    statement, rivals = CLAIMS[name]
+    cells = {}
+    for setting, cell in found.items():
+        if {"LTU", *rivals} <= cell.keys():
+            rival = best_of(rivals, cell)
+            floor = cell["retrain_2"]["gap"][0]
+            cells[setting] = verdict(rival, cell["LTU"]["gaps"], cell[rival]["gaps"], floor)
+    return verdict_over(statement, cells)
+
+
+def baselines(ours: str) -> dict[str, Any]:
+    """Return one of our methods against the best that is not, by the comparisons' tables."""
+    cells = {}
+    for data, path in COMPARED.items():
+        results = json.loads(path.read_text(encoding="utf-8"))
+        for scenario in dict.fromkeys(row["scenario"] for row in results["rows"]):
+            gaps: dict[str, dict[int, float]] = {}
+            for row in results["rows"]:
+                if row["scenario"] == scenario and row["avg_gap"] is not None:
+                    gaps.setdefault(row["method"], {})[row["train_seed"]] = row["avg_gap"]
+            if ours not in gaps:
+                continue
+            rivals = {
+                name: np.mean(list(of_seed.values()))
+                for name, of_seed in gaps.items()
+                if name not in (*OURS, "retrain", "retrain_2", "nothing")
+                and len(of_seed) == len(gaps[ours])
+            }
+            rival = min(rivals, key=rivals.get)
+            floor = float(np.mean(list(gaps["retrain_2"].values())))
+            setting = f"{data}, {results['config']['model']}, {scenario}"
+            cells[setting] = verdict(rival, gaps[ours], gaps[rival], floor)
+    return cells
+
+
+def verdict(
+    rival: str, ours: Mapping[int, float], theirs: Mapping[int, float], margin: float
+) -> dict[str, Any]:
+    """Return what the rival's gap less LTU's, seed by seed, says of a claim."""
+    difference = [theirs[seed] - ours[seed] for seed in ours if seed in theirs]
+    mean, low, high = study.interval(difference)
+    said = "holds" if low > 0 else "does not hold" if high < margin else "cannot tell"
+    return {
+        "rival": rival,
+        "difference": mean,
+        "interval": [low, high],
+        "margin": margin,
+        "seeds": len(difference),
+        "verdict": said if len(difference) >= FEWEST_SEEDS else "cannot tell",
+    }
+
+
+def verdict_over(statement: str, cells: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the verdict over all settings; the interval is that of the first."""
+    verdicts = {cell["verdict"] for cell in cells.values()}
+    overall = "holds" if verdicts == {"holds"} else "cannot tell"
+    if "does not hold" in verdicts:
+        overall = "does not hold"
+    first = next(iter(cells.values()), None)
+    return {
+        "statement": statement,
+        "verdict": overall,
+        "interval": first and first["interval"],
+        "settings": cells,
+    }
+
+
+def draw(results: Mapping[str, Any], path: Path) -> None:
+    """Draw the gap of every variant in the first setting, with its interval and the floor."""
+    import matplotlib.pyplot as plt
+
+    cell = next(iter(results["settings"].values()))
+    names = [name for name in VARIANTS if name in cell]
+    figure, panel = plt.subplots(figsize=(7, 0.22 * len(names) + 1))
+    for at, name in enumerate(reversed(names)):
+        mean, low, high = cell[name]["gap"]
+        colour = "C0" if name in {**LTU, **SINGLE} else "C1"
+        panel.plot([max(low, 0), high], [at, at], color=colour, lw=1.5)
+        panel.plot(mean, at, "o", color=colour, ms=4)
+    panel.axvline(cell["retrain_2"]["gap"][0], color="k", ls="--", lw=1, label="second Retrain")
+    panel.axvline(cell["LTU"]["gap"][0], color="C0", ls=":", lw=1, label="LTU")
+    panel.set_yticks(np.arange(len(names)), list(reversed(names)), fontsize=7)
+    panel.set(xlabel="average gap to Retrain, points (mean and 95 % interval)", xlim=(0, 36))
+    panel.legend(frameon=False, fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

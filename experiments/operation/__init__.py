@@ -1,0 +1,1 @@
+"""Many requests in a row, and runs that are interrupted."""

@@ -1,0 +1,203 @@
+"""What it costs to unlearn: steps, pools and whole deletions.
+
+    python -m experiments.performance.benchmark
+    python -m experiments.performance.benchmark --quick --out FILE
+
+Programs are compiled ahead of time and run in turn with what they are compared with, in one
+process, each once before any clock runs; numbers are medians, and ratios are medians over rounds.
+PyTorch is the peer where it is installed (pip install torch); without it its entries are empty. All
+of it runs on any backend. Small kernels have a file of their own:
+
+    pytest experiments/performance/kernels.py -n 0
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import tyro
+
+from experiments.lib.provenance import ROOT, git_state
+from experiments.performance import (
+    deletion,
+    forms,
+    growth,
+    imports,
+    meta,
+    pools,
+    profiles,
+    steps,
+    table,
+)
+from experiments.performance.subjects import MODELS, subject
+from ltu_jax.report.write import versions, write_json
+
+Part = Literal[
+    "ltu_step", "sgd_step", "profile", "methods", "variants", "compiler", "harmonizer",
+    "memory", "pool", "rte", "growth", "import_seconds",
+]  # fmt: skip
+QUICK: tuple[Part, ...] = ("ltu_step", "sgd_step", "pool", "rte", "import_seconds")
+FIGURE = ROOT / "docs/cost.png"
+# On a CPU, ResNet-18 and the vision transformer take seconds for what others do in milliseconds.
+SHARES = {
+    False: {"resnet18": 1 / 4},
+    True: {"resnet20": 1 / 8, "resnet18": 1 / 16, "vit_tiny": 1 / 16},
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure and count what unlearning costs.
+
+    Attributes:
+      quick: small batches, short trainings and few sizes, about ten minutes.
+      out: where the numbers go.
+      parts: which entries; by default all, and in a quick run those of `QUICK`.
+      models: the networks of `ltu_step`, `sgd_step`, `profile` and `compiler`.
+      model: the network of `methods`, `variants` and `rte`, and of a quick run's `profile`.
+      memory_model: the network of `memory`; None is `resnet18`, and `model` in a quick run, since
+        four of its programs take minutes to compile.
+      repeats: rounds in which everything that is compared is timed.
+      threads: of PyTorch, which is also timed with one; JAX takes all cores.
+      data_dir: TFDS data with CIFAR-10, for `rte`; noise of the same shape where there is none.
+    """
+
+    quick: bool = False
+    out: Path = ROOT / "experiments/results/benchmark.json"
+    parts: tuple[Part, ...] | None = None
+    models: tuple[str, ...] = MODELS
+    model: str = "cnn"
+    memory_model: str | None = None
+    repeats: int = 5
+    threads: int = 2
+    data_dir: str | None = None
+
+
+def main(args: list[str] | None = None) -> None:
+    """Measure, print, write."""
+    options = tyro.cli(Options, args=args)
+    if options.parts is None:
+        options = replace(options, parts=QUICK if options.quick else get_args(Part))
+    load_before = os.getloadavg()[0]
+    peer = load_peer((1, options.threads))
+    results: dict[str, Any] = {
+        "source": {
+            "command": command(options),
+            "git": git_state(),
+            "versions": {**versions(), "torch": torch_version()},
+        },
+        "config": {
+            **{name: value for name, value in asdict(options).items() if name != "out"},
+            "data_dir": options.data_dir is not None,
+            "backend": jax.default_backend(),
+            "device": jax.devices()[0].device_kind,
+            "compilation_cache": jax.config.jax_compilation_cache_dir is not None,
+            "cores": os.cpu_count(),
+            "load_before": load_before,
+            "shares": {name: share(name, options.quick) for name in options.models},
+        },
+    }
+    for name, measure in measures(options, peer).items():
+        if name in options.parts:
+            print(f"measuring {name}", flush=True)
+            results[name] = measure()
+            write_json(options.out, results)  # what is done stays, should a later part fail
+    if "growth" in results and not options.quick:
+        growth.draw(results["growth"], FIGURE)
+    print(table.tables(results))
+
+
+def command(options: Options) -> str:
+    """Return the command line that measures the same again."""
+    line = "python -m experiments.performance.benchmark"
+    line += " --quick" if options.quick else ""
+    if options.parts != (QUICK if options.quick else get_args(Part)):
+        line += f" --parts {' '.join(options.parts)}"
+    if options.models != MODELS:
+        line += f" --models {' '.join(options.models)}"
+    return line + (" --data-dir DIR" if options.data_dir else "")
+
+
+def measures(options: Options, peer: Peer) -> dict[str, Callable[[], Any]]:
+    """Return how each part is measured."""
+    repeats = options.repeats
+    one = partial(subject, options.model, share(options.model, options.quick))
+    large = options.memory_model or (options.model if options.quick else "resnet18")
+
+    def ltu_step(name: str) -> dict[str, Any]:
+        batches = share(name, options.quick)
+        # Most of a quick run is compiling: what takes longest has its second order alone.
+        both = not options.quick or batches == 1.0
+        return steps.ltu_step(subject(name, batches), repeats, peer.ltu_ways, with_first_order=both)
+
+    return {
+        "ltu_step": lambda: {name: ltu_step(name) for name in options.models},
+        "sgd_step": lambda: {
+            name: steps.sgd_step(subject(name, share(name, options.quick)), repeats, peer.sgd_ways)
+            for name in options.models
+        },
+        "profile": lambda: {
+            name: profiles.profile(name, share(name, options.quick))
+            for name in ((options.model,) if options.quick else options.models)
+        },
+        "methods": lambda: meta.methods(one(), repeats),
+        "variants": lambda: meta.variants(one(), repeats),
+        "compiler": lambda: {
+            name: forms.compiler(subject(name, share(name, options.quick)), repeats)
+            for name in options.models
+        },
+        "harmonizer": lambda: forms.harmonizer(10_000 if options.quick else 300_000, repeats),
+        "memory": lambda: meta.memory(subject(large, share(large, options.quick))),
+        "pool": lambda: pools.pool(pools.sizes(options.quick), repeats),
+        "rte": lambda: deletion.rte(
+            options.model,
+            options.data_dir,
+            repeats,
+            wall_share=0.05 if options.quick else 1.0,
+            fractions=deletion.FRACTIONS[-1:] if options.quick else deletion.FRACTIONS,
+        ),
+        "growth": lambda: growth.growth(growth.QUICK if options.quick else growth.FULL, repeats),
+        "import_seconds": lambda: imports.import_seconds(repeats),
+    }
+
+
+def share(model: str, quick: bool) -> float:
+    """Return which share of LTU's default batches a network is measured with."""
+    return SHARES[quick].get(model, 1.0) if jax.default_backend() == "cpu" else 1.0
+
+
+class Peer(NamedTuple):
+    """PyTorch's steps of two parts, by name; without PyTorch there are none."""
+
+    ltu_ways: Callable[..., Mapping] = lambda *arguments: {}
+    sgd_ways: Callable[..., Mapping] = lambda *arguments: {}
+
+
+def load_peer(threads: Sequence[int]) -> Peer:
+    """Return PyTorch's steps for each number of threads; none, and a line, without PyTorch."""
+    if torch_version() is None:
+        print("PyTorch is not installed; its columns stay empty: pip install torch")
+        return Peer()
+    from experiments.performance import pytorch_peer
+
+    threads = sorted(set(threads))
+    return Peer(partial(pytorch_peer.ltu_ways, threads), partial(pytorch_peer.sgd_ways, threads))
+
+
+def torch_version() -> str | None:
+    """Return the version of PyTorch; None where it is not installed."""
+    try:
+        return metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,0 @@
-"""Deletions at the literature's scale, for accelerators: `python -m experiments.recipes`."""
