@@ -8,9 +8,11 @@ import tempfile
 # Tests compile many small programs and run each for a moment. Unoptimised ones are there sooner,
 # and what a worker has compiled is kept for its other tests and the processes they start. It is not
 # kept for other workers: jax would lock the folder and list all of it for each program it adds.
+# LTU_TEST_CACHE names a folder to keep them in for later runs.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ |= {
-    "JAX_COMPILATION_CACHE_DIR": tempfile.mkdtemp(prefix="programs-"),
+    "JAX_COMPILATION_CACHE_DIR": os.environ.get("LTU_TEST_CACHE")
+    or tempfile.mkdtemp(prefix="programs-"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.05",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
@@ -26,7 +28,8 @@ from tests import tiny
 
 
 def pytest_unconfigure():
-    shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    if "LTU_TEST_CACHE" not in os.environ:
+        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"])
 
 
 @pytest.fixture
