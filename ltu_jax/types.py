@@ -194,30 +194,31 @@ class UnlearnData(NamedTuple):
     validation: Examples
 
 
-class Claims(NamedTuple):
-    """What a method promises of every result; `training.loop.unlearn` checks it.
+class Invariants(NamedTuple):
+    """Properties that a method guarantees for every result; `training.loop.unlearn` checks them.
 
     Attributes:
-      changes: the parameters are not the original's.
-      fresh: it starts from new random weights: before the first step no parameter array with more
-        than one value is the original's.
-      keeps_state: the model state (BatchNorm statistics) is the original's, to the bit.
-      restarts: some or all weights start from new random values, see `unlearners.only`.
-      uses_validation: it looks at `UnlearnData.validation`.
-      movable: `state -> pytree like params`; where it is False a weight stays the original's, to
-        the bit. None: every weight may move.
+      changes: the parameters differ from the original's.
+      reinitialised: all weights start from new random values: before the first step no parameter
+        array with more than one value equals the original's.
+      restarts: some or all weights start from new random values.
+      preserves_model_state: the model state (BatchNorm statistics) equals the original's bit by
+        bit.
+      uses_validation: the method reads `UnlearnData.validation`.
+      trainable_mask: `state -> pytree like params`; a weight where it is False stays the
+        original's bit by bit. None: every weight may change.
     """
 
     changes: bool = True
-    fresh: bool = False
+    reinitialised: bool = False
     restarts: bool = False
-    keeps_state: bool = False
+    preserves_model_state: bool = False
     uses_validation: bool = False
-    movable: Callable[[PyTree], PyTree] | None = None
+    trainable_mask: Callable[[PyTree], PyTree] | None = None
 
 
 class Unlearner(NamedTuple):
-    """A method as four pure functions, a length and its claims.
+    """A method as four pure functions, a length and its invariants.
 
     Attributes:
       prepare: `(key, variables, data) -> state`. Once: masks, importances, membership models; may
@@ -227,7 +228,7 @@ class Unlearner(NamedTuple):
         names to scalar diagnostics.
       finish: `state -> Variables`. Parameters and model state, nothing else of the run.
       num_steps: how often `step` is called; 0 for a method that is done once it is prepared.
-      claims: see `Claims`.
+      invariants: see `Invariants`.
     """
 
     prepare: Callable[[Key, Variables, UnlearnData], PyTree]
@@ -235,4 +236,4 @@ class Unlearner(NamedTuple):
     step: Callable[[Key, PyTree, PyTree], tuple[PyTree, Info]]
     finish: Callable[[PyTree], Variables]
     num_steps: int
-    claims: Claims = Claims()
+    invariants: Invariants = Invariants()

@@ -122,7 +122,7 @@ def report_content(
             "data": plan.dataset.name,
             "model": plan.model.name,
             "method": row_name(plan.method.name),
-            "uses_validation": plan.unlearner.claims.uses_validation,
+            "uses_validation": plan.unlearner.invariants.uses_validation,
             "options_chosen": "default" if chosen is None else chosen.rule,
             "seeds": {"run": plan.seed},
             "signs": diagnosis.signs(history),

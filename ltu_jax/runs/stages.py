@@ -19,7 +19,7 @@ from ltu_jax.report.content import plain
 from ltu_jax.report.write import write_json
 from ltu_jax.runs.folder import Running, follows_from
 from ltu_jax.runs.settings import Asked
-from ltu_jax.training.invariants import check_fresh
+from ltu_jax.training.invariants import check_reinitialised
 from ltu_jax.training.loop import History
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import Variables
@@ -93,7 +93,7 @@ def references(
     trained = {}
     for name in RETRAINED:
         trained[name] = trained_network(plan, name, running, progress)
-        check_fresh(trained[name].variables.params, original.variables.params)
+        check_reinitialised(trained[name].variables.params, original.variables.params)
     return trained
 
 

@@ -20,7 +20,7 @@ import ltu_jax.training.supervised as supervised
 from ltu_jax.errors import DivergedError
 from ltu_jax.training import loop
 from ltu_jax.training.compilation import jit
-from ltu_jax.training.invariants import check_claims, check_fresh
+from ltu_jax.training.invariants import check_invariants, check_reinitialised
 from ltu_jax.types import (
     Array,
     Examples,
@@ -95,7 +95,7 @@ def unlearn_members(
     keys: Key,
     on_info: OnInfo | None = None,
 ) -> Variables:
-    """Run an unlearner on N networks; every result is held to what the method claims.
+    """Run an unlearner on N networks; every result is held to what the method guarantees.
 
     Args:
       method: built for data of these sizes.
@@ -110,7 +110,7 @@ def unlearn_members(
 
     Raises:
       DivergedError: a diagnostic or a parameter became NaN or infinite.
-      InvariantError: a result is not what the method claims.
+      InvariantError: a result is not what the method guarantees.
     """
     size = len(keys)
     seen = [data] * size if isinstance(data, UnlearnData) else list(data)
@@ -121,9 +121,9 @@ def unlearn_members(
         method.prepare(key, original, own)
         for key, original, own in zip(prepare_keys, originals, seen, strict=True)
     ]
-    if method.claims.fresh:
+    if method.invariants.reinitialised:
         for state, original in zip(prepared, originals, strict=True):
-            check_fresh(method.finish(state).params, original.params)
+            check_reinitialised(method.finish(state).params, original.params)
     own = None if isinstance(data, UnlearnData) else stack([one.forget for one in seen])
     members = MemberData(run_keys, seen[0], own)
     at_once = together(model, seen[0].forget.inputs)
@@ -135,7 +135,7 @@ def unlearn_members(
         results.append(method.finish(state))
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(results[-1])):
             raise DivergedError(f"member {i}: a parameter is not finite; lower the learning rate")
-        check_claims(method.claims, state, original, results[-1])
+        check_invariants(method.invariants, state, original, results[-1])
     return stack(results)
 
 

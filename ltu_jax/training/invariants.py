@@ -1,4 +1,4 @@
-"""What a method claims of its result, checked after every run; what breaks is told, and loudly."""
+"""Invariants that a method guarantees for its result, checked after every run."""
 
 from __future__ import annotations
 
@@ -6,45 +6,47 @@ import jax
 import numpy as np
 
 from ltu_jax.errors import InvariantError
-from ltu_jax.types import Claims, PyTree, Variables
+from ltu_jax.types import Invariants, PyTree, Variables
 
 
-def check_fresh(fresh: PyTree, original: PyTree) -> None:
-    """Raise `InvariantError` if a parameter array of `fresh` is the original's.
+def check_reinitialised(initial: PyTree, original: PyTree) -> None:
+    """Raise `InvariantError` if a parameter array of `initial` equals the original's.
 
-    Arrays of a single value are let pass: a zero bias is both fresh and trained.
+    Arrays of a single value pass: a bias of zero is common before and after training.
     """
-    for path, (new, old) in _pairs(fresh, original):
+    for path, (new, old) in _pairs(initial, original):
         if new.size > 1 and np.array_equal(new, old):
-            raise InvariantError(f"parameter {path} is the original's in a network that is new")
+            raise InvariantError(f"parameter {path} equals the original's before the first step")
 
 
-def check_claims(claims: Claims, state: PyTree, original: Variables, result: Variables) -> None:
-    """Raise `InvariantError` if the result of a run is not what the method claims.
+def check_invariants(
+    invariants: Invariants, state: PyTree, original: Variables, result: Variables
+) -> None:
+    """Raise `InvariantError` if the result of a run breaks an invariant of its method.
 
     Args:
-      claims: of the method.
-      state: the run's last state, for `claims.movable`.
-      original: what the run started from.
-      result: what it left.
+      invariants: those of the method.
+      state: last state of the run, for `invariants.trainable_mask`.
+      original: variables before the run.
+      result: variables after it.
     """
     changed = {path: new != old for path, (new, old) in _pairs(result.params, original.params)}
-    if claims.changes and not any(moved.any() for moved in changed.values()):
+    if invariants.changes and not any(moved.any() for moved in changed.values()):
         raise InvariantError(
             "no parameter changed; the learning rate is too small, or a mask freezes everything"
         )
-    if not claims.changes and any(moved.any() for moved in changed.values()):
-        raise InvariantError("a method that claims to change nothing changed the parameters")
-    if claims.movable is not None:
-        movable = _flat(claims.movable(state))
+    if not invariants.changes and any(moved.any() for moved in changed.values()):
+        raise InvariantError("a method that must not change the parameters changed them")
+    if invariants.trainable_mask is not None:
+        mask = _flat(invariants.trainable_mask(state))
         for path, moved in changed.items():
-            broken = int(np.sum(moved & ~np.broadcast_to(movable[path] != 0, moved.shape)))
+            broken = int(np.sum(moved & ~np.broadcast_to(mask[path] != 0, moved.shape)))
             if broken:
-                raise InvariantError(f"{broken} frozen weights of parameter {path} moved")
-    if claims.keeps_state:
+                raise InvariantError(f"{broken} frozen weights of parameter {path} changed")
+    if invariants.preserves_model_state:
         for path, (new, old) in _pairs(result.state, original.state):
             if not np.array_equal(new, old):
-                raise InvariantError(f"model state {path} changed, though it should be kept")
+                raise InvariantError(f"model state {path} changed; the method must preserve it")
 
 
 def _pairs(one: PyTree, other: PyTree) -> list[tuple[str, tuple[np.ndarray, np.ndarray]]]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ltu_jax.errors import DivergedError
 from ltu_jax.training.devices import Parallel, collect, compile_for, replicate, split_batch
-from ltu_jax.training.invariants import check_claims, check_fresh
+from ltu_jax.training.invariants import check_invariants, check_reinitialised
 from ltu_jax.training.resume import Saver
 from ltu_jax.types import Info, Key, PyTree, UnlearnData, Unlearner, Variables
 
@@ -126,12 +126,12 @@ def unlearn(
 
     Raises:
       DivergedError: a diagnostic or a parameter became NaN or infinite.
-      InvariantError: the result is not what the method claims.
+      InvariantError: the result is not what the method guarantees.
     """
     prepare_key, run_key = jax.random.split(key)
     state = method.prepare(prepare_key, variables, data)
-    if method.claims.fresh:
-        check_fresh(method.finish(state).params, variables.params)
+    if method.invariants.reinitialised:
+        check_reinitialised(method.finish(state).params, variables.params)
     state, history = run(
         as_step(method, parallel),
         state,
@@ -145,7 +145,7 @@ def unlearn(
     result = method.finish(state)
     if not all(np.isfinite(leaf).all() for leaf in jax.device_get(jax.tree.leaves(result))):
         raise DivergedError("a parameter is not finite; lower the learning rate and run again")
-    check_claims(method.claims, state, variables, result)
+    check_invariants(method.invariants, state, variables, result)
     return result, history
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ltu_jax.errors import InputError
-from ltu_jax.types import Claims, Key, Model, UnlearnData, Unlearner, Variables
+from ltu_jax.types import Invariants, Key, Model, UnlearnData, Unlearner, Variables
 
 
 class LogUniform(NamedTuple):
@@ -63,7 +63,7 @@ def check_no_tokens(name: str, data: UnlearnData) -> None:
 
 
 def one_shot(
-    prepare: Callable[[Key, Variables, UnlearnData], Variables], claims: Claims
+    prepare: Callable[[Key, Variables, UnlearnData], Variables], invariants: Invariants
 ) -> Unlearner:
     """Return the unlearner that is done once it is prepared: `prepare` gives the result itself."""
     return Unlearner(
@@ -72,5 +72,5 @@ def one_shot(
         step=lambda key, state, batch: (state, {}),
         finish=lambda state: state,
         num_steps=0,
-        claims=claims,
+        invariants=invariants,
     )

@@ -9,7 +9,7 @@ import optax
 
 from ltu_jax.errors import check_range
 from ltu_jax.models.layers import last_layers
-from ltu_jax.types import Claims, Info, Key, Model, PyTree, UnlearnData, Unlearner, Variables
+from ltu_jax.types import Info, Invariants, Key, Model, PyTree, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.finetune import FineTuneBatch, FineTuneConfig, FineTuneState, finetune
 from ltu_jax.unlearners.sampling import SGDConfig
@@ -60,8 +60,8 @@ def cf_k(
     Returns:
       The unlearner; state and batch are those of `finetune`.
     """
-    movable = last_layers_of(model, data, config.layers)
-    return train_where(movable, model, data, num_classes, config, tx)
+    trainable_mask = last_layers_of(model, data, config.layers)
+    return train_where(trainable_mask, model, data, num_classes, config, tx)
 
 
 def last_layers_of(model: Model, data: UnlearnData, k: int) -> Variables:
@@ -71,30 +71,30 @@ def last_layers_of(model: Model, data: UnlearnData, k: int) -> Variables:
 
 
 def train_where(
-    movable: Variables,
+    trainable_mask: Variables,
     model: Model,
     data: UnlearnData,
     num_classes: int,
     config: LastLayersConfig,
     tx: optax.GradientTransformation | None,
 ) -> Unlearner:
-    """Return `finetune` of what `movable`, booleans like the variables, says, and nothing else."""
+    """Return `finetune` of what `trainable_mask`, booleans like the variables, marks."""
     plain = FineTuneConfig(epochs=config.epochs, batch_size=config.batch_size)
     tx = tx or config.optimizer(finetune(model, data, num_classes, plain).num_steps)
     # Gradients of frozen weights are asked for by nobody, and so not computed.
-    tx = optax.partition({True: tx, False: optax.set_to_zero()}, movable.params)
+    tx = optax.partition({True: tx, False: optax.set_to_zero()}, trainable_mask.params)
     everywhere = finetune(model, data, num_classes, plain, tx=tx)
 
     def step(key: Key, state: FineTuneState, batch: FineTuneBatch) -> tuple[FineTuneState, Info]:
         after, info = everywhere.step(key, state, batch)
-        model_state = where(movable.state, after.variables.state, state.variables.state)
+        model_state = where(trainable_mask.state, after.variables.state, state.variables.state)
         return after._replace(variables=after.variables._replace(state=model_state)), info
 
-    claims = Claims(
-        movable=lambda state: movable.params,
-        keeps_state=not any(jax.tree.leaves(movable.state)),
+    invariants = Invariants(
+        trainable_mask=lambda state: trainable_mask.params,
+        preserves_model_state=not any(jax.tree.leaves(trainable_mask.state)),
     )
-    return everywhere._replace(step=step, claims=claims)
+    return everywhere._replace(step=step, invariants=invariants)
 
 
 def where(chosen: PyTree, one: PyTree, other: PyTree) -> PyTree:

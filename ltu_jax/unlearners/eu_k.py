@@ -49,15 +49,17 @@ def eu_k(
     Returns:
       The unlearner; state and batch are those of `finetune`.
     """
-    movable = last_layers_of(model, data, config.layers)
-    training = train_where(movable, model, data, num_classes, config, tx)
+    trainable_mask = last_layers_of(model, data, config.layers)
+    training = train_where(trainable_mask, model, data, num_classes, config, tx)
 
     def prepare(key: Key, variables: Variables, data: UnlearnData) -> FineTuneState:
         init_key, key = jax.random.split(key)
         fresh = model.init(init_key, data.retain.inputs[:1])
-        return training.prepare(key, where(movable, fresh, variables), data)
+        return training.prepare(key, where(trainable_mask, fresh, variables), data)
 
-    return training._replace(prepare=prepare, claims=training.claims._replace(restarts=True))
+    return training._replace(
+        prepare=prepare, invariants=training.invariants._replace(restarts=True)
+    )
 
 
 METHOD = Method(

@@ -10,7 +10,16 @@ import jax.numpy as jnp
 import optax
 
 from ltu_jax.errors import check_range
-from ltu_jax.types import Claims, Examples, Key, Model, PyTree, UnlearnData, Unlearner, Variables
+from ltu_jax.types import (
+    Examples,
+    Invariants,
+    Key,
+    Model,
+    PyTree,
+    UnlearnData,
+    Unlearner,
+    Variables,
+)
 from ltu_jax.unlearners.base import LogUniform, Method, one_shot
 from ltu_jax.unlearners.fisher import default_chunk_size, sum_over_batches, sum_over_examples
 from ltu_jax.unlearners.sampling import batches_per_pass
@@ -75,7 +84,7 @@ def fisher_forgetting(
         noise = optax.tree.random_like(key, variables.params, jax.random.normal)
         return variables._replace(params=perturb(variables.params, variance, noise))
 
-    return one_shot(prepare, Claims(keeps_state=True))
+    return one_shot(prepare, Invariants(preserves_model_state=True))
 
 
 def fisher_information(

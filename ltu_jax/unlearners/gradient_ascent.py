@@ -11,9 +11,9 @@ import optax
 from ltu_jax.errors import check_range
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import (
-    Claims,
     Examples,
     Info,
+    Invariants,
     Key,
     Model,
     PyTree,
@@ -116,12 +116,12 @@ def gradient_ascent(
             key=key,
         )
         variables, opt_state, loss = descend(
-            tx, loss_fn, state.variables, state.opt_state, movable=state.mask
+            tx, loss_fn, state.variables, state.opt_state, trainable_mask=state.mask
         )
         return state._replace(variables=variables, opt_state=opt_state), {"forget_loss": -loss}
 
-    claims = Claims(movable=(lambda state: state.mask) if masked else None)
-    return Unlearner(prepare, sample, step, lambda state: state.variables, num_steps, claims)
+    invariants = Invariants(trainable_mask=(lambda state: state.mask) if masked else None)
+    return Unlearner(prepare, sample, step, lambda state: state.variables, num_steps, invariants)
 
 
 METHOD = Method(

@@ -16,9 +16,9 @@ import optax
 from ltu_jax.errors import check_range
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import (
-    Claims,
     Examples,
     Info,
+    Invariants,
     Key,
     Model,
     PyTree,
@@ -116,7 +116,7 @@ def influence(
     num_classes: int,
     config: InfluenceConfig = InfluenceConfig(),
     *,
-    movable: PyTree | None = None,
+    trainable_mask: PyTree | None = None,
 ) -> Unlearner:
     """Build influence unlearning.
 
@@ -127,7 +127,7 @@ def influence(
       data: only its sizes are read here.
       num_classes: C; not needed.
       config: see `InfluenceConfig`.
-      movable: 0/1 like the parameters; where it is 0 the change is dropped. None drops nothing.
+      trainable_mask: 0/1 like the parameters; the change is dropped where it is 0. None: nowhere.
 
     Returns:
       The unlearner.
@@ -135,14 +135,14 @@ def influence(
     del num_classes
 
     def finish(state: ConjugateGradients | Recursion) -> Variables:
-        change = optax.tree.scale(config.alpha, keep_where(movable, state.change))
+        change = optax.tree.scale(config.alpha, keep_where(trainable_mask, state.change))
         return state.variables._replace(params=optax.tree.add(state.variables.params, change))
 
     build = _woodfisher if config.solver == "woodfisher" else _conjugate_gradients
     prepare, sample, step, num_steps = build(model, len(data.retain.labels), config)
-    mask = None if movable is None else lambda state: movable
-    claims = Claims(keeps_state=True, movable=mask)
-    return Unlearner(prepare, sample, step, finish, num_steps, claims)
+    mask = None if trainable_mask is None else lambda state: trainable_mask
+    invariants = Invariants(preserves_model_state=True, trainable_mask=mask)
+    return Unlearner(prepare, sample, step, finish, num_steps, invariants)
 
 
 def risk_shift(model: Model, variables: Variables, data: UnlearnData, batch_size: int) -> PyTree:

@@ -11,9 +11,9 @@ import optax
 from ltu_jax.errors import check_range
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import (
-    Claims,
     Examples,
     Info,
+    Invariants,
     Key,
     Model,
     PyTree,
@@ -152,8 +152,8 @@ def neggrad_plus(
         variables, opt_state, loss = descend(tx, loss_fn, state.variables, state.opt_state)
         return state._replace(variables=variables, opt_state=opt_state), {"loss": loss}
 
-    claims = Claims(keeps_state=config.evaluation_mode)
-    return Unlearner(prepare, sample, step, lambda state: state.variables, num_steps, claims)
+    invariants = Invariants(preserves_model_state=config.evaluation_mode)
+    return Unlearner(prepare, sample, step, lambda state: state.variables, num_steps, invariants)
 
 
 METHOD = Method(

@@ -20,9 +20,9 @@ from ltu_jax.training.compilation import jit
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import (
-    Claims,
     Examples,
     Info,
+    Invariants,
     Key,
     Model,
     PyTree,
@@ -212,8 +212,8 @@ def negmerge(
             return results[0]
         return max(results, key=lambda result: preference(model, result, *state.scored))
 
-    claims = Claims(keeps_state=True)
-    return Unlearner(prepare, sample, step, finish, num_candidates * candidate_steps, claims)
+    invariants = Invariants(preserves_model_state=True)
+    return Unlearner(prepare, sample, step, finish, num_candidates * candidate_steps, invariants)
 
 
 def groups(candidates: PyTree, size: int) -> list[PyTree]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ltu_jax.types import Claims, Key, Model, UnlearnData, Unlearner, Variables
+from ltu_jax.types import Invariants, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Method, one_shot
 
 
@@ -26,7 +26,7 @@ def nothing(
         del key, data
         return variables
 
-    return one_shot(prepare, Claims(changes=False, keeps_state=True))
+    return one_shot(prepare, Invariants(changes=False, preserves_model_state=True))
 
 
 METHOD = Method(

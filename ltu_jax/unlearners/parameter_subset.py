@@ -16,7 +16,7 @@ import jax
 from ltu_jax.data.ids import few
 from ltu_jax.errors import InputError
 from ltu_jax.models.layers import used_after
-from ltu_jax.types import Claims, Key, Model, PyTree, UnlearnData, Unlearner, Variables
+from ltu_jax.types import Invariants, Key, Model, PyTree, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Method
 
 Only = str | Sequence[str] | Callable[[str], bool]
@@ -104,7 +104,7 @@ def build(
     chosen = jax.tree_util.tree_map_with_path(lambda path, _: _name(path) in only, shapes.params)
     follows = used_after(model, shapes, inputs, chosen)
     inner = method.build(partial_model(model, chosen, follows), data, num_classes, config)
-    if inner.claims.restarts:
+    if inner.invariants.restarts:
         raise InputError(
             f"--only: {method.name} starts from new random weights, which frozen ones would not "
             "fit; leave it out, or choose another method"
@@ -116,8 +116,8 @@ def build(
     def finish(state: PyTree) -> Variables:
         return join(inner.finish(state))
 
-    claims = _claims(inner.claims, chosen, follows)
-    return inner._replace(prepare=prepare, finish=finish, claims=claims)
+    invariants = _invariants(inner.invariants, chosen, follows)
+    return inner._replace(prepare=prepare, finish=finish, invariants=invariants)
 
 
 def partial_model(model: Model, chosen: PyTree, follows: PyTree) -> Model:
@@ -166,16 +166,18 @@ def _join(some: PyTree, others: PyTree) -> PyTree:
     )
 
 
-def _claims(inner: Claims, chosen: PyTree, follows: PyTree) -> Claims:
+def _invariants(inner: Invariants, chosen: PyTree, follows: PyTree) -> Invariants:
     """Return the claims on the whole network: the method's, and that the rest is frozen."""
     free = jax.tree.map(lambda choice: True if choice else None, chosen)
     fixed = jax.tree.map(lambda choice: None if choice else False, chosen)
 
-    def movable(state: PyTree) -> PyTree:
-        return _join(free if inner.movable is None else inner.movable(state), fixed)
+    def trainable_mask(state: PyTree) -> PyTree:
+        return _join(free if inner.trainable_mask is None else inner.trainable_mask(state), fixed)
 
-    keeps_state = inner.keeps_state or not any(jax.tree.leaves(follows))
-    return inner._replace(movable=movable, keeps_state=keeps_state)
+    preserves_model_state = inner.preserves_model_state or not any(jax.tree.leaves(follows))
+    return inner._replace(
+        trainable_mask=trainable_mask, preserves_model_state=preserves_model_state
+    )
 
 
 def _patterns(only: Any) -> list[str]:

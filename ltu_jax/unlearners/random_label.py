@@ -14,9 +14,9 @@ from ltu_jax.errors import InputError, check_range
 from ltu_jax.training.losses import cross_entropy, distilled_cross_entropy
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import (
-    Claims,
     Examples,
     Info,
+    Invariants,
     Key,
     Model,
     PyTree,
@@ -82,14 +82,14 @@ class RandomLabelState(NamedTuple):
       opt_state: of the optimizer.
       draw_key: of the labels and of the order in which examples come.
       teacher: `[n, C]` logits of the original on the retain set; None without distillation.
-      movable: booleans like the parameters, True where a weight may move; None: all may.
+      trainable_mask: booleans like the parameters, True where a weight may move; None: all may.
     """
 
     variables: Variables
     opt_state: optax.OptState
     draw_key: Key
     teacher: jax.Array | None
-    movable: PyTree | None
+    trainable_mask: PyTree | None
 
 
 class RandomLabelBatch(NamedTuple):
@@ -145,8 +145,8 @@ def random_label(
 
     def prepare(key: Key, variables: Variables, data: UnlearnData) -> RandomLabelState:
         teacher = predict(model, variables, data.retain.inputs) if config.distill else None
-        movable = mask(variables, data) if mask else None
-        return RandomLabelState(variables, tx.init(variables.params), key, teacher, movable)
+        trainable_mask = mask(variables, data) if mask else None
+        return RandomLabelState(variables, tx.init(variables.params), key, teacher, trainable_mask)
 
     def sample(
         key: Key, t: jax.Array, state: RandomLabelState, data: UnlearnData
@@ -174,12 +174,12 @@ def random_label(
             key=key,
         )
         variables, opt_state, loss = update(
-            tx, loss_fn, state.variables, state.opt_state, movable=state.movable
+            tx, loss_fn, state.variables, state.opt_state, trainable_mask=state.trainable_mask
         )
         return state._replace(variables=variables, opt_state=opt_state), {"loss": loss}
 
-    claims = Claims(movable=(lambda state: state.movable) if mask else None)
-    return Unlearner(prepare, sample, step, lambda state: state.variables, num_steps, claims)
+    invariants = Invariants(trainable_mask=(lambda state: state.trainable_mask) if mask else None)
+    return Unlearner(prepare, sample, step, lambda state: state.variables, num_steps, invariants)
 
 
 def draw_labels(

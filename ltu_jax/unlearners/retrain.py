@@ -10,7 +10,7 @@ import optax
 
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.training.supervised import Recipe, epoch_rows, recipe_for, train_steps
-from ltu_jax.types import Claims, Examples, Info, Key, Model, UnlearnData, Unlearner, Variables
+from ltu_jax.types import Examples, Info, Invariants, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Method
 from ltu_jax.unlearners.sampling import descend, mean_loss, take
 
@@ -92,8 +92,8 @@ def retrain(
         variables, opt_state, loss = descend(tx, loss_fn, state.variables, state.opt_state)
         return state._replace(variables=variables, opt_state=opt_state), {"loss": loss}
 
-    claims = Claims(fresh=True, restarts=True)
-    return Unlearner(prepare, sample, step, lambda state: state.variables, num_steps, claims)
+    invariants = Invariants(reinitialised=True, restarts=True)
+    return Unlearner(prepare, sample, step, lambda state: state.variables, num_steps, invariants)
 
 
 METHOD = Method(

@@ -78,16 +78,16 @@ def salun(
     if config.masked_weights == "frozen":
         return random_label(model, data, num_classes, config, tx=tx, mask=mask)
     method = random_label(model, data, num_classes, config, tx=tx, mask=mask, update=_drift)
-    return method._replace(claims=method.claims._replace(movable=None))
+    return method._replace(invariants=method.invariants._replace(trainable_mask=None))
 
 
-def _drift(tx, loss_fn: LossFn, variables: Variables, opt_state, *, movable: PyTree):
+def _drift(tx, loss_fn: LossFn, variables: Variables, opt_state, *, trainable_mask: PyTree):
     """Mask the gradient and nothing else."""
 
     def masked_loss(params: PyTree):
         return loss_fn(
             jax.tree.map(
-                lambda keep, x: jnp.where(keep, x, jax.lax.stop_gradient(x)), movable, params
+                lambda keep, x: jnp.where(keep, x, jax.lax.stop_gradient(x)), trainable_mask, params
             )
         )
 

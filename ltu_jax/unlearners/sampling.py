@@ -76,7 +76,7 @@ def descend(
     variables: Variables,
     opt_state: optax.OptState,
     *,
-    movable: PyTree | None = None,
+    trainable_mask: PyTree | None = None,
 ) -> tuple[Variables, optax.OptState, jax.Array]:
     """Take one optimizer step down `loss_fn`.
 
@@ -85,23 +85,23 @@ def descend(
       loss_fn: `params -> (scalar loss, new model state)`.
       variables: where the gradient is taken.
       opt_state: of `tx`.
-      movable: booleans or 0/1 like the parameters; where it is 0 a weight stays as it is to the
-        bit, whatever momentum or weight decay would do.
+      trainable_mask: booleans or 0/1 like the parameters; a weight stays as it is to the bit where
+        it is 0, whatever momentum or weight decay would do.
 
     Returns:
       The new variables, the new optimizer state and the loss.
     """
     (loss, model_state), grads = jax.value_and_grad(loss_fn, has_aux=True)(variables.params)
-    updates, opt_state = tx.update(keep_where(movable, grads), opt_state, variables.params)
-    params = optax.apply_updates(variables.params, keep_where(movable, updates))
+    updates, opt_state = tx.update(keep_where(trainable_mask, grads), opt_state, variables.params)
+    params = optax.apply_updates(variables.params, keep_where(trainable_mask, updates))
     return Variables(params, model_state), opt_state, loss
 
 
-def keep_where(movable: PyTree | None, tree: PyTree) -> PyTree:
-    """Return `tree` with zeros where `movable` is 0; `None` keeps all of it."""
-    if movable is None:
+def keep_where(trainable_mask: PyTree | None, tree: PyTree) -> PyTree:
+    """Return `tree` with zeros where `trainable_mask` is 0; `None` keeps all of it."""
+    if trainable_mask is None:
         return tree
-    return jax.tree.map(lambda keep, x: jnp.where(keep, x, jnp.zeros_like(x)), movable, tree)
+    return jax.tree.map(lambda keep, x: jnp.where(keep, x, jnp.zeros_like(x)), trainable_mask, tree)
 
 
 def mean_loss(

@@ -13,7 +13,7 @@ import optax
 from ltu_jax.errors import InputError, check_range
 from ltu_jax.training.losses import cross_entropy, distillation
 from ltu_jax.training.supervised import predict
-from ltu_jax.types import Claims, Examples, Info, Key, Model, UnlearnData, Unlearner, Variables
+from ltu_jax.types import Examples, Info, Invariants, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.sampling import (
     batches_per_pass,
@@ -262,7 +262,7 @@ def scrub(
         return rewound(model, state.rewind) if config.rewind else state.variables
 
     return Unlearner(
-        prepare, sample, step, finish, run.num_steps, Claims(uses_validation=config.rewind)
+        prepare, sample, step, finish, run.num_steps, Invariants(uses_validation=config.rewind)
     )
 
 

@@ -13,7 +13,16 @@ import jax.numpy as jnp
 
 from ltu_jax.errors import InputError, check_range
 from ltu_jax.training.losses import cross_entropy
-from ltu_jax.types import Claims, Examples, Key, Model, PyTree, UnlearnData, Unlearner, Variables
+from ltu_jax.types import (
+    Examples,
+    Invariants,
+    Key,
+    Model,
+    PyTree,
+    UnlearnData,
+    Unlearner,
+    Variables,
+)
 from ltu_jax.unlearners.base import LogUniform, Method, one_shot
 from ltu_jax.unlearners.fisher import sum_over_batches, sum_over_examples
 from ltu_jax.unlearners.sampling import batches_per_pass
@@ -103,7 +112,7 @@ def ssd(
         forget, full = importances(model, variables, data, config)
         return variables._replace(params=dampen(variables.params, forget, full, config))
 
-    return one_shot(prepare, Claims(keeps_state=True))
+    return one_shot(prepare, Invariants(preserves_model_state=True))
 
 
 def importances(

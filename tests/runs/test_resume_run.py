@@ -175,13 +175,13 @@ def test_networks_and_checkpoints_of_another_seed_are_not_used(stopped, complete
 
 
 def test_nothing_of_the_running_state_stays(small_run, tmp_path, monkeypatch):
-    states, check = [], loop.check_claims
+    states, check = [], loop.check_invariants
 
     def keep(claims, state, *others):
         states.append(jax.device_get(state))
         return check(claims, state, *others)
 
-    monkeypatch.setattr(loop, "check_claims", keep)
+    monkeypatch.setattr(loop, "check_invariants", keep)
     result = small_run(out=tmp_path / "run", save_every=1, reference="none")
     folder = result.folder
     (state,) = states

@@ -14,7 +14,7 @@ from ltu_jax import unlearners
 from ltu_jax.errors import DivergedError, InputError
 from ltu_jax.runs.networks import train_network
 from ltu_jax.data.request import by_group
-from ltu_jax.types import Claims, Examples, UnlearnData
+from ltu_jax.types import Invariants, Examples, UnlearnData
 from ltu_jax.unlearners.base import Choice, LogUniform, Method, one_shot
 from tests import tiny
 from tests.runs.test_plan import make
@@ -31,7 +31,7 @@ def scaled(model, data, num_classes, config):
     def prepare(key, variables, data):
         return variables._replace(params=jax.tree.map(lambda x: x * config.scale, variables.params))
 
-    return one_shot(prepare, Claims())
+    return one_shot(prepare, Invariants())
 
 
 SPACE = {"scale": Choice((0.2,))}

@@ -17,7 +17,7 @@ from ltu_jax.models import from_functions
 from ltu_jax.training import ensembles as pool
 from ltu_jax.training import loop, supervised
 from ltu_jax.training.supervised import Recipe
-from ltu_jax.types import Claims, Model, UnlearnData, Unlearner, Variables
+from ltu_jax.types import Invariants, Model, UnlearnData, Unlearner, Variables
 from tests import tiny
 
 CLASSES = 3
@@ -209,10 +209,10 @@ def test_members_may_share_what_they_forget():
         assert np.array_equal(kernels[0], kernels[1]) == alike
 
 
-NO_CLAIMS = Claims()
+NO_INVARIANTS = Invariants()
 
 
-def push(claims):
+def push(invariants):
     """A method that adds the member's own `state["push"]` to the bias."""
 
     def step(key, state, batch):
@@ -225,33 +225,35 @@ def push(claims):
         step=step,
         finish=lambda state: state,
         num_steps=1,
-        claims=claims,
+        invariants=invariants,
     )
 
 
-def pushed(pushes, claims=NO_CLAIMS):
+def pushed(pushes, invariants=NO_INVARIANTS):
     size = len(pushes)
     params = {"kernel": jnp.ones((size, 2, 3)), "bias": jnp.zeros((size, 3))}
     variables = Variables(params, {"push": jnp.asarray(pushes)})
     data = deletion(examples_for(NOISY), range(40, 50))
-    return pool.unlearn_members(push(claims), NOISY, variables, data, keys=KEYS[:size])
+    return pool.unlearn_members(push(invariants), NOISY, variables, data, keys=KEYS[:size])
 
 
 def test_claims_are_checked_for_every_member():
     pushed([1.0, 2.0, 3.0])
     with pytest.raises(InvariantError, match="no parameter changed"):
         pushed([1.0, 2.0, 0.0])
-    nothing = Claims(changes=False)
-    pushed([0.0, 0.0, 0.0], claims=nothing)
-    with pytest.raises(InvariantError, match="claims to change nothing"):
-        pushed([0.0, 0.0, 1e-6], claims=nothing)
+    nothing = Invariants(changes=False)
+    pushed([0.0, 0.0, 0.0], invariants=nothing)
+    with pytest.raises(InvariantError, match="must not change"):
+        pushed([0.0, 0.0, 1e-6], invariants=nothing)
     # Which weights may move, each member's own state says.
-    own = Claims(movable=lambda state: {"kernel": True, "bias": state.state["push"] > 1.5})
-    pushed([2.0, 3.0], claims=own)
+    own = Invariants(
+        trainable_mask=lambda state: {"kernel": True, "bias": state.state["push"] > 1.5}
+    )
+    pushed([2.0, 3.0], invariants=own)
     with pytest.raises(InvariantError, match=r"3 frozen weights of parameter \['bias'\]"):
-        pushed([2.0, 1.0], claims=own)
-    with pytest.raises(InvariantError, match="is the original's in a network that is new"):
-        pushed([1.0, 2.0, 3.0], claims=Claims(fresh=True))
+        pushed([2.0, 1.0], invariants=own)
+    with pytest.raises(InvariantError, match="before the first step"):
+        pushed([1.0, 2.0, 3.0], invariants=Invariants(reinitialised=True))
 
 
 def test_a_member_that_is_not_finite_is_named():

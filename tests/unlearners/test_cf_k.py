@@ -23,8 +23,8 @@ def test_only_the_last_layers_and_their_statistics_move(layers, wanted):
     method = cf_k(MODEL, data, CLASSES, LastLayersConfig(layers=layers, **SGD))
     result, _ = unlearn(method, variables, data, key=KEY)  # checks the claim
     assert changed(result, variables) == wanted
-    assert method.claims.keeps_state == (layers == 1)
-    claimed = method.claims.movable(None)
+    assert method.invariants.preserves_model_state == (layers == 1)
+    claimed = method.invariants.trainable_mask(None)
     assert {name for name in claimed if all(jax.tree.leaves(claimed[name]))} == wanted
 
 

@@ -74,7 +74,7 @@ def test_every_method_copes_and_keeps_its_claims(name, case):
     known = {field.name for field in fields(method.config)}
     config = replace(method.config, **{k: v for k, v in SMALL.items() if k in known})
     unlearner = method.build(MODEL, CASES[case], CLASSES, config)
-    # `unlearn` raises where something is not finite, or not as the method claims.
+    # `unlearn` raises where something is not finite, or not as the method guarantees.
     result, _ = unlearn(unlearner, ORIGINAL, CASES[case], key=jax.random.key(1))
     assert jax.tree.structure(result) == jax.tree.structure(ORIGINAL)
     for one, other in zip(jax.tree.leaves(result), jax.tree.leaves(ORIGINAL)):
@@ -82,4 +82,4 @@ def test_every_method_copes_and_keeps_its_claims(name, case):
         assert one.dtype == other.dtype
     states = jax.tree.leaves(result.state), jax.tree.leaves(ORIGINAL.state)
     kept = all(np.array_equal(one, other) for one, other in zip(*states))
-    assert kept == unlearner.claims.keeps_state
+    assert kept == unlearner.invariants.preserves_model_state

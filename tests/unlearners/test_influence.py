@@ -47,7 +47,7 @@ def test_recursion_follows_the_reference():
     state, _ = run(method, variables, data)
     case.assert_close(state.change, case["woodfisher/k"], np.abs(case["woodfisher/k"]).max())
     case.assert_follows([variables.params, method.finish(state).params])
-    masked = influence(net(), data, 0, config, movable=case.tree("mask")).finish(state)
+    masked = influence(net(), data, 0, config, trainable_mask=case.tree("mask")).finish(state)
     wanted = case["final_masked"]
     case.assert_close(masked.params, wanted, np.abs(wanted - case["traj"][0]).max())
 
@@ -128,11 +128,11 @@ def test_raises_the_loss_on_the_forget_set_and_goes_on_after_convergence():
 def test_frozen_weights_stay():
     data = make_data()
     variables = LINEAR.init(jax.random.key(0), data.forget.inputs)
-    movable = jnp.zeros((4, 3), bool).at[1].set(True)
-    method = influence(LINEAR, data, 3, movable=movable)
+    trainable_mask = jnp.zeros((4, 3), bool).at[1].set(True)
+    method = influence(LINEAR, data, 3, trainable_mask=trainable_mask)
     unlearned, _ = unlearn(method, variables, data, key=jax.random.key(0))  # checks it too
     moved = np.asarray(unlearned.params != variables.params)
-    np.testing.assert_array_equal(moved, movable)
+    np.testing.assert_array_equal(moved, trainable_mask)
 
 
 def test_bad_options_are_refused():

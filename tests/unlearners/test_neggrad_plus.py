@@ -112,7 +112,7 @@ def test_statistics_follow_retain_then_forget_or_stay(evaluation_mode):
     followed = 0.5 * (0.5 * 1.0 + data.retain.inputs.mean()) + data.forget.inputs.mean()
     wanted = 1.0 if evaluation_mode else followed
     np.testing.assert_allclose(result.state["seen"], wanted, rtol=1e-5)
-    assert method.claims.keeps_state == evaluation_mode
+    assert method.invariants.preserves_model_state == evaluation_mode
 
 
 @pytest.mark.parametrize(("num_forget", "num_retain"), [(1, 9), (20, 3)])

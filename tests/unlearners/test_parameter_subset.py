@@ -136,7 +136,7 @@ def test_statistics_before_the_first_chosen_parameter_stay(model):
     for only, follows in (("head", False), ("conv", True)):
         chosen = choose(only, variables.params)
         unlearner = build(METHODS["finetune"], model, images, 3, config, chosen)
-        assert unlearner.claims.keeps_state is not follows
+        assert unlearner.invariants.preserves_model_state is not follows
         after, _ = unlearn(unlearner, variables, images, key=KEY)
         same = jax.tree.map(np.array_equal, after.state, variables.state)
         assert all(jax.tree.leaves(same)) is not follows
@@ -164,4 +164,4 @@ def test_methods_that_start_anew_are_refused(name):
 
 def test_no_method_is_built_otherwise_when_nothing_is_chosen():
     unlearner = build(METHODS["ltu"], TINY, DATA, 3, LTUConfig(), None)
-    assert unlearner.claims.movable is None
+    assert unlearner.invariants.trainable_mask is None

@@ -157,7 +157,7 @@ def test_run_is_finite_and_claims_hold(name):
 def test_same_key_same_result_and_validation_only_where_claimed(name):
     method = build(name)
     data = DATA
-    if not method.claims.uses_validation:
+    if not method.invariants.uses_validation:
         spoilt = Examples(jnp.full_like(DATA.validation.inputs, jnp.nan), DATA.validation.labels)
         data = DATA._replace(validation=spoilt)
     again, _ = unlearn(method, VARIABLES, data, key=jax.random.key(4))

@@ -49,8 +49,8 @@ def test_follows_the_reference(name, masked_weights):
 
     mask = stored_mask(case)
     scores = saliency(net(), case.variables(), data.forget, config.batch_size)
-    assert_same_off_ties(*(case.flat(tree) for tree in (state.movable, mask, scores)))
-    state = state._replace(movable=mask)
+    assert_same_off_ties(*(case.flat(tree) for tree in (state.trainable_mask, mask, scores)))
+    state = state._replace(trainable_mask=mask)
 
     step = jax.jit(method.step)
     trajectory, losses = [state.variables.params], []

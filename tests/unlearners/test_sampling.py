@@ -59,10 +59,15 @@ def loss_fn(params):
 def test_momentum_and_decay_move_no_frozen_weight():
     tx = torch_sgd(0.1, 0.9, 0.5)
     variables = Variables({"w": jnp.arange(1.0, 5.0)}, {"count": 0})
-    opt_state, movable = tx.init(variables.params), {"w": jnp.array([True, False, True, False])}
+    opt_state, trainable_mask = (
+        tx.init(variables.params),
+        {"w": jnp.array([True, False, True, False])},
+    )
     free = variables, opt_state
     for _ in range(3):
-        variables, opt_state, loss = descend(tx, loss_fn, variables, opt_state, movable=movable)
+        variables, opt_state, loss = descend(
+            tx, loss_fn, variables, opt_state, trainable_mask=trainable_mask
+        )
         free = descend(tx, loss_fn, *free[:2])
     np.testing.assert_array_equal(variables.params["w"][1::2], jnp.array([2.0, 4.0]))
     np.testing.assert_array_equal(variables.params["w"][::2], free[0].params["w"][::2])

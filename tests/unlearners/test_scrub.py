@@ -276,7 +276,7 @@ def test_rewinds_with_a_tiny_a_large_and_a_whole_class_forget_set(num_forget):
     data = data._replace(retain=data.retain._replace(labels=1 + data.retain.labels % 2))
     config = ScrubConfig(epochs=3, batch_size=4, learning_rate=0.1, rewind=True)
     method = scrub(LINEAR, data, CLASSES, config)
-    assert method.claims.uses_validation
+    assert method.invariants.uses_validation
     original = LINEAR.init(KEY, data.forget.inputs)
     unlearned, history = unlearn(method, original, data, key=KEY)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(unlearned))

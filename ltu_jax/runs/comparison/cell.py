@@ -22,7 +22,7 @@ from ltu_jax.runs.plan import Plan, make_plan, visible_data, with_method
 from ltu_jax.report.content import plain
 from ltu_jax.report.write import write_json
 from ltu_jax.runs.tuning import select
-from ltu_jax.training.invariants import check_fresh
+from ltu_jax.training.invariants import check_reinitialised
 from ltu_jax.training.loop import Cost, step_cost
 from ltu_jax.types import UnlearnData
 from ltu_jax.unlearners.base import Method
@@ -60,7 +60,7 @@ class Cell:
         if name not in self._networks:
             network = cached_network(self.comparison.cache, self.plan, name)
             if name in RETRAINED:
-                check_fresh(network.variables.params, self.network("original").variables.params)
+                check_reinitialised(network.variables.params, self.network("original").variables.params)
             self._networks[name] = network
         return self._networks[name]
 
@@ -142,7 +142,7 @@ class Cell:
         match = self.comparison.match
         config = unlearners.configure(method, options)
         plan = with_method(self.plan, method, config, data)
-        if plan.unlearner.claims.uses_validation or match == "none":
+        if plan.unlearner.invariants.uses_validation or match == "none":
             return plan, data
         if match == "data":
             data = data._replace(retain=concatenate(data.retain, data.validation))

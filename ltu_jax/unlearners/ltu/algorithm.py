@@ -14,7 +14,7 @@ from __future__ import annotations
 import jax
 import optax
 
-from ltu_jax.types import Claims, Info, Key, Model, UnlearnData, Unlearner, Variables
+from ltu_jax.types import Info, Invariants, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.ltu.config import LTUConfig
 from ltu_jax.unlearners.ltu.harmonize import harmonize
 from ltu_jax.unlearners.ltu.meta import meta_gradient
@@ -94,8 +94,8 @@ def ltu(
         }
         return state._replace(variables=variables, opt_state=opt_state), info
 
-    claims = Claims(uses_validation=True)
-    return Unlearner(prepare, sample, step, lambda state: state.variables, config.steps, claims)
+    invariants = Invariants(uses_validation=True)
+    return Unlearner(prepare, sample, step, lambda state: state.variables, config.steps, invariants)
 
 
 def split_tasks(key: Key, count: int, support: int) -> tuple[jax.Array, jax.Array]:

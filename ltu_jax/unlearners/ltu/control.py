@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import jax
 import optax
 
-from ltu_jax.types import Claims, Info, Key, Model, PyTree, UnlearnData, Unlearner, Variables
+from ltu_jax.types import Info, Invariants, Key, Model, PyTree, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.ltu import membership as mi
 from ltu_jax.unlearners.ltu.algorithm import refresh_statistics
@@ -146,8 +146,8 @@ def mi_match(
         info = {"loss_remember": retain, "loss_forget": forget}
         return state._replace(variables=variables, opt_state=opt_state), info
 
-    claims = Claims(uses_validation=True)
-    return Unlearner(prepare, sample, step, lambda state: state.variables, config.steps, claims)
+    invariants = Invariants(uses_validation=True)
+    return Unlearner(prepare, sample, step, lambda state: state.variables, config.steps, invariants)
 
 
 METHOD = Method(

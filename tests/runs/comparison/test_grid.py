@@ -175,7 +175,7 @@ def test_a_method_that_fails_is_a_row_that_says_so(comparison, results, monkeypa
 def test_a_retrained_network_that_is_the_originals_is_refused(comparison, results, monkeypatch):
     original = the_cell(comparison).network("original")
     monkeypatch.setattr(cell, "cached_network", lambda *arguments: original)
-    with pytest.raises(InvariantError, match="in a network that is new"):
+    with pytest.raises(InvariantError, match="before the first step"):
         the_cell(comparison).network("retrain")
 
 
