@@ -85,7 +85,7 @@ def main(args: list[str] | None = None) -> None:
 
 def observe(setting: Setting, case: Variant, seed: int) -> dict[str, Any]:
     """Return what one run shows."""
-    from ltu_jax.audit.measure import measure_network
+    from ltu_jax.audit.measure import measure_model
     from ltu_jax.audit.summary import with_gaps
 
     bench = study.bench(setting, seed, None)
@@ -95,8 +95,8 @@ def observe(setting: Setting, case: Variant, seed: int) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     rows = with_gaps(
         [
-            measure_network(bench.plan, "retrain", bench.network("retrain")).row,
-            measure_network(bench.plan, "ltu", network).row,
+            measure_model(bench.plan.problem, "retrain", bench.network("retrain")).row,
+            measure_model(bench.plan.problem, "ltu", network).row,
         ]
     )
     removed = diagnosis.share_removed(history["cosine"])

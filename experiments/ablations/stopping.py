@@ -27,7 +27,7 @@ from experiments.lib import study
 from experiments.lib.provenance import ROOT, git_state
 from experiments.lib.settings import DIGITS, PRIMARY, QUICK
 from experiments.lib.study import Setting
-from ltu_jax.audit.measure import measure_network
+from ltu_jax.audit.measure import measure_model
 from ltu_jax.report.content import plain
 from ltu_jax.report.write import versions, write_json
 from ltu_jax.runs.plan import with_method
@@ -112,7 +112,7 @@ def trials(
 
 def measured(plan: Any, name: str, network: TrainedModel) -> dict[str, Any]:
     """Return the report's numbers of a network."""
-    return measure_network(plan, name, network).row._asdict()
+    return measure_model(plan.problem, name, network).row._asdict()
 
 
 def collect(of_seed: Mapping[int, Sequence[Mapping[str, float]]]) -> dict[str, Any]:

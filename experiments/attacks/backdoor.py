@@ -27,7 +27,7 @@ import ltu_jax
 import ltu_jax.unlearners as unlearners
 from experiments.lib.provenance import ROOT, git_state
 from experiments.lib.results_table import origin, replace_block
-from ltu_jax.audit.measure import measure_network
+from ltu_jax.audit.measure import measure_model
 from ltu_jax.audit.summary import with_gaps
 from ltu_jax.cli.compilation_cache import keep_programs
 from ltu_jax.data.arrays import validate
@@ -176,9 +176,9 @@ def rows(setting: Setting, seed: int, chosen: Mapping[str, Any], data_dir: str |
     """Yield a row for each network of a seed, as each is made."""
     plan = plan_for(setting, seed, data_dir)
     networks = {name: train_network(plan, name) for name in ("original", *RETRAINED)}
-    target = measure_network(plan, "retrain", networks["retrain"]).row
+    target = measure_model(plan.problem, "retrain", networks["retrain"]).row
     for name, network in networks.items():
-        yield _row(seed, name, measure_network(plan, name, network).row, target)
+        yield _row(seed, name, measure_model(plan.problem, name, network).row, target)
     for name in setting.methods:
         yield _unlearned(plan, seed, name, chosen[name], networks["original"].variables, target)
 
@@ -187,7 +187,7 @@ def _unlearned(plan, seed: int, name: str, config: Any, original: Variables, tar
     try:
         ready = with_method(plan, name, config)
         network, _ = unlearn_network(ready, original)
-        return _row(seed, name, measure_network(ready, row_name(name), network).row, target)
+        return _row(seed, name, measure_model(ready.problem, row_name(name), network).row, target)
     except (DivergedError, InputError, InvariantError) as error:
         return {"seed": seed, "method": name, "failure": str(error)}
 

@@ -21,12 +21,12 @@ import tyro
 
 import ltu_jax.unlearners as unlearners
 from experiments.lib.provenance import ROOT, git_state
-from ltu_jax.audit.ensembles import audit_pools
 from ltu_jax.cli.compilation_cache import keep_programs
 from ltu_jax.errors import DivergedError
 from ltu_jax.report.content import plain
 from ltu_jax.report.write import versions, write_json
 from ltu_jax.runs import ensembles as pools
+from ltu_jax.runs.audit import audit_pools
 from ltu_jax.runs.networks import train_network
 from ltu_jax.runs.plan import Plan, make_plan, with_method
 from ltu_jax.runs.progress import Progress

@@ -165,7 +165,7 @@ def path_of(job: Job) -> Path:
 def make_row(job: Job, data_dir: str | None = None) -> Row:
     """Run a job and return its row; a method that diverges gives a row that says so."""
     from ltu_jax.audit import attacks, signals
-    from ltu_jax.audit.measure import measure_network
+    from ltu_jax.audit.measure import measure_model
     from ltu_jax.errors import DivergedError, InvariantError
 
     made = bench(job.setting, job.seed, data_dir)
@@ -180,7 +180,7 @@ def make_row(job: Job, data_dir: str | None = None) -> Row:
             network, history = made.unlearned(job.variant)
         except (DivergedError, InvariantError) as error:
             return {**about, "failure": str(error)}
-    measured = measure_network(made.plan, "retrain", network).row._asdict()
+    measured = measure_model(made.plan.problem, "retrain", network).row._asdict()
     outputs = {name: made.outputs(one) for name, one in
                (("before", made.network("original")), ("after", network))}  # fmt: skip
     forget, test = outputs["after"]

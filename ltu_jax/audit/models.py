@@ -1,4 +1,4 @@
-"""Attacks on a run's own networks, and their distances: each beside Retrain's own value."""
+"""Population attacks on each model of a run, and its distances from the retrained model."""
 
 from __future__ import annotations
 
@@ -6,46 +6,59 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-import ltu_jax.data.request as requests
 from ltu_jax.audit import distances, signals
 from ltu_jax.audit.features import Labelled
 from ltu_jax.audit.measure import ATTACK_SIZE
 from ltu_jax.audit.population import population_attacks
 from ltu_jax.audit.relearn import RELEARN_STEPS, relearn
-from ltu_jax.runs.plan import Plan, on_device
+from ltu_jax.data.request import attack_members
 from ltu_jax.training.supervised import predict
-from ltu_jax.types import Array, TrainedModel, Variables
+from ltu_jax.types import Array, Examples, Problem, TrainedModel, Variables
 
 RELEARN_SIZE = 512  # forget examples that are learned again
 
 
-def compare_networks(
-    plan: Plan, networks: Mapping[str, TrainedModel], alpha: float
+def compare_models(
+    problem: Problem, models: Mapping[str, TrainedModel], alpha: float
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return `population` and `distances`, a row for each network; the first is the original.
+    """Attack each model and measure its distance from `retrain`.
 
-    Distances are to `retrain`, where the run has it: `activation` (L1 of predicted probabilities, 0
-    to 2) and `js` (bits) on the forget set, `weights` (L2 of all parameters, in units of
-    Retrain's). `zrf` is the likeness to an untrained network's answers, 0 to 1. `relearn` is how
-    many steps on the forget set bring its loss down to the original's, None if more than
-    `relearn_steps`, and `relearn_losses` the curve.
+    Args:
+      problem: the deletion.
+      models: by name; `original` is required, `retrain` is the target of the distances.
+      alpha: level of the intervals.
+
+    Returns:
+      `population`, see `population_attacks`, and `distances`, each with a row per model.
+      `activation` (L1 distance of probabilities, 0 to 2) and `js` (bits) are measured on the forget
+      set, `weights` is the L2 distance of all parameters relative to Retrain's norm; all three are
+      absent without `retrain`. `zrf` compares the outputs with an untrained model's, 0 to 1.
+      `relearn` is the number of steps on the forget set until the loss is the original's, None if
+      more than `relearn_steps`; `relearn_losses` is the curve.
     """
-    examples = _examples(plan)
-    answers = {name: _answers(plan, network, examples) for name, network in networks.items()}
-    original = next(iter(answers.values()))
-    logits = {part: labelled.logits for part, labelled in original.items()}
+    examples = _examples(problem)
+    outputs = {
+        name: {
+            part: Labelled(np.asarray(predict(problem.model, one.variables, inputs)), labels)
+            for part, (inputs, labels) in examples.items()
+        }
+        for name, one in models.items()
+    }
+    original = {part: labelled.logits for part, labelled in outputs["original"].items()}
     population = [
-        {"model": name, **population_attacks(sets, logits, alpha=alpha, seed=plan.seed)}
-        for name, sets in answers.items()
+        {"model": name, **population_attacks(sets, original, alpha=alpha, seed=problem.seed)}
+        for name, sets in outputs.items()
     ]
-    return {"population": population, "distances": _distances(plan, networks, answers)}
+    forget = {name: _probabilities(sets["forget"].logits) for name, sets in outputs.items()}
+    return {"population": population, "distances": _distances(problem, models, forget)}
 
 
-def _examples(plan: Plan) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    split, train, heldout = plan.split, plan.dataset.train, plan.dataset.heldout
-    members = requests.attack_members(split, seed=plan.seed, size=ATTACK_SIZE).indices
+def _examples(problem: Problem) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    split, train, heldout = problem.split, problem.dataset.train, problem.dataset.heldout
+    members = attack_members(split, seed=problem.seed, size=ATTACK_SIZE).indices
     return {
         "forget": (train.inputs[split.forget], train.labels[split.forget]),
         "members": (train.inputs[members], train.labels[members]),
@@ -53,47 +66,41 @@ def _examples(plan: Plan) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     }
 
 
-def _answers(plan: Plan, network: TrainedModel, examples: Mapping) -> dict[str, Labelled]:
-    return {
-        part: Labelled(np.asarray(predict(plan.model, network.variables, inputs)), labels)
-        for part, (inputs, labels) in examples.items()
-    }
-
-
 def _distances(
-    plan: Plan, networks: Mapping[str, TrainedModel], answers: Mapping[str, Mapping[str, Labelled]]
+    problem: Problem, models: Mapping[str, TrainedModel], forget: Mapping[str, np.ndarray]
 ) -> list[dict[str, Any]]:
-    forget = {name: _probabilities(sets["forget"].logits) for name, sets in answers.items()}
-    train = plan.dataset.train
-    untrained = plan.model.init(jax.random.key(plan.seed), train.inputs[:1])
-    random_teacher = _probabilities(predict(plan.model, untrained, train.inputs[plan.split.forget]))
-    again = on_device(train, plan.split.forget[:RELEARN_SIZE])
-    curves = {name: relearn(plan.model, one.variables, again) for name, one in networks.items()}
-    known = float(next(iter(curves.values()))[0])
-    rows = []
-    for name, network in networks.items():
+    """Return the distances of each model; `forget` holds its probabilities on the forget set."""
+    model, train, rows = problem.model, problem.dataset.train, problem.split.forget
+    untrained = model.init(jax.random.key(problem.seed), train.inputs[:1])
+    random_teacher = _probabilities(predict(model, untrained, train.inputs[rows]))
+    some = rows[:RELEARN_SIZE]
+    relearned = Examples(jnp.asarray(train.inputs[some]), jnp.asarray(train.labels[some]))
+    curves = {name: relearn(model, one.variables, relearned) for name, one in models.items()}
+    target_loss = float(curves["original"][0])
+    results = []
+    for name, one in models.items():
         row: dict[str, Any] = {
             "model": name,
             "zrf": distances.zrf(forget[name], random_teacher),
-            "relearn": distances.relearn_time(curves[name], known),
+            "relearn": distances.relearn_time(curves[name], target_loss),
             "relearn_steps": RELEARN_STEPS,
             "relearn_losses": curves[name].tolist(),
         }
-        if "retrain" in networks:
-            target = networks["retrain"].variables
+        if "retrain" in models:
+            by_array = distances.weight_distance(
+                _arrays(one.variables), _arrays(models["retrain"].variables)
+            )
             row["activation"] = distances.activation_distance(forget[name], forget["retrain"])
             row["js"] = float(np.mean(distances.js_divergence(forget[name], forget["retrain"])))
-            row["weights"] = distances.weight_distance(_flat(network.variables), _flat(target))[
-                "total"
-            ]
-        rows.append(row)
-    return rows
+            row["weights"] = by_array["total"]
+        results.append(row)
+    return results
 
 
 def _probabilities(logits: Array) -> np.ndarray:
     return np.exp(signals.log_softmax(logits))
 
 
-def _flat(variables: Variables) -> dict[str, np.ndarray]:
+def _arrays(variables: Variables) -> dict[str, np.ndarray]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(variables.params)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}

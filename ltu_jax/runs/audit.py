@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import ltu_jax.runs.ensembles as pools
 import ltu_jax.runs.settings as saved
-from ltu_jax.audit.models import compare_networks
-from ltu_jax.audit.ensembles import audit_pools
+from ltu_jax.audit.ensembles import (
+    NOISE,
+    attack_ensembles,
+    ensemble_outputs,
+    paired_examples,
+    part_examples,
+)
+from ltu_jax.audit.models import compare_models
 from ltu_jax.errors import InputError
 from ltu_jax.runs.plan import Plan
 from ltu_jax.runs.ensembles import Pool
@@ -63,12 +72,53 @@ def audit_run(
     with Progress(None, quiet=quiet) as progress:
         on_info = progress.phase("audit", 1 + len(found))
         result: dict[str, Any] = {"alpha": alpha, "command": command}
-        result |= compare_networks(plan, saved.load_networks(folder, plan), alpha)
+        result |= compare_models(plan.problem, saved.load_networks(folder, plan), alpha)
         on_info(0, {})
         result |= audit_pools(plan, found, alpha, lambda done: on_info(done + 1, {}))
     report.write(content._replace(audit=plain(result)), folder)
     report.write_json(folder / "audit.json", plain(result))
     return plain(result)
+
+
+def audit_pools(
+    plan: Plan, found: Mapping[str, Pool], alpha: float, on_done: Callable[[int], None]
+) -> dict[str, Any]:
+    """Return the part of the audit that needs ensembles; see `attack_ensembles`.
+
+    Args:
+      plan: of the deletion.
+      found: the pools by kind.
+      alpha: see `audit_run`.
+      on_done: called with 0, 1, ... as pools are done.
+    """
+    problem = plan.problem
+    noise_std = NOISE * float(np.std(problem.dataset.train.inputs))
+    outputs = {}
+    for done, (kind, pool) in enumerate(found.items()):
+        if pool.coins is None:
+            examples = part_examples(problem)
+        else:
+            examples = paired_examples(problem, pools.pairs_of(plan))
+        outputs[kind] = {
+            part: ensemble_outputs(
+                problem.model, pool.variables, some, noise_std=noise_std, seed=problem.seed
+            )
+            for part, some in examples.items()
+        }
+        on_done(done)
+    # A method with membership models was trained against attacks on the same features.
+    shares = getattr(plan.config, "membership", ()) and "features: outputs on the example itself"
+    made = {
+        kind: {"networks": len(pool.couples), "seconds": pool.seconds, "folder": pool.folder.name}
+        for kind, pool in found.items()
+    }
+    return {"pools": made} | attack_ensembles(
+        outputs,
+        {kind: pool.coins for kind, pool in found.items() if pool.coins is not None},
+        alpha=alpha,
+        seed=problem.seed,
+        shares=shares or "",
+    )
 
 
 def find_pools(plan: Plan, folder: Path) -> dict[str, Pool]:

@@ -14,12 +14,13 @@ import ltu_jax.runs.stages as stages
 import ltu_jax.unlearners as unlearners
 from ltu_jax.audit.summary import Row
 from ltu_jax.errors import InputError, check_integer
-from ltu_jax.audit.measure import measure, report_content
+from ltu_jax.audit.measure import measure
 from ltu_jax.unlearners.ltu import diagnostics as diagnosis
 from ltu_jax.runs.networks import row_name
 from ltu_jax.runs.plan import Plan, check_folder, make_folder, make_plan, with_method
 from ltu_jax.runs.progress import Log, Progress
 from ltu_jax.runs.recording import record
+from ltu_jax.runs.results import report_content
 from ltu_jax.report import sentences as words
 from ltu_jax.report import write as report
 from ltu_jax.report.read import read_content
@@ -264,7 +265,7 @@ def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool, log: Log =
             networks |= stages.references(plan, networks["original"], running, progress)
         networks[row_name(plan.method.name)] = unlearned
         on_info = progress.phase("audit", len(networks))
-        measured = measure(plan, networks, on_done=lambda done: on_info(done, {}))
+        measured = measure(plan.problem, networks, on_done=lambda done: on_info(done, {}))
         stages.save_scores(measured, folder)
         if hosts.is_main():
             save_chosen(plan, folder)

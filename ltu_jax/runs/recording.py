@@ -12,7 +12,7 @@ import numpy as np
 import ltu_jax.runs.sequential.ledger as ledger
 from ltu_jax.audit.summary import GAP_METRICS, Row
 from ltu_jax.runs.sequential.drift import measure_drift
-from ltu_jax.audit.measure import Measured
+from ltu_jax.audit.measure import Measurements
 from ltu_jax.types import TrainedModel
 from ltu_jax.runs.plan import Plan
 from ltu_jax.report.content import plain
@@ -24,7 +24,7 @@ from ltu_jax.runs.settings import Asked, changed_options
 def record(
     plan: Plan,
     networks: Mapping[str, TrainedModel],
-    measured: Measured,
+    measured: Measurements,
     asked: Asked,
     running: Running,
     folder: Path,

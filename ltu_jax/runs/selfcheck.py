@@ -18,7 +18,7 @@ from ltu_jax.audit.ensembles import margins
 from ltu_jax.errors import InputError
 from ltu_jax.runs.plan import Plan, make_plan, on_device
 from ltu_jax.training.ensembles import train_members
-from ltu_jax.types import Variables
+from ltu_jax.types import Examples, Variables
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -150,7 +150,8 @@ def _train(plan: Plan, rows: np.ndarray, keys: jax.Array) -> Variables:
 
 def _margins(plan: Plan, variables: Variables) -> np.ndarray:
     train, forget = plan.dataset.train, plan.split.forget
-    return margins(plan, variables, train.inputs[forget], train.labels[forget])
+    examples = Examples(train.inputs[forget], train.labels[forget])
+    return margins(plan.model, variables, examples)
 
 
 def table(checks: list[Check]) -> Table:

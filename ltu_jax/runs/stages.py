@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import ltu_jax.runs.tuning as selection
-from ltu_jax.audit.measure import Measured, measure
+from ltu_jax.audit.measure import Measurements, measure
 from ltu_jax.runs.networks import (RETRAINED, row_name, train_network, training_steps, unlearn_network)
 from ltu_jax.types import TrainedModel
 from ltu_jax.runs.plan import Plan
@@ -113,7 +113,7 @@ def choose(
 
     def gap(network: TrainedModel) -> float:
         compared = {"retrain": networks["retrain"], row_name(plan.method.name): network}
-        found = measure(plan, compared, on_done=lambda done: None).rows[-1].avg_gap
+        found = measure(plan.problem, compared, on_done=lambda done: None).rows[-1].avg_gap
         return float("nan") if found is None else found
 
     chosen = selection.select(
@@ -130,7 +130,7 @@ def choose(
     return chosen
 
 
-def save_scores(measured: Measured, folder: Path) -> None:
+def save_scores(measured: Measurements, folder: Path) -> None:
     """Write the raw per-example scores, from which every number of the report can be had again."""
     flat: dict[str, Any] = {
         f"{model}/{name}": values

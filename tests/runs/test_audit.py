@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 import ltu_jax.runs.ensembles as pools
-from ltu_jax.audit.ensembles import COINS, PARTS
+from ltu_jax.audit.ensembles import PARTS, SHADOW
 from ltu_jax.runs.audit import audit_run, find_pools
 from ltu_jax.errors import InputError
 from ltu_jax.runs.settings import load_plan
@@ -65,7 +65,7 @@ def test_without_pools_the_networks_of_the_run_are_attacked(complete, tmp_path):
 def test_pools_add_what_is_known_of_single_examples(audited):
     assert set(audited["apart"]) == {"unlearned", "retrain", "original"}
     assert all(set(parts) == set(PARTS) for parts in audited["apart"].values())
-    assert set(audited["coins"]) == set(COINS)
+    assert set(audited["coins"]) == set(SHADOW)
     for attacks in audited["coins"].values():
         for found in attacks.values():
             assert 0 <= found["auc"] <= 100

@@ -15,7 +15,7 @@ from ltu_jax.runs.comparison.options import Comparison
 from ltu_jax.data.scenarios import SCENARIOS
 from ltu_jax.data import load
 from ltu_jax.errors import DivergedError, InputError, InvariantError
-from ltu_jax.audit.measure import measure_network
+from ltu_jax.audit.measure import measure_model
 from ltu_jax.runs.networks import RETRAINED, row_name, unlearn_network
 from ltu_jax.types import TrainedModel
 from ltu_jax.runs.plan import Plan, make_plan, visible_data, with_method
@@ -67,7 +67,7 @@ class Cell:
     @cached_property
     def retrain_row(self) -> Row:
         """What the gaps of all rows are taken to."""
-        return measure_network(self.plan, "retrain", self.network("retrain")).row
+        return measure_model(self.plan.problem, "retrain", self.network("retrain")).row
 
     def row(self, name: str, repeat: int) -> dict[str, Any]:
         """Return the row of that name: of a method, of the original or of a retrained network."""
@@ -104,7 +104,7 @@ class Cell:
         return self._measured(method.name, network), self._peak_bytes(plan, data)
 
     def _measured(self, name: str, network: TrainedModel) -> Row:
-        return measure_network(self.plan, row_name(name), network).row
+        return measure_model(self.plan.problem, row_name(name), network).row
 
     def _against_retrain(self, row: Row) -> dict[str, Any]:
         values = with_gaps([self.retrain_row, row])[-1]._asdict()
