@@ -29,6 +29,7 @@ from experiments.lib.settings import LTU, PRIMARY, QUICK, SETTINGS
 from experiments.lib.study import Job, Setting, variant
 from ltu_jax.report.content import plain
 from ltu_jax.report.write import write_json
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu import diagnostics as diagnosis
 from ltu_jax.unlearners.ltu.algorithm import split_tasks
 from ltu_jax.unlearners.ltu.harmonize import harmonize
@@ -144,7 +145,7 @@ def layers(
     bench = study.bench(setting, 0, data_dir)
     plan, config = bench.plan, unlearners.configure(unlearners.find("ltu"), study.options_of(one))
     data = visible_data(plan.dataset, plan.split)
-    method = ltu(plan.model, data, plan.dataset.num_classes, config)
+    method = ltu(plan.model, spec_of(data, plan.dataset.num_classes), config)
     state = method.prepare(jax.random.key(0), bench.network("original").variables, data)
 
     @jax.jit

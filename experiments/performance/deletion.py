@@ -23,6 +23,7 @@ from ltu_jax.runs.plan import visible_data
 from ltu_jax.training import loop, supervised
 from ltu_jax.training.supervised import TrainData, recipe_for, train_steps
 from ltu_jax.types import Dataset, Model
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu.algorithm import ltu
 
 FRACTIONS = (0.01, 0.1)
@@ -83,7 +84,7 @@ def deletion(
         key, model, recipe, examples.inputs[:1], len(parts.retain)
     )
     train_data = TrainData(examples, jnp.asarray(parts.retain), order_key)
-    method = ltu(model, data, CLASSES)
+    method = ltu(model, spec_of(data, CLASSES))
     method.prepare(key, state.variables, data)  # compiles what the next one only runs
     preparing, ltu_state = timed(
         lambda: jax.block_until_ready(method.prepare(key, state.variables, data))

@@ -21,6 +21,7 @@ from experiments.performance.timing import interleave, median, ratio
 from ltu_jax.models import from_linen, with_preprocessing
 from ltu_jax.models.mlp import MLP
 from ltu_jax.types import UnlearnData
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu.algorithm import ltu
 from ltu_jax.unlearners.ltu.config import LTUConfig
 from ltu_jax.unlearners.ltu.membership import DIVERSE
@@ -115,7 +116,7 @@ def ltu_on(work: Work) -> Prepared:
         membership_support=work.models // 2,
     )
     variables = jax.jit(model.init)(jax.random.key(0), data.forget.inputs[:1])
-    return prepare_step(ltu(model, data, CLASSES, config), variables, data)
+    return prepare_step(ltu(model, spec_of(data, CLASSES), config), variables, data)
 
 
 def draw(results: Mapping[str, Any], path: Path) -> None:

@@ -15,6 +15,7 @@ from ltu_jax.training import loop
 from ltu_jax.training.compilation import jit
 from ltu_jax.types import PyTree
 from ltu_jax.unlearners import METHODS
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu.algorithm import ltu
 from ltu_jax.unlearners.ltu.meta import (
     InnerStep,
@@ -57,7 +58,7 @@ def variants(subject: Subject, repeats: int) -> Row:
 
     `difference` is the norm of the difference to the definition over the definition's norm.
     """
-    method = ltu(subject.model, subject.data, CLASSES, subject.config)
+    method = ltu(subject.model, spec_of(subject.data, CLASSES), subject.config)
     key = jax.random.key(0)
     state = method.prepare(key, subject.variables, subject.data)
     batch = method.sample(key, 0, state, subject.data)
@@ -101,7 +102,9 @@ def methods(subject: Subject, repeats: int, names: Sequence[str] = COMPARED) -> 
     """Return what a step of each method takes, by its own default options."""
     steps = {
         name: prepare_step(
-            METHODS[name].build(subject.model, subject.data, CLASSES, METHODS[name].config),
+            METHODS[name].build(
+                subject.model, spec_of(subject.data, CLASSES), METHODS[name].config
+            ),
             subject.variables,
             subject.data,
         )
@@ -124,13 +127,15 @@ def methods(subject: Subject, repeats: int, names: Sequence[str] = COMPARED) -> 
 def memory(subject: Subject) -> Row:
     """Return the memory of a step by its order, with and without `remat`; nothing is run."""
     config = subject.config
-    state = ltu(subject.model, subject.data, CLASSES, config).prepare(
+    state = ltu(subject.model, spec_of(subject.data, CLASSES), config).prepare(
         jax.random.key(0), subject.variables, subject.data
     )
     rows = {}
     for order, chosen in (("second", config), ("first", first_order(config))):
         for remat in (False, True):
-            method = ltu(subject.model, subject.data, CLASSES, replace(chosen, remat=remat))
+            method = ltu(
+                subject.model, spec_of(subject.data, CLASSES), replace(chosen, remat=remat)
+            )
             step = jit(loop.as_step(method), donate_argnums=2)
             compiled = compile_ahead(
                 lambda step=step: step.lower(jax.random.key(0), 0, state, subject.data)

@@ -21,6 +21,7 @@ import jax
 from experiments.lib.provenance import ROOT
 from experiments.performance.steps import Prepared, Row, prepare_step
 from experiments.performance.subjects import CLASSES, Subject, subject
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu.algorithm import ltu
 
 # The first pattern that is found in an operation's name says its kind. XLA names a fusion after
@@ -57,7 +58,7 @@ def step_profile(subject: Subject) -> Row:
     `operations` is how many there were, those of a loop as often as they were run. An operation's
     time is that of the thread which began it, and ends when its last part on any thread is done.
     """
-    method = ltu(subject.model, subject.data, CLASSES, subject.config)
+    method = ltu(subject.model, spec_of(subject.data, CLASSES), subject.config)
     return shares(profiled(prepare_step(method, subject.variables, subject.data)))
 
 

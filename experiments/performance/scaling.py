@@ -25,6 +25,7 @@ from ltu_jax.report.write import versions, write_json
 from ltu_jax.training.devices import over_devices
 from ltu_jax.training.loop import compile_step
 from ltu_jax.types import Examples, UnlearnData
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu.algorithm import ltu
 from ltu_jax.unlearners.ltu.config import LTUConfig
 
@@ -109,7 +110,7 @@ def compile_sharded(options: Options, micro_batches: int) -> jax.stages.Compiled
         micro_batches=micro_batches,
     )
     variables = model.init(jax.random.key(0), data.forget.inputs[:1])
-    method = ltu(model, data, CLASSES, config)
+    method = ltu(model, spec_of(data, CLASSES), config)
     return compile_step(method, variables, data, over_devices(options.devices))
 
 

@@ -36,6 +36,7 @@ from ltu_jax.training import loop
 from ltu_jax.training.compilation import jit
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import Examples, Key, PyTree, UnlearnData, Unlearner, Variables
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu.algorithm import ltu
 from ltu_jax.unlearners.random_label import RandomLabelConfig, random_label
 
@@ -106,7 +107,8 @@ def ltu_step(
     if with_first_order:
         configs["first"] = first_order(subject.config)
     methods = {
-        name: ltu(subject.model, subject.data, CLASSES, config) for name, config in configs.items()
+        name: ltu(subject.model, spec_of(subject.data, CLASSES), config)
+        for name, config in configs.items()
     }
     key = jax.random.key(0)
     state = methods["second"].prepare(key, subject.variables, subject.data)
@@ -145,7 +147,7 @@ def ltu_step(
 def sgd_step(subject: Subject, repeats: int, peer: PeerWays) -> Row:
     """Return what a step of random labels takes, as the field runs it; arguments as above."""
     config = sgd_config(subject)
-    method = random_label(subject.model, subject.data, CLASSES, config)
+    method = random_label(subject.model, spec_of(subject.data, CLASSES), config)
     step = prepare_step(method, subject.variables, subject.data)
     product = large_product()
     seconds = interleave(

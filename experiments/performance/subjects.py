@@ -12,6 +12,7 @@ import numpy as np
 from experiments.performance.counting import Images
 from ltu_jax.models import build, with_preprocessing
 from ltu_jax.types import Examples, Model, UnlearnData, Variables
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu.config import LTUConfig
 from ltu_jax.unlearners.ltu.tasks import MIN_QUERY_SIZE, batch_sizes
 
@@ -39,7 +40,7 @@ class Subject(NamedTuple):
     @property
     def images(self) -> Images:
         """What an LTU step looks at."""
-        sizes = batch_sizes(self.config, self.data)
+        sizes = batch_sizes(self.config, spec_of(self.data, CLASSES))
         return Images(sizes.support, sizes.audit, len(self.config.query_sampling) * sizes.query)
 
     @property

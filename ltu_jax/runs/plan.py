@@ -31,7 +31,7 @@ from ltu_jax.training.given import as_variables
 from ltu_jax.training.devices import Parallel
 from ltu_jax.training.supervised import Recipe, recipe_for
 from ltu_jax.types import Dataset, Examples, Model, Problem, Split, UnlearnData, Unlearner, Variables
-from ltu_jax.unlearners.base import Method
+from ltu_jax.unlearners.base import Method, spec_of, spec_of_split
 from ltu_jax.unlearners.retrain import RetrainConfig
 
 REFERENCES = ("retrain", "none")
@@ -146,7 +146,7 @@ def make_plan(
         original = None if params is None else as_variables(params, like)
     only = None if only is None else partly.choose(only, like.params)
     config = _with_recipe(config, recipe)
-    visible = visible_data(dataset, split)
+    spec = spec_of_split(dataset, split)
     return Plan(
         dataset=dataset,
         request=request,
@@ -155,7 +155,7 @@ def make_plan(
         recipe=recipe,
         method=method,
         config=config,
-        unlearner=partly.build(method, network, visible, dataset.num_classes, config, only),
+        unlearner=partly.build(method, network, spec, config, only),
         original=original,
         reference=reference,
         retain_fraction=retain_fraction,
@@ -181,9 +181,11 @@ def with_method(
     """
     method = unlearners.find(method)
     config = _with_recipe(as_config(method, config), plan.recipe)
-    data = visible_data(plan.dataset, plan.split) if data is None else data
-    classes = plan.dataset.num_classes
-    unlearner = partly.build(method, plan.model, data, classes, config, plan.only)
+    if data is None:
+        spec = spec_of_split(plan.dataset, plan.split)
+    else:
+        spec = spec_of(data, plan.dataset.num_classes)
+    unlearner = partly.build(method, plan.model, spec, config, plan.only)
     return plan._replace(method=method, config=config, unlearner=unlearner)
 
 

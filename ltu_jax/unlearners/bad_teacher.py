@@ -12,7 +12,7 @@ import optax
 from ltu_jax.errors import check_range
 from ltu_jax.training.losses import distillation
 from ltu_jax.training.supervised import predict
-from ltu_jax.types import Info, Key, Model, UnlearnData, Unlearner, Variables
+from ltu_jax.types import DataSpec, Info, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.sampling import batches_per_pass, descend, mean_loss, take, take_joint, walk
 
@@ -82,8 +82,7 @@ class BadTeacherBatch(NamedTuple):
 
 def bad_teacher(
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: BadTeacherConfig = BadTeacherConfig(),
     *,
     tx: optax.GradientTransformation | None = None,
@@ -98,20 +97,19 @@ def bad_teacher(
 
     Args:
       model: takes raw inputs.
-      data: only its sizes are read here.
-      num_classes: C, for `config.kl_scale`.
+      spec: sizes and types of the data.
       config: see `BadTeacherConfig`.
       tx: the optimizer; None takes Adam at the config's learning rate.
 
     Returns:
       The unlearner.
     """
-    num_forget, num_retain = len(data.forget.labels), len(data.retain.labels)
+    num_forget, num_retain = spec.num_forget, spec.num_retain
     num_chosen = max(int(config.retain_share * num_retain), 1)
     num_examples = num_forget + num_chosen
     batch_size = min(config.batch_size, num_examples)
     num_steps = config.epochs * batches_per_pass(num_examples, batch_size)
-    scale = 1 / (num_classes * config.temperature**2) if config.kl_scale == "reference" else 1
+    scale = 1 / (spec.num_classes * config.temperature**2) if config.kl_scale == "reference" else 1
     tx = tx or optax.adam(config.learning_rate)
 
     def prepare(key: Key, variables: Variables, data: UnlearnData) -> BadTeacherState:

@@ -6,8 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import jax
+
 from ltu_jax.errors import InputError
-from ltu_jax.types import Invariants, Key, Model, UnlearnData, Unlearner, Variables
+from ltu_jax.types import (
+    Array,
+    Dataset,
+    DataSpec,
+    Invariants,
+    Key,
+    Model,
+    Split,
+    UnlearnData,
+    Unlearner,
+    Variables,
+)
 
 
 class LogUniform(NamedTuple):
@@ -39,7 +52,7 @@ class Method:
       name: what it is called.
       summary: one line.
       reference: the paper it comes from.
-      build: `(model, data, num_classes, config) -> Unlearner`; only the sizes of `data` are read.
+      build: `(model, spec, config) -> Unlearner`; sees the data's sizes and types, no values.
       config: its default options, a frozen dataclass.
       space: the options that `ltu tune` searches; empty where there is nothing to choose.
     """
@@ -47,14 +60,30 @@ class Method:
     name: str
     summary: str
     reference: str
-    build: Callable[[Model, UnlearnData, int, Any], Unlearner]
+    build: Callable[[Model, DataSpec, Any], Unlearner]
     config: Any
     space: Mapping[str, LogUniform | Choice] = field(default_factory=dict)
 
 
-def check_no_tokens(name: str, data: UnlearnData) -> None:
+def spec_of(data: UnlearnData, num_classes: int) -> DataSpec:
+    """Return sizes, shapes and types of `data`, arrays or their shapes."""
+    forget, retain, validation = (len(part.labels) for part in data)
+    return DataSpec(forget, retain, validation, num_classes, _one_input(data.retain.inputs))
+
+
+def spec_of_split(dataset: Dataset, split: Split) -> DataSpec:
+    """Return what `spec_of` does of the data that a split lets a method see; copies none."""
+    sizes = len(split.forget), len(split.accessible), len(split.validation)
+    return DataSpec(*sizes, dataset.num_classes, _one_input(dataset.train.inputs))
+
+
+def _one_input(inputs: Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((1, *inputs.shape[1:]), inputs.dtype)
+
+
+def check_no_tokens(name: str, spec: DataSpec) -> None:
     """Raise `InputError` if inputs are integer tokens, for a method that moves inputs."""
-    dtype = data.forget.inputs.dtype
+    dtype = spec.inputs.dtype
     if dtype.kind in "iu" and dtype.itemsize > 1:
         raise InputError(
             f"--method {name}: changes inputs by gradients, which integer tokens have none of; "

@@ -24,7 +24,17 @@ from ltu_jax.errors import InputError
 from ltu_jax.models.layers import Head, head
 from ltu_jax.training.compilation import jit
 from ltu_jax.training.losses import cross_entropy
-from ltu_jax.types import Array, Info, Key, Model, PyTree, UnlearnData, Unlearner, Variables
+from ltu_jax.types import (
+    Array,
+    DataSpec,
+    Info,
+    Key,
+    Model,
+    PyTree,
+    UnlearnData,
+    Unlearner,
+    Variables,
+)
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.sampling import SGDConfig, batches_per_pass, descend, take, walk
 
@@ -75,8 +85,7 @@ class BoundaryExpandState(NamedTuple):
 
 def boundary_expand(
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: BoundaryExpandConfig = BoundaryExpandConfig(),
     *,
     tx: optax.GradientTransformation | None = None,
@@ -87,8 +96,7 @@ def boundary_expand(
 
     Args:
       model: takes raw inputs; its last layer is dense and gives the logits.
-      data: only its sizes are read here.
-      num_classes: C.
+      spec: sizes and types of the data.
       config: see `BoundaryExpandConfig`; an epoch is a pass over the forget set.
       tx: the optimizer, of `Widened` parameters; None takes the config's.
 
@@ -99,13 +107,12 @@ def boundary_expand(
     Raises:
       InputError: the last layer is not dense with a bias.
     """
-    num_forget = len(data.forget.labels)
+    num_forget = spec.num_forget
     batch_size = min(config.batch_size, num_forget)
     num_steps = config.epochs * batches_per_pass(num_forget, batch_size)
     tx = tx or config.optimizer(num_steps)
-    inputs = jax.ShapeDtypeStruct((1, *data.forget.inputs.shape[1:]), data.forget.inputs.dtype)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)
-    where = head(model, shapes, inputs, num_classes)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), spec.inputs)
+    where = head(model, shapes, spec.inputs, spec.num_classes)
 
     def prepare(key: Key, variables: Variables, data: UnlearnData) -> BoundaryExpandState:
         column_key, order_key = jax.random.split(key)
@@ -124,7 +131,7 @@ def boundary_expand(
         def loss_fn(params: Widened) -> tuple[jax.Array, PyTree]:
             variables = Variables(params, state.variables.state)
             logits, model_state = widened_apply(model, where, variables, batch, train=True, key=key)
-            labels = jnp.full(len(batch), num_classes)
+            labels = jnp.full(len(batch), spec.num_classes)
             return cross_entropy(logits, labels).mean(), model_state
 
         variables, opt_state, loss = descend(tx, loss_fn, state.variables, state.opt_state)

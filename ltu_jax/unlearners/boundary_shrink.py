@@ -20,7 +20,17 @@ from ltu_jax.errors import InputError, check_range
 from ltu_jax.training.compilation import jit
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.training.supervised import predict
-from ltu_jax.types import Array, Examples, Info, Key, Model, UnlearnData, Unlearner, Variables
+from ltu_jax.types import (
+    Array,
+    DataSpec,
+    Examples,
+    Info,
+    Key,
+    Model,
+    UnlearnData,
+    Unlearner,
+    Variables,
+)
 from ltu_jax.unlearners.base import Choice, LogUniform, Method, check_no_tokens
 from ltu_jax.unlearners.sampling import SGDConfig, batches_per_pass, descend, mean_loss, take, walk
 
@@ -68,8 +78,7 @@ class BoundaryShrinkState(NamedTuple):
 
 def boundary_shrink(
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: BoundaryShrinkConfig = BoundaryShrinkConfig(),
     *,
     tx: optax.GradientTransformation | None = None,
@@ -80,8 +89,7 @@ def boundary_shrink(
 
     Args:
       model: takes raw inputs, uint8 also as floats from 0 to 1.
-      data: only its sizes are read here.
-      num_classes: C; not needed.
+      spec: sizes and types of the data.
       config: see `BoundaryShrinkConfig`; an epoch is a pass over the forget set.
       tx: the optimizer; None takes the config's.
 
@@ -89,9 +97,8 @@ def boundary_shrink(
       The unlearner; a batch is forget `Examples` with their nearest classes as labels. `prepare`
       raises `InputError` if `model` treats uint8 and the same in floats differently.
     """
-    del num_classes
-    check_no_tokens("boundary_shrink", data)
-    num_forget = len(data.forget.labels)
+    check_no_tokens("boundary_shrink", spec)
+    num_forget = spec.num_forget
     batch_size = min(config.batch_size, num_forget)
     num_steps = config.epochs * batches_per_pass(num_forget, batch_size)
     tx = tx or config.optimizer(num_steps)

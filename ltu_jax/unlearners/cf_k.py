@@ -9,7 +9,16 @@ import optax
 
 from ltu_jax.errors import check_range
 from ltu_jax.models.layers import last_layers
-from ltu_jax.types import Info, Invariants, Key, Model, PyTree, UnlearnData, Unlearner, Variables
+from ltu_jax.types import (
+    DataSpec,
+    Info,
+    Invariants,
+    Key,
+    Model,
+    PyTree,
+    Unlearner,
+    Variables,
+)
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.finetune import FineTuneBatch, FineTuneConfig, FineTuneState, finetune
 from ltu_jax.unlearners.sampling import SGDConfig
@@ -39,8 +48,7 @@ class LastLayersConfig(SGDConfig):
 
 def cf_k(
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: LastLayersConfig = LastLayersConfig(),
     *,
     tx: optax.GradientTransformation | None = None,
@@ -52,38 +60,36 @@ def cf_k(
 
     Args:
       model: takes raw inputs.
-      data: only its sizes are read here.
-      num_classes: C; not needed.
+      spec: sizes and types of the data.
       config: see `LastLayersConfig`; an epoch is a pass over the accessible retain set.
       tx: the optimizer; None takes the config's.
 
     Returns:
       The unlearner; state and batch are those of `finetune`.
     """
-    trainable_mask = last_layers_of(model, data, config.layers)
-    return train_where(trainable_mask, model, data, num_classes, config, tx)
+    trainable_mask = last_layers_of(model, spec, config.layers)
+    return train_where(trainable_mask, model, spec, config, tx)
 
 
-def last_layers_of(model: Model, data: UnlearnData, k: int) -> Variables:
+def last_layers_of(model: Model, spec: DataSpec, k: int) -> Variables:
     """Return booleans like the variables of `model`: what belongs to its last `k` layers."""
-    inputs = jax.ShapeDtypeStruct((1, *data.retain.inputs.shape[1:]), data.retain.inputs.dtype)
-    return last_layers(model, jax.eval_shape(model.init, jax.random.key(0), inputs), inputs, k)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), spec.inputs)
+    return last_layers(model, shapes, spec.inputs, k)
 
 
 def train_where(
     trainable_mask: Variables,
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: LastLayersConfig,
     tx: optax.GradientTransformation | None,
 ) -> Unlearner:
     """Return `finetune` of what `trainable_mask`, booleans like the variables, marks."""
     plain = FineTuneConfig(epochs=config.epochs, batch_size=config.batch_size)
-    tx = tx or config.optimizer(finetune(model, data, num_classes, plain).num_steps)
+    tx = tx or config.optimizer(finetune(model, spec, plain).num_steps)
     # Gradients of frozen weights are asked for by nobody, and so not computed.
     tx = optax.partition({True: tx, False: optax.set_to_zero()}, trainable_mask.params)
-    everywhere = finetune(model, data, num_classes, plain, tx=tx)
+    everywhere = finetune(model, spec, plain, tx=tx)
 
     def step(key: Key, state: FineTuneState, batch: FineTuneBatch) -> tuple[FineTuneState, Info]:
         after, info = everywhere.step(key, state, batch)

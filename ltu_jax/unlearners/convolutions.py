@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 
 from ltu_jax.errors import InputError
-from ltu_jax.types import Model, UnlearnData
+from ltu_jax.types import DataSpec, Model
 
 
 def is_kernel(leaf: jax.Array | jax.ShapeDtypeStruct) -> bool:
@@ -20,7 +20,7 @@ def is_kernel(leaf: jax.Array | jax.ShapeDtypeStruct) -> bool:
 
 def require(
     model: Model,
-    data: UnlearnData,
+    spec: DataSpec,
     method: str,
     fits: Callable[[jax.ShapeDtypeStruct], bool] = is_kernel,
 ) -> None:
@@ -28,8 +28,7 @@ def require(
 
     Without a kernel to act on, a method of this kind would be plain fine-tuning under its name.
     """
-    inputs = jax.ShapeDtypeStruct((1, *data.retain.inputs.shape[1:]), data.retain.inputs.dtype)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), inputs).params
+    shapes = jax.eval_shape(model.init, jax.random.key(0), spec.inputs).params
     if not any(fits(leaf) for leaf in jax.tree.leaves(shapes)):
         raise InputError(
             f"--method {method}: network {model.name} has no convolution kernel that the method "

@@ -15,7 +15,7 @@ import jax
 import optax
 
 import ltu_jax.unlearners.convolutions as convolutions
-from ltu_jax.types import Key, Model, UnlearnData, Unlearner, Variables
+from ltu_jax.types import DataSpec, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.finetune import FineTuneConfig, FineTuneState, finetune
 from ltu_jax.unlearners.sampling import SGDConfig
@@ -38,8 +38,7 @@ class CTConfig(SGDConfig):
 
 def ct(
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: CTConfig = CTConfig(),
     *,
     tx: optax.GradientTransformation | None = None,
@@ -51,8 +50,7 @@ def ct(
 
     Args:
       model: takes raw inputs.
-      data: only its sizes are read here.
-      num_classes: C; not needed.
+      spec: sizes and types of the data.
       config: see `CTConfig`; an epoch is a pass over the accessible retain set.
       tx: the optimizer; None takes the config's.
 
@@ -62,8 +60,8 @@ def ct(
     Raises:
       InputError: the network has no kernel to transpose.
     """
-    convolutions.require(model, data, METHOD.name, is_transposable)
-    tuning = finetune(model, data, num_classes, FineTuneConfig(**asdict(config)), tx=tx)
+    convolutions.require(model, spec, METHOD.name, is_transposable)
+    tuning = finetune(model, spec, FineTuneConfig(**asdict(config)), tx=tx)
 
     def prepare(key: Key, variables: Variables, data: UnlearnData) -> FineTuneState:
         turned = jax.tree.map(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import jax
 import optax
 
-from ltu_jax.types import Key, Model, UnlearnData, Unlearner, Variables
+from ltu_jax.types import DataSpec, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.cf_k import LastLayersConfig, last_layers_of, train_where, where
 from ltu_jax.unlearners.finetune import FineTuneState
@@ -27,8 +27,7 @@ class EUkConfig(LastLayersConfig):
 
 def eu_k(
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: EUkConfig = EUkConfig(),
     *,
     tx: optax.GradientTransformation | None = None,
@@ -41,16 +40,15 @@ def eu_k(
 
     Args:
       model: takes raw inputs.
-      data: only its sizes are read here.
-      num_classes: C; not needed.
+      spec: sizes and types of the data.
       config: see `EUkConfig`; an epoch is a pass over the accessible retain set.
       tx: the optimizer; None takes the config's.
 
     Returns:
       The unlearner; state and batch are those of `finetune`.
     """
-    trainable_mask = last_layers_of(model, data, config.layers)
-    training = train_where(trainable_mask, model, data, num_classes, config, tx)
+    trainable_mask = last_layers_of(model, spec, config.layers)
+    training = train_where(trainable_mask, model, spec, config, tx)
 
     def prepare(key: Key, variables: Variables, data: UnlearnData) -> FineTuneState:
         init_key, key = jax.random.split(key)

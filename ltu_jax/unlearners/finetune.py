@@ -11,7 +11,7 @@ import optax
 from ltu_jax.errors import check_range
 from ltu_jax.training.losses import distilled_cross_entropy
 from ltu_jax.training.supervised import predict
-from ltu_jax.types import Examples, Info, Key, Model, UnlearnData, Unlearner, Variables
+from ltu_jax.types import DataSpec, Examples, Info, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.sampling import SGDConfig, batches_per_pass, descend, mean_loss, take, walk
 
@@ -64,8 +64,7 @@ class FineTuneBatch(NamedTuple):
 
 def finetune(
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: FineTuneConfig = FineTuneConfig(),
     *,
     tx: optax.GradientTransformation | None = None,
@@ -76,16 +75,14 @@ def finetune(
 
     Args:
       model: takes raw inputs.
-      data: only its sizes are read here.
-      num_classes: C; not needed.
+      spec: sizes and types of the data.
       config: see `FineTuneConfig`; an epoch is a pass over the accessible retain set.
       tx: the optimizer; None takes the config's.
 
     Returns:
       The unlearner.
     """
-    del num_classes
-    num_retain = len(data.retain.labels)
+    num_retain = spec.num_retain
     batch_size = min(config.batch_size, num_retain)
     num_steps = config.epochs * batches_per_pass(num_retain, batch_size)
     tx = tx or config.optimizer(num_steps)

@@ -11,6 +11,7 @@ import optax
 
 from ltu_jax.errors import check_range
 from ltu_jax.types import (
+    DataSpec,
     Examples,
     Invariants,
     Key,
@@ -59,8 +60,7 @@ class FisherForgettingConfig:
 
 def fisher_forgetting(
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: FisherForgettingConfig = FisherForgettingConfig(),
 ) -> Unlearner:
     """Build Fisher forgetting; it is done once it is prepared.
@@ -69,18 +69,16 @@ def fisher_forgetting(
 
     Args:
       model: takes raw inputs.
-      data: not needed here.
-      num_classes: C; arrays with C outputs are taken for the last layer.
+      spec: sizes and types of the data.
       config: see `FisherForgettingConfig`.
 
     Returns:
       The unlearner.
     """
-    del data
 
     def prepare(key: Key, variables: Variables, data: UnlearnData) -> Variables:
-        information = fisher_information(model, variables, data.retain, num_classes, config)
-        variance = noise_variance(information, num_classes, config)
+        information = fisher_information(model, variables, data.retain, spec.num_classes, config)
+        variance = noise_variance(information, spec.num_classes, config)
         noise = optax.tree.random_like(key, variables.params, jax.random.normal)
         return variables._replace(params=perturb(variables.params, variance, noise))
 

@@ -11,6 +11,7 @@ import optax
 from ltu_jax.errors import check_range
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import (
+    DataSpec,
     Examples,
     Info,
     Invariants,
@@ -66,8 +67,7 @@ class GradientAscentState(NamedTuple):
 
 def gradient_ascent(
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: GradientAscentConfig = GradientAscentConfig(),
     *,
     tx: optax.GradientTransformation | None = None,
@@ -79,16 +79,14 @@ def gradient_ascent(
 
     Args:
       model: takes raw inputs.
-      data: only its sizes are read here.
-      num_classes: C; not needed.
+      spec: sizes and types of the data.
       config: see `GradientAscentConfig`; an epoch is a pass over the forget set.
       tx: the optimizer; None takes the config's.
 
     Returns:
       The unlearner; a batch is the `Examples` of the step.
     """
-    del num_classes
-    num_forget = len(data.forget.labels)
+    num_forget = spec.num_forget
     batch_size = min(config.batch_size, num_forget)
     num_steps = config.epochs * batches_per_pass(num_forget, batch_size)
     tx = tx or config.optimizer(num_steps)

@@ -16,6 +16,7 @@ import optax
 from ltu_jax.errors import check_range
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import (
+    DataSpec,
     Examples,
     Info,
     Invariants,
@@ -112,8 +113,7 @@ class RecursionBatch(NamedTuple):
 
 def influence(
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: InfluenceConfig = InfluenceConfig(),
     *,
     trainable_mask: PyTree | None = None,
@@ -124,22 +124,20 @@ def influence(
 
     Args:
       model: takes raw inputs.
-      data: only its sizes are read here.
-      num_classes: C; not needed.
+      spec: sizes and types of the data.
       config: see `InfluenceConfig`.
       trainable_mask: 0/1 like the parameters; the change is dropped where it is 0. None: nowhere.
 
     Returns:
       The unlearner.
     """
-    del num_classes
 
     def finish(state: ConjugateGradients | Recursion) -> Variables:
         change = optax.tree.scale(config.alpha, keep_where(trainable_mask, state.change))
         return state.variables._replace(params=optax.tree.add(state.variables.params, change))
 
     build = _woodfisher if config.solver == "woodfisher" else _conjugate_gradients
-    prepare, sample, step, num_steps = build(model, len(data.retain.labels), config)
+    prepare, sample, step, num_steps = build(model, spec.num_retain, config)
     mask = None if trainable_mask is None else lambda state: trainable_mask
     invariants = Invariants(preserves_model_state=True, trainable_mask=mask)
     return Unlearner(prepare, sample, step, finish, num_steps, invariants)

@@ -11,7 +11,17 @@ import optax
 
 from ltu_jax.errors import check_range
 from ltu_jax.training.losses import cross_entropy
-from ltu_jax.types import Examples, Info, Key, Model, PyTree, UnlearnData, Unlearner, Variables
+from ltu_jax.types import (
+    DataSpec,
+    Examples,
+    Info,
+    Key,
+    Model,
+    PyTree,
+    UnlearnData,
+    Unlearner,
+    Variables,
+)
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.sampling import SGDConfig, batches_per_pass, descend, mean_loss, take, walk
 
@@ -69,8 +79,7 @@ class L1SparseBatch(NamedTuple):
 
 def l1_sparse(
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: L1SparseConfig = L1SparseConfig(),
     *,
     tx: optax.GradientTransformation | None = None,
@@ -84,16 +93,14 @@ def l1_sparse(
 
     Args:
       model: takes raw inputs.
-      data: only its sizes are read here.
-      num_classes: C; not needed.
+      spec: sizes and types of the data.
       config: see `L1SparseConfig`; an epoch is a pass over the accessible retain set.
       tx: the optimizer; None takes the config's.
 
     Returns:
       The unlearner.
     """
-    del num_classes
-    num_retain = len(data.retain.labels)
+    num_retain = spec.num_retain
     batch_size = min(config.batch_size, num_retain)
     steps_per_epoch = batches_per_pass(num_retain, batch_size)
     num_steps = config.epochs * steps_per_epoch

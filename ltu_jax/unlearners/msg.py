@@ -21,7 +21,17 @@ import optax
 import ltu_jax.unlearners.convolutions as convolutions
 from ltu_jax.errors import check_range
 from ltu_jax.training.losses import cross_entropy
-from ltu_jax.types import Examples, Info, Key, Model, PyTree, UnlearnData, Unlearner, Variables
+from ltu_jax.types import (
+    DataSpec,
+    Examples,
+    Info,
+    Key,
+    Model,
+    PyTree,
+    UnlearnData,
+    Unlearner,
+    Variables,
+)
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.fisher import sum_over_batches
 from ltu_jax.unlearners.sampling import (
@@ -100,8 +110,7 @@ class MSGState(NamedTuple):
 
 def msg(
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: MSGConfig = MSGConfig(),
     *,
     tx: optax.GradientTransformation | None = None,
@@ -113,8 +122,7 @@ def msg(
 
     Args:
       model: takes raw inputs.
-      data: only its sizes are read here.
-      num_classes: C; not needed.
+      spec: sizes and types of the data.
       config: see `MSGConfig`; an epoch is a pass over the accessible retain set.
       tx: the optimizer; None takes the config's.
 
@@ -124,9 +132,8 @@ def msg(
     Raises:
       InputError: the network has no convolution.
     """
-    del num_classes
-    convolutions.require(model, data, METHOD.name)
-    num_retain = len(data.retain.labels)
+    convolutions.require(model, spec, METHOD.name)
+    num_retain = spec.num_retain
     batch_size = min(config.batch_size, num_retain)
     num_steps = config.epochs * batches_per_pass(num_retain, batch_size)
     tx = tx or config.optimizer(num_steps)

@@ -11,6 +11,7 @@ import optax
 from ltu_jax.errors import check_range
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import (
+    DataSpec,
     Examples,
     Info,
     Invariants,
@@ -83,8 +84,7 @@ class NegGradPlusBatch(NamedTuple):
 
 def neggrad_plus(
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: NegGradPlusConfig = NegGradPlusConfig(),
     *,
     tx: optax.GradientTransformation | None = None,
@@ -99,16 +99,14 @@ def neggrad_plus(
 
     Args:
       model: takes raw inputs.
-      data: only its sizes are read here.
-      num_classes: C; not needed.
+      spec: sizes and types of the data.
       config: see `NegGradPlusConfig`; an epoch is a pass over the accessible retain set.
       tx: the optimizer; None takes the config's.
 
     Returns:
       The unlearner.
     """
-    del num_classes
-    num_retain, num_forget = len(data.retain.labels), len(data.forget.labels)
+    num_retain, num_forget = spec.num_retain, spec.num_forget
     retain_size = min(config.batch_size, num_retain)
     forget_size = min(config.batch_size, num_forget)
     num_steps = config.epochs * batches_per_pass(num_retain, retain_size)

@@ -20,6 +20,7 @@ from ltu_jax.training.compilation import jit
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import (
+    DataSpec,
     Examples,
     Info,
     Invariants,
@@ -134,8 +135,7 @@ class NegMergeBatch(NamedTuple):
 
 def negmerge(
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: NegMergeConfig = NegMergeConfig(),
 ) -> Unlearner:
     """Build NegMerge (Kim et al. 2024, arXiv 2410.05583).
@@ -145,15 +145,13 @@ def negmerge(
 
     Args:
       model: takes raw inputs.
-      data: only its sizes are read here.
-      num_classes: C; not needed.
+      spec: sizes and types of the data.
       config: see `NegMergeConfig`.
 
     Returns:
       The unlearner; its steps train one candidate after the other.
     """
-    del num_classes
-    num_forget = len(data.forget.labels)
+    num_forget = spec.num_forget
     batch_size = min(config.batch_size, num_forget)
     candidate_steps = config.epochs * batches_per_pass(num_forget, batch_size)
     num_candidates = len(config.learning_rates) * config.repeats

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ltu_jax.types import Invariants, Key, Model, UnlearnData, Unlearner, Variables
+from ltu_jax.types import DataSpec, Invariants, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Method, one_shot
 
 
@@ -15,12 +15,11 @@ class NothingConfig:
 
 def nothing(
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: NothingConfig = NothingConfig(),
 ) -> Unlearner:
     """Build the method that returns the original to the bit; it reads no argument and no data."""
-    del model, data, num_classes, config
+    del model, spec, config
 
     def prepare(key: Key, variables: Variables, data: UnlearnData) -> Variables:
         del key, data

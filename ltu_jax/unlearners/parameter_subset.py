@@ -16,7 +16,16 @@ import jax
 from ltu_jax.data.ids import few
 from ltu_jax.errors import InputError
 from ltu_jax.models.layers import used_after
-from ltu_jax.types import Invariants, Key, Model, PyTree, UnlearnData, Unlearner, Variables
+from ltu_jax.types import (
+    DataSpec,
+    Invariants,
+    Key,
+    Model,
+    PyTree,
+    UnlearnData,
+    Unlearner,
+    Variables,
+)
 from ltu_jax.unlearners.base import Method
 
 Only = str | Sequence[str] | Callable[[str], bool]
@@ -76,8 +85,7 @@ def choose(only: Only, params: PyTree) -> tuple[str, ...]:
 def build(
     method: Method,
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: Any,
     only: tuple[str, ...] | None,
 ) -> Unlearner:
@@ -89,8 +97,7 @@ def build(
     Args:
       method: the method.
       model: takes raw inputs.
-      data: only its sizes are read here.
-      num_classes: C.
+      spec: sizes and types of the data.
       config: the method's options.
       only: paths from `choose`; None builds the method for all parameters.
 
@@ -98,12 +105,11 @@ def build(
       InputError: the method starts from new random weights, or does not fit the chosen parameters.
     """
     if only is None:
-        return method.build(model, data, num_classes, config)
-    inputs = jax.ShapeDtypeStruct((1, *data.retain.inputs.shape[1:]), data.retain.inputs.dtype)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)
+        return method.build(model, spec, config)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), spec.inputs)
     chosen = jax.tree_util.tree_map_with_path(lambda path, _: _name(path) in only, shapes.params)
-    follows = used_after(model, shapes, inputs, chosen)
-    inner = method.build(partial_model(model, chosen, follows), data, num_classes, config)
+    follows = used_after(model, shapes, spec.inputs, chosen)
+    inner = method.build(partial_model(model, chosen, follows), spec, config)
     if inner.invariants.restarts:
         raise InputError(
             f"--only: {method.name} starts from new random weights, which frozen ones would not "

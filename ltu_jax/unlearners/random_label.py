@@ -14,6 +14,7 @@ from ltu_jax.errors import InputError, check_range
 from ltu_jax.training.losses import cross_entropy, distilled_cross_entropy
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import (
+    DataSpec,
     Examples,
     Info,
     Invariants,
@@ -108,8 +109,7 @@ class RandomLabelBatch(NamedTuple):
 
 def random_label(
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: RandomLabelConfig = RandomLabelConfig(),
     *,
     tx: optax.GradientTransformation | None = None,
@@ -122,8 +122,7 @@ def random_label(
 
     Args:
       model: takes raw inputs.
-      data: only its sizes are read here.
-      num_classes: C.
+      spec: sizes and types of the data.
       config: see `RandomLabelConfig`; an epoch is a pass over the forget and the accessible retain
         set.
       tx: the optimizer; None takes the config's.
@@ -136,9 +135,11 @@ def random_label(
     Raises:
       InputError: there is no wrong class to draw.
     """
-    if num_classes < 2 and not config.allow_true_label:
-        raise InputError(f"num_classes is {num_classes}; random labels need at least 2 classes")
-    num_forget, num_retain = len(data.forget.labels), len(data.retain.labels)
+    if spec.num_classes < 2 and not config.allow_true_label:
+        raise InputError(
+            "num_classes", f"is {spec.num_classes}", "random labels need at least 2 classes"
+        )
+    num_forget, num_retain = spec.num_forget, spec.num_retain
     order = (_joint if config.order == "joint" else _sequential)(num_forget, num_retain, config)
     num_steps = config.epochs * order.steps_per_epoch
     tx = tx or config.optimizer(num_steps)
@@ -156,7 +157,8 @@ def random_label(
         label_key = jax.random.fold_in(
             label_key, t // order.steps_per_epoch if config.redraw else 0
         )
-        labels = draw_labels(label_key, data.forget.labels, num_classes, config.allow_true_label)
+        labels = data.forget.labels
+        labels = draw_labels(label_key, labels, spec.num_classes, config.allow_true_label)
         rows = order.rows(order_key, t)
         examples = take_joint(Examples(data.forget.inputs, labels), data.retain, rows)
         teacher = take(state.teacher, jnp.maximum(rows - num_forget, 0))

@@ -10,7 +10,17 @@ import optax
 
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.training.supervised import Recipe, epoch_rows, recipe_for, train_steps
-from ltu_jax.types import Examples, Info, Invariants, Key, Model, UnlearnData, Unlearner, Variables
+from ltu_jax.types import (
+    DataSpec,
+    Examples,
+    Info,
+    Invariants,
+    Key,
+    Model,
+    UnlearnData,
+    Unlearner,
+    Variables,
+)
 from ltu_jax.unlearners.base import Method
 from ltu_jax.unlearners.sampling import descend, mean_loss, take
 
@@ -43,8 +53,7 @@ class RetrainState(NamedTuple):
 
 def retrain(
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: RetrainConfig = RetrainConfig(),
 ) -> Unlearner:
     """Build training from fresh random weights on the accessible retain set.
@@ -55,16 +64,14 @@ def retrain(
 
     Args:
       model: takes raw inputs.
-      data: only its sizes are read here.
-      num_classes: C; not needed.
+      spec: sizes and types of the data.
       config: see `RetrainConfig`.
 
     Returns:
       The unlearner.
     """
-    del num_classes
     recipe = config.recipe or recipe_for(model.name)
-    num_retain = len(data.retain.labels)
+    num_retain = spec.num_retain
     batch_size = min(recipe.batch_size, num_retain)
     num_steps = train_steps(num_retain, recipe)
     tx = recipe.optimizer(num_steps)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from ltu_jax.errors import check_range
-from ltu_jax.types import Model, PyTree, UnlearnData, Unlearner, Variables
+from ltu_jax.types import DataSpec, Model, PyTree, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.random_label import RandomLabelConfig, random_label
 from ltu_jax.unlearners.saliency import saliency_mask
@@ -47,8 +47,7 @@ class SalUnConfig(RandomLabelConfig):
 
 def salun(
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: SalUnConfig = SalUnConfig(),
     *,
     tx: optax.GradientTransformation | None = None,
@@ -60,8 +59,7 @@ def salun(
 
     Args:
       model: takes raw inputs.
-      data: only its sizes are read here.
-      num_classes: C.
+      spec: sizes and types of the data.
       config: see `SalUnConfig`; an epoch is a pass over the forget and the accessible retain set.
       tx: the optimizer; None takes the config's.
 
@@ -76,8 +74,8 @@ def salun(
         return saliency_mask(model, variables, data.forget, config.share, config.batch_size)
 
     if config.masked_weights == "frozen":
-        return random_label(model, data, num_classes, config, tx=tx, mask=mask)
-    method = random_label(model, data, num_classes, config, tx=tx, mask=mask, update=_drift)
+        return random_label(model, spec, config, tx=tx, mask=mask)
+    method = random_label(model, spec, config, tx=tx, mask=mask, update=_drift)
     return method._replace(invariants=method.invariants._replace(trainable_mask=None))
 
 

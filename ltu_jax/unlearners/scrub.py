@@ -13,7 +13,17 @@ import optax
 from ltu_jax.errors import InputError, check_range
 from ltu_jax.training.losses import cross_entropy, distillation
 from ltu_jax.training.supervised import predict
-from ltu_jax.types import Examples, Info, Invariants, Key, Model, UnlearnData, Unlearner, Variables
+from ltu_jax.types import (
+    DataSpec,
+    Examples,
+    Info,
+    Invariants,
+    Key,
+    Model,
+    UnlearnData,
+    Unlearner,
+    Variables,
+)
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.sampling import (
     batches_per_pass,
@@ -187,8 +197,7 @@ class ScrubBatch(NamedTuple):
 
 def scrub(
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: ScrubConfig = ScrubConfig(),
     *,
     tx: optax.GradientTransformation | None = None,
@@ -206,8 +215,7 @@ def scrub(
 
     Args:
       model: takes raw inputs.
-      data: only its sizes are read here.
-      num_classes: C; not needed.
+      spec: sizes and types of the data.
       config: see `ScrubConfig`.
       tx: the optimizer; None takes the config's.
 
@@ -220,8 +228,7 @@ def scrub(
     Raises:
       InputError: the first maximising step would be the only one.
     """
-    del num_classes
-    num_forget, num_retain = len(data.forget.labels), len(data.retain.labels)
+    num_forget, num_retain = spec.num_forget, spec.num_retain
     batch_size = min(config.batch_size, num_retain)
     run = phases(config, num_forget, num_retain)
     tx = tx or torch_sgd(learning_rates(config, run), config.momentum, config.weight_decay)

@@ -15,7 +15,17 @@ import optax
 
 from ltu_jax.errors import check_range
 from ltu_jax.training.losses import cross_entropy
-from ltu_jax.types import Examples, Info, Key, Model, PyTree, UnlearnData, Unlearner, Variables
+from ltu_jax.types import (
+    DataSpec,
+    Examples,
+    Info,
+    Key,
+    Model,
+    PyTree,
+    UnlearnData,
+    Unlearner,
+    Variables,
+)
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.fisher import sum_over_batches
 from ltu_jax.unlearners.sampling import (
@@ -118,8 +128,7 @@ class SFROnBatch(NamedTuple):
 
 def sfr_on(
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: SFROnConfig = SFROnConfig(),
     *,
     tx: optax.GradientTransformation | None = None,
@@ -131,16 +140,14 @@ def sfr_on(
 
     Args:
       model: takes raw inputs.
-      data: only its sizes are read here.
-      num_classes: C; not needed.
+      spec: sizes and types of the data.
       config: see `SFROnConfig`; an epoch is a pass over the accessible retain set.
       tx: the optimizer; None takes the config's.
 
     Returns:
       The unlearner; an ascent and the descent that follows it are two steps.
     """
-    del num_classes
-    num_forget, num_retain = len(data.forget.labels), len(data.retain.labels)
+    num_forget, num_retain = spec.num_forget, spec.num_retain
     batch_size = min(config.batch_size, num_retain)
     num_iterations = config.epochs * batches_per_pass(num_retain, batch_size)
     num_steps = num_iterations + batches_per_pass(num_iterations, config.forget_every)

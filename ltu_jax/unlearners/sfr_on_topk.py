@@ -15,7 +15,17 @@ import optax
 
 from ltu_jax.errors import check_range
 from ltu_jax.training.losses import cross_entropy
-from ltu_jax.types import Examples, Info, Key, Model, PyTree, UnlearnData, Unlearner, Variables
+from ltu_jax.types import (
+    DataSpec,
+    Examples,
+    Info,
+    Key,
+    Model,
+    PyTree,
+    UnlearnData,
+    Unlearner,
+    Variables,
+)
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.sampling import LossFn, SGDConfig, batches_per_pass, take, walk
 
@@ -83,8 +93,7 @@ class SFROnTopKBatch(NamedTuple):
 
 def sfr_on_topk(
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: SFROnTopKConfig = SFROnTopKConfig(),
     *,
     tx: optax.GradientTransformation | None = None,
@@ -96,16 +105,14 @@ def sfr_on_topk(
 
     Args:
       model: takes raw inputs.
-      data: only its sizes are read here.
-      num_classes: C; not needed.
+      spec: sizes and types of the data.
       config: see `SFROnTopKConfig`; an epoch is a pass over the accessible retain set.
       tx: the optimizer; None takes the config's.
 
     Returns:
       The unlearner.
     """
-    del num_classes
-    num_forget, num_retain = len(data.forget.labels), len(data.retain.labels)
+    num_forget, num_retain = spec.num_forget, spec.num_retain
     batch_size = min(config.batch_size, num_retain)
     num_steps = config.epochs * batches_per_pass(num_retain, batch_size)
     tx = tx or config.optimizer(num_steps)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from ltu_jax.errors import InputError, check_range
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import (
+    DataSpec,
     Examples,
     Invariants,
     Key,
@@ -79,17 +80,14 @@ class SSDConfig:
         )
 
 
-def ssd(
-    model: Model, data: UnlearnData, num_classes: int, config: SSDConfig = SSDConfig()
-) -> Unlearner:
+def ssd(model: Model, spec: DataSpec, config: SSDConfig = SSDConfig()) -> Unlearner:
     """Build Selective Synaptic Dampening; it is done once it is prepared.
 
     The network is in evaluation mode, and BatchNorm's statistics stay.
 
     Args:
       model: takes raw inputs.
-      data: only its sizes are read here.
-      num_classes: C; not needed.
+      spec: sizes and types of the data.
       config: see `SSDConfig`.
 
     Returns:
@@ -98,8 +96,7 @@ def ssd(
     Raises:
       InputError: no weight can be selected, whatever the network.
     """
-    del num_classes
-    num_forget, num_retain = len(data.forget.labels), len(data.retain.labels)
+    num_forget, num_retain = spec.num_forget, spec.num_retain
     largest_ratio = (num_forget + num_retain) / num_forget
     if config.average == "examples" and config.selection_weighting >= largest_ratio:
         raise InputError(

@@ -21,7 +21,17 @@ import optax
 
 from ltu_jax.errors import check_range
 from ltu_jax.training.losses import cross_entropy
-from ltu_jax.types import Array, Examples, Info, Key, Model, UnlearnData, Unlearner, Variables
+from ltu_jax.types import (
+    Array,
+    DataSpec,
+    Examples,
+    Info,
+    Key,
+    Model,
+    UnlearnData,
+    Unlearner,
+    Variables,
+)
 from ltu_jax.unlearners.base import Choice, LogUniform, Method, check_no_tokens
 from ltu_jax.unlearners.sampling import batches_per_pass, descend, mean_loss, take, walk
 
@@ -97,8 +107,7 @@ class UNSIRBatch(NamedTuple):
 
 def unsir(
     model: Model,
-    data: UnlearnData,
-    num_classes: int,
+    spec: DataSpec,
     config: UNSIRConfig = UNSIRConfig(),
 ) -> Unlearner:
     """Build impairing by noise and repairing on the accessible retain set.
@@ -107,16 +116,14 @@ def unsir(
 
     Args:
       model: takes raw inputs.
-      data: only its sizes are read here.
-      num_classes: C; not needed.
+      spec: sizes and types of the data.
       config: see `UNSIRConfig`.
 
     Returns:
       The unlearner.
     """
-    del num_classes
-    check_no_tokens("unsir", data)
-    num_retain = len(data.retain.labels)
+    check_no_tokens("unsir", spec)
+    num_retain = spec.num_retain
     num_mixed = round(num_retain / (1 - config.noise_share))
     batch_size = min(config.batch_size, num_retain)
     impair_steps = config.impair_epochs * batches_per_pass(num_mixed, batch_size)

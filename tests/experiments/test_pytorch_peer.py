@@ -6,6 +6,7 @@ import pytest
 
 from experiments.performance.subjects import CLASSES, subject
 from ltu_jax.types import Variables
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu.algorithm import ltu, split_tasks
 from tests import tiny
 
@@ -21,7 +22,7 @@ def test_the_ltu_step_is_the_same(name):
     if name != "mlp":
         small = small._replace(config=tiny.TINY_LTU)  # less to compile
     config = small.config
-    method = ltu(small.model, small.data, CLASSES, config)
+    method = ltu(small.model, spec_of(small.data, CLASSES), config)
     key = jax.random.key(1)
     state = method.prepare(key, small.variables, small.data)
     batch = method.sample(key, 0, state, small.data)
@@ -66,7 +67,7 @@ def test_steps_run_with_each_number_of_threads(ways):
     small = subject("mlp", SMALL)._replace(config=tiny.TINY_LTU)
     extra = ()
     if ways == "ltu_ways":
-        method = ltu(small.model, small.data, CLASSES, small.config)
+        method = ltu(small.model, spec_of(small.data, CLASSES), small.config)
         extra = (method.prepare(jax.random.key(0), small.variables, small.data),)
     found = getattr(peer, ways)((1, 2), small, *extra)
     assert set(found) == {"torch_1", "torch_2"}

@@ -25,7 +25,7 @@ class ScaleConfig:
     scale: float = 1.0
 
 
-def scaled(model, data, num_classes, config):
+def scaled(model, spec, config):
     """A method that multiplies all weights: 0.2 blurs, 1.001 leaves as it is, inf breaks."""
 
     def prepare(key, variables, data):

@@ -20,6 +20,7 @@ from ltu_jax.training import loop
 from ltu_jax.training.devices import gathered, over_devices, split_batch
 from ltu_jax.training.supervised import Recipe, train
 from ltu_jax.types import Examples, Model, UnlearnData, Variables
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.finetune import FineTuneConfig, finetune
 from ltu_jax.unlearners.ltu.algorithm import ltu
 from ltu_jax.unlearners.ltu.config import LTUConfig
@@ -41,21 +42,22 @@ LTU = LTUConfig(
     membership_support=1,
 )
 METHODS = {
-    "ltu": lambda model, data: ltu(model, data, 3, LTU),
+    "ltu": lambda model, data: ltu(model, spec_of(data, 3), LTU),
     "ltu_joint": lambda model, data: ltu(
         model,
-        data,
-        3,
+        spec_of(data, 3),
         replace(LTU, membership_target="joint", directions=7, anchor=1.0, anchor_size=13),
     ),
     "random_label": lambda model, data: random_label(
-        model, data, 3, RandomLabelConfig(epochs=5, batch_size=26)
+        model, spec_of(data, 3), RandomLabelConfig(epochs=5, batch_size=26)
     ),
     "scrub": lambda model, data: scrub(
-        model, data, 3, ScrubConfig(epochs=4, max_epochs=4, batch_size=26, learning_rate=0.05)
+        model,
+        spec_of(data, 3),
+        ScrubConfig(epochs=4, max_epochs=4, batch_size=26, learning_rate=0.05),
     ),
     "finetune": lambda model, data: finetune(
-        model, data, 3, FineTuneConfig(epochs=10, batch_size=40)
+        model, spec_of(data, 3), FineTuneConfig(epochs=10, batch_size=40)
     ),
 }
 

@@ -18,6 +18,7 @@ from ltu_jax.training import ensembles as pool
 from ltu_jax.training import loop, supervised
 from ltu_jax.training.supervised import Recipe
 from ltu_jax.types import Invariants, Model, UnlearnData, Unlearner, Variables
+from ltu_jax.unlearners.base import spec_of
 from tests import tiny
 
 CLASSES = 3
@@ -175,7 +176,7 @@ def deletion(examples, forget, retain=range(40)):
 
 def build(name, model, data):
     method = unlearners.find(name)
-    return method.build(model, data, CLASSES, unlearners.configure(method, METHODS[name]))
+    return method.build(model, spec_of(data, CLASSES), unlearners.configure(method, METHODS[name]))
 
 
 @pytest.mark.parametrize(

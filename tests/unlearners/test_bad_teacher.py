@@ -11,6 +11,7 @@ from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.types import Examples, UnlearnData
 from ltu_jax.unlearners.bad_teacher import BadTeacherBatch, BadTeacherConfig, bad_teacher
+from ltu_jax.unlearners.base import spec_of
 from tests.unlearners.parity import PADDING, Case, net
 
 KEY = jax.random.key(0)
@@ -24,7 +25,9 @@ def test_follows_the_reference():
         kl_scale="reference",
     )
     tx = optax.adam(case.rates())
-    method = bad_teacher(taught_by(case), case.data, case.meta["num_classes"], config, tx=tx)
+    method = bad_teacher(
+        taught_by(case), spec_of(case.data, case.meta["num_classes"]), config, tx=tx
+    )
     state = method.prepare(KEY, case.variables(), case.data)
     targets = np.zeros_like(state.teacher)
     targets[state.rows] = state.teacher
@@ -54,7 +57,7 @@ def test_as_many_retain_examples_take_part_as_in_the_reference():
         batch_size=case.meta["batch_size"],
         retain_share=case.meta["retain_fraction"],
     )
-    method = bad_teacher(taught_by(case), case.data, case.meta["num_classes"], config)
+    method = bad_teacher(taught_by(case), spec_of(case.data, case.meta["num_classes"]), config)
     assert method.num_steps == case["n_steps"]
     state = method.prepare(KEY, case.variables(), case.data)
     assert len(state.rows) == len(case["y_forget"]) + len(case["retain_subset"])
@@ -84,7 +87,9 @@ def make_data(num_forget=2, num_retain=4):
 def test_forget_examples_end_at_the_fresh_network_and_retain_examples_stay():
     data = make_data()
     original = LINEAR.init(jax.random.key(5), data.forget.inputs)
-    method = bad_teacher(LINEAR, data, CLASSES, BadTeacherConfig(batch_size=6), tx=optax.sgd(20.0))
+    method = bad_teacher(
+        LINEAR, spec_of(data, CLASSES), BadTeacherConfig(batch_size=6), tx=optax.sgd(20.0)
+    )
     state = method.prepare(KEY, original, data)
     first = np.asarray(state.teacher[:2])
     batch = BadTeacherBatch(jnp.eye(6)[state.rows], state.teacher)
@@ -105,7 +110,7 @@ def test_reference_scale_divides_the_update_by_classes_and_squared_temperature()
 
     def update(kl_scale):
         config = BadTeacherConfig(batch_size=6, temperature=2.0, kl_scale=kl_scale)
-        method = bad_teacher(LINEAR, data, CLASSES, config, tx=optax.sgd(1.0))
+        method = bad_teacher(LINEAR, spec_of(data, CLASSES), config, tx=optax.sgd(1.0))
         state = method.prepare(KEY, original, data)
         batch = jax.jit(method.sample)(KEY, jnp.asarray(0), state, data)
         after, _ = method.step(KEY, state, batch)
@@ -120,7 +125,7 @@ def test_a_pass_takes_every_forget_example_and_the_drawn_share_of_retain_once():
     data = make_data(num_forget=4, num_retain=8)
     original = LINEAR.init(jax.random.key(5), data.forget.inputs)
     config = BadTeacherConfig(batch_size=4, retain_share=0.5, epochs=2)
-    method = bad_teacher(LINEAR, data, CLASSES, config)
+    method = bad_teacher(LINEAR, spec_of(data, CLASSES), config)
     state = method.prepare(KEY, original, data)
     sample = jax.jit(method.sample)
     batches = [sample(KEY, jnp.asarray(t), state, data) for t in range(method.num_steps)]
@@ -141,7 +146,9 @@ def test_runs_on_tiny_sets(num_forget, num_retain):
     data = make_data(num_forget, num_retain)
     original = LINEAR.init(jax.random.key(5), data.forget.inputs)
     config = BadTeacherConfig(batch_size=4, retain_share=0.1, learning_rate=0.1)
-    unlearned, _ = unlearn(bad_teacher(LINEAR, data, CLASSES, config), original, data, key=KEY)
+    unlearned, _ = unlearn(
+        bad_teacher(LINEAR, spec_of(data, CLASSES), config), original, data, key=KEY
+    )
     assert np.isfinite(unlearned.params["kernel"]).all()
 
 

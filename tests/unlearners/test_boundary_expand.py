@@ -10,6 +10,7 @@ from ltu_jax.models import build, from_functions
 from ltu_jax.models.layers import head
 from ltu_jax.training.loop import unlearn
 from ltu_jax.types import Examples, UnlearnData, Variables
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.boundary_expand import (
     BoundaryExpandConfig,
     Column,
@@ -47,7 +48,7 @@ def test_follows_the_reference():
     tx = torch_sgd(case.rates(), case.meta["momentum"], case.meta["weight_decay"])
     model = net()._replace(init=lambda key, inputs: original)
     method = boundary_expand(
-        model, case.data, case.meta["num_classes"], BoundaryExpandConfig(), tx=tx
+        model, spec_of(case.data, case.meta["num_classes"]), BoundaryExpandConfig(), tx=tx
     )
     state = method.prepare(jax.random.key(0), original, case.data)
     drawn = state.variables.params
@@ -99,7 +100,7 @@ def small(num_forget):
 def test_forget_set_goes_to_the_extra_class_which_is_gone_afterwards(num_forget):
     data, variables = small(num_forget)
     config = BoundaryExpandConfig(epochs=8, batch_size=4, learning_rate=0.1)
-    method = boundary_expand(MODEL, data, 3, config)
+    method = boundary_expand(MODEL, spec_of(data, 3), config)
     result, history = unlearn(method, variables, data, key=jax.random.key(2))
     assert history["extra_loss"][-1] < 0.1 < history["extra_loss"][0]
     assert jax.tree.map(jnp.shape, result) == jax.tree.map(jnp.shape, variables)
@@ -107,7 +108,7 @@ def test_forget_set_goes_to_the_extra_class_which_is_gone_afterwards(num_forget)
 
 def test_labels_and_retain_set_are_not_looked_at():
     data, variables = small(10)
-    method = boundary_expand(MODEL, data, 3)
+    method = boundary_expand(MODEL, spec_of(data, 3))
     bare = UnlearnData(Examples(data.forget.inputs, None), None, None)
     state = method.prepare(jax.random.key(2), variables, bare)
     batch = jax.jit(method.sample)(jax.random.key(2), 0, state, bare)
@@ -177,7 +178,7 @@ def test_extra_logit_is_a_column_s_in_the_place_of_column_0():
 
 def test_extra_column_is_drawn_like_a_dense_layer():
     data, variables = small(2)
-    method = boundary_expand(MODEL, data, 3)
+    method = boundary_expand(MODEL, spec_of(data, 3))
     one, two = (
         method.prepare(jax.random.key(seed), variables, data).variables.params.extra
         for seed in (1, 2)
@@ -191,12 +192,12 @@ def test_extra_column_is_drawn_like_a_dense_layer():
 def test_a_network_without_a_dense_head_is_refused():
     data, _ = small(2)
     with pytest.raises(InputError, match=r"--model two_layers: the last layer must be a kernel"):
-        boundary_expand(MODEL, data, 4)
+        boundary_expand(MODEL, spec_of(data, 4))
 
 
 def test_a_network_with_a_softmax_is_refused():
     data, variables = small(2)
     model = from_functions(init, lambda p, x: jax.nn.log_softmax(apply(p, x)), name="softmax")
-    method = boundary_expand(model, data, 3)
+    method = boundary_expand(model, spec_of(data, 3))
     with pytest.raises(InputError, match=r"--model softmax: .*return logits"):
         method.prepare(jax.random.key(0), variables, data)

@@ -11,6 +11,7 @@ from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions, with_preprocessing
 from ltu_jax.training.loop import unlearn
 from ltu_jax.types import Examples, UnlearnData, Variables
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.boundary_shrink import (
     BoundaryShrinkConfig,
     boundary_shrink,
@@ -40,7 +41,7 @@ def test_follows_the_reference():
     tx = torch_sgd(case.rates(), case.meta["momentum"], case.meta["weight_decay"])
     config = BoundaryShrinkConfig(epsilon=case.meta["bound"])
     model = reference._replace(apply=apply)
-    method = boundary_shrink(model, data, case.meta["num_classes"], config, tx=tx)
+    method = boundary_shrink(model, spec_of(data, case.meta["num_classes"]), config, tx=tx)
     state = method.prepare(jax.random.key(0), case.variables(), data)
     step = jax.jit(method.step)
     trajectory = [state.variables.params]
@@ -109,7 +110,7 @@ def test_a_network_with_another_scale_of_images_is_refused():
         None, lambda p, x: x.reshape(len(x), -1) / 255 @ p["kernel"] + p["bias"], name="raw"
     )
     data, variables = pixels()
-    method = boundary_shrink(raw, data, 2)
+    method = boundary_shrink(raw, spec_of(data, 2))
     with pytest.raises(InputError, match=r"--model raw: uint8 inputs .*divide only uint8"):
         method.prepare(jax.random.key(0), variables, data)
 
@@ -118,7 +119,7 @@ def test_a_network_with_another_scale_of_images_is_refused():
 def test_forget_set_goes_to_its_nearest_classes(num_forget):
     data, variables = on_a_line([0.9] * num_forget, [1] * num_forget, [-5.0, 5.0])
     config = BoundaryShrinkConfig(epochs=10, batch_size=4, learning_rate=0.3, momentum=0.0)
-    method = boundary_shrink(LINEAR, data, 3, config)
+    method = boundary_shrink(LINEAR, spec_of(data, 3), config)
     state = method.prepare(jax.random.key(1), variables, data)
     batch = jax.jit(method.sample)(jax.random.key(1), 0, state, data)
     assert batch.labels.tolist() == [2] * min(num_forget, 4)

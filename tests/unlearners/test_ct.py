@@ -8,6 +8,7 @@ import pytest
 from ltu_jax.errors import InputError
 from ltu_jax.models import build, from_functions
 from ltu_jax.types import Examples, UnlearnData, Variables
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ct import CTConfig, ct
 from ltu_jax.unlearners.finetune import FineTuneConfig, finetune
 
@@ -33,7 +34,7 @@ ORIGINAL = NET.init(jax.random.key(0), DATA.retain.inputs)
 
 
 def prepared(model=NET, original=ORIGINAL):
-    method = ct(model, DATA, 3)
+    method = ct(model, spec_of(DATA, 3))
     return method.finish(method.prepare(jax.random.key(1), original, DATA)).params
 
 
@@ -65,7 +66,10 @@ def test_a_convolution_sees_its_input_mirrored():
 
 def test_training_goes_on_as_fine_tuning():
     key = jax.random.key(2)
-    method, tuning = ct(NET, DATA, 3), finetune(NET, DATA, 3, FineTuneConfig(3, 64, 1e-3))
+    method, tuning = (
+        ct(NET, spec_of(DATA, 3)),
+        finetune(NET, spec_of(DATA, 3), FineTuneConfig(3, 64, 1e-3)),
+    )
     assert method.num_steps == tuning.num_steps == 3
     state = method.prepare(key, ORIGINAL, DATA)
     plain = tuning.prepare(key, Variables(prepared(), {}), DATA)
@@ -79,4 +83,4 @@ def test_training_goes_on_as_fine_tuning():
 def test_a_network_without_convolutions_is_refused():
     message = "--method ct: network mlp has no convolution kernel that the method can act on"
     with pytest.raises(InputError, match=message):
-        ct(build("mlp", num_classes=3), DATA, 3, CTConfig())
+        ct(build("mlp", num_classes=3), spec_of(DATA, 3), CTConfig())

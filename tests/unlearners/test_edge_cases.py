@@ -10,6 +10,7 @@ import pytest
 from ltu_jax.training.loop import unlearn
 from ltu_jax.types import Examples, Model, UnlearnData, Variables
 from ltu_jax.unlearners import METHODS
+from ltu_jax.unlearners.base import spec_of
 from tests.unlearners.test_protocol import SMALL
 
 CLASSES = 3
@@ -73,7 +74,7 @@ def test_every_method_copes_and_keeps_its_claims(name, case):
     method = METHODS[name]
     known = {field.name for field in fields(method.config)}
     config = replace(method.config, **{k: v for k, v in SMALL.items() if k in known})
-    unlearner = method.build(MODEL, CASES[case], CLASSES, config)
+    unlearner = method.build(MODEL, spec_of(CASES[case], CLASSES), config)
     # `unlearn` raises where something is not finite, or not as the method guarantees.
     result, _ = unlearn(unlearner, ORIGINAL, CASES[case], key=jax.random.key(1))
     assert jax.tree.structure(result) == jax.tree.structure(ORIGINAL)

@@ -6,6 +6,7 @@ import pytest
 
 from ltu_jax.training.loop import unlearn
 from ltu_jax.types import Examples
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.eu_k import EUkConfig, eu_k
 from tests.unlearners.last_layers import CLASSES, MODEL, changed, small
 
@@ -16,7 +17,7 @@ KEY = jax.random.key(2)
 @pytest.mark.parametrize(("layers", "fresh"), [(1, {"fc"}), (2, {"conv2", "bn2", "fc"})])
 def test_the_last_layers_start_anew_with_their_statistics(layers, fresh):
     data, variables = small()
-    method = eu_k(MODEL, data, CLASSES, EUkConfig(layers=layers, **SGD))
+    method = eu_k(MODEL, spec_of(data, CLASSES), EUkConfig(layers=layers, **SGD))
     start = method.finish(method.prepare(KEY, variables, data))
     assert changed(start, variables) == fresh
     # The new ones hold nothing of the original: another one leads to the same.
@@ -30,7 +31,7 @@ def test_the_last_layers_start_anew_with_their_statistics(layers, fresh):
 
 def test_forget_set_is_never_read():
     data, variables = small()
-    method = eu_k(MODEL, data, CLASSES, EUkConfig(layers=2, **SGD))
+    method = eu_k(MODEL, spec_of(data, CLASSES), EUkConfig(layers=2, **SGD))
     result, history = unlearn(
         method, variables, data._replace(forget=Examples(None, None)), key=KEY
     )

@@ -4,6 +4,7 @@ import jax
 import pytest
 
 from ltu_jax.errors import InputError
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.finetune import FineTuneBatch, FineTuneConfig, finetune
 from ltu_jax.unlearners.sampling import torch_sgd
 from tests.unlearners.parity import Case, net
@@ -14,7 +15,7 @@ from tests.unlearners.parity import Case, net
 def test_follows_the_reference(name):
     case = Case(name)
     tx = torch_sgd(case.rates(), case.meta["momentum"], case.meta["weight_decay"])
-    method = finetune(net(), case.data, case.meta["num_classes"], FineTuneConfig(), tx=tx)
+    method = finetune(net(), spec_of(case.data, case.meta["num_classes"]), FineTuneConfig(), tx=tx)
     state = method.prepare(jax.random.key(0), case.variables(), case.data)
     step = jax.jit(method.step)
     trajectory = [state.variables.params]

@@ -9,6 +9,7 @@ from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.types import Examples, UnlearnData, Variables
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.fisher_forgetting import (
     FisherForgettingConfig,
     fisher_forgetting,
@@ -91,7 +92,7 @@ def test_noise_follows_the_key_and_its_scale():
     variables = LINEAR.init(jax.random.key(0), retain.inputs)
 
     def change(key, alpha):
-        method = fisher_forgetting(LINEAR, data, CLASSES, FisherForgettingConfig(alpha))
+        method = fisher_forgetting(LINEAR, spec_of(data, CLASSES), FisherForgettingConfig(alpha))
         unlearned, _ = unlearn(method, variables, data, key=jax.random.key(key))
         return np.asarray(unlearned.params - variables.params)
 

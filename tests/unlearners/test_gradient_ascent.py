@@ -12,6 +12,7 @@ from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import Examples, UnlearnData, Variables
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.gradient_ascent import GradientAscentConfig, gradient_ascent
 from ltu_jax.unlearners.sampling import torch_sgd
 from tests.unlearners.masks import forget_in_mask_order, mask_batch_size, stored_mask, stored_shares
@@ -35,7 +36,7 @@ def follow(case, method, state):
 
 def build(case, config):
     tx = torch_sgd(case.rates(), case.meta["momentum"], case.meta["weight_decay"])
-    return gradient_ascent(net(), case.data, case.meta["num_classes"], config, tx=tx)
+    return gradient_ascent(net(), spec_of(case.data, case.meta["num_classes"]), config, tx=tx)
 
 
 @pytest.mark.usefixtures("x64")
@@ -83,7 +84,7 @@ def test_a_step_is_the_closed_form_of_a_linear_model():
     data, variables = small()
     decay, rate = 0.1, 0.5
     config = GradientAscentConfig(learning_rate=rate, weight_decay=decay)
-    method = gradient_ascent(LINEAR, data, 3, config)
+    method = gradient_ascent(LINEAR, spec_of(data, 3), config)
     state = method.prepare(jax.random.key(0), variables, data)
     state, info = jax.jit(method.step)(jax.random.key(0), state, data.forget)
     result = state.variables
@@ -102,7 +103,7 @@ def test_a_step_is_the_closed_form_of_a_linear_model():
 def test_share_of_weights_moves_and_the_others_do_not(num_forget):
     data, variables = small(num_forget)
     config = GradientAscentConfig(epochs=2, batch_size=8, learning_rate=0.1, share=0.4)
-    method = gradient_ascent(LINEAR, data, 3, config)
+    method = gradient_ascent(LINEAR, spec_of(data, 3), config)
     result, history = unlearn(method, variables, data, key=jax.random.key(1))  # checks the claim
     moved = jax.tree.map(lambda new, old: int((new != old).sum()), result.params, variables.params)
     assert sum(jax.tree.leaves(moved)) == int(15 * 0.4)
@@ -111,7 +112,7 @@ def test_share_of_weights_moves_and_the_others_do_not(num_forget):
 
 def test_an_epoch_shows_every_forget_example_once():
     data, variables = small(8)
-    method = gradient_ascent(LINEAR, data, 3, GradientAscentConfig(epochs=2, batch_size=4))
+    method = gradient_ascent(LINEAR, spec_of(data, 3), GradientAscentConfig(epochs=2, batch_size=4))
     assert method.num_steps == 4
     state = method.prepare(jax.random.key(2), variables, data)
     sample = jax.jit(method.sample)

@@ -10,6 +10,7 @@ from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import Examples, UnlearnData
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.influence import InfluenceConfig, influence, risk_shift
 from tests.unlearners.parity import Case, net
 
@@ -43,11 +44,13 @@ def test_recursion_follows_the_reference():
     shift = risk_shift(net(), variables, data, case.meta["batch_size"])
     case.assert_close(shift, case["woodfisher/v"], np.abs(case["woodfisher/v"]).max())
 
-    method = influence(net(), data, case.meta["num_classes"], config)
+    method = influence(net(), spec_of(data, case.meta["num_classes"]), config)
     state, _ = run(method, variables, data)
     case.assert_close(state.change, case["woodfisher/k"], np.abs(case["woodfisher/k"]).max())
     case.assert_follows([variables.params, method.finish(state).params])
-    masked = influence(net(), data, 0, config, trainable_mask=case.tree("mask")).finish(state)
+    masked = influence(net(), spec_of(data, 0), config, trainable_mask=case.tree("mask")).finish(
+        state
+    )
     wanted = case["final_masked"]
     case.assert_close(masked.params, wanted, np.abs(wanted - case["traj"][0]).max())
 
@@ -57,7 +60,7 @@ def test_recursion_stops_where_the_reference_does():
     data = make_data(num_retain=12)
     for num_samples, steps in ((4, 6), (20, 12)):
         config = InfluenceConfig(num_samples=num_samples, solver="woodfisher")
-        assert influence(LINEAR, data, 3, config).num_steps == steps
+        assert influence(LINEAR, spec_of(data, 3), config).num_steps == steps
 
 
 def make_data(num_forget=3, num_retain=12, seed=0, width=4):
@@ -83,7 +86,7 @@ def gradients(examples, weights):
 def test_solves_the_damped_system_exactly(damping):
     data = make_data()
     variables = LINEAR.init(jax.random.key(0), data.forget.inputs)
-    method = influence(LINEAR, data, 3, InfluenceConfig(alpha=2.0, damping=damping))
+    method = influence(LINEAR, spec_of(data, 3), InfluenceConfig(alpha=2.0, damping=damping))
     state, infos = run(method, variables, data)
     forget, retain = (gradients(part, variables.params) for part in (data.forget, data.retain))
     shift = (forget.sum(0) - 3 / 12 * retain.sum(0)) / 15
@@ -98,7 +101,7 @@ def test_solves_the_damped_system_exactly(damping):
 def test_fewer_samples_give_the_fisher_information_of_the_sample():
     data = make_data()
     variables = LINEAR.init(jax.random.key(0), data.forget.inputs)
-    method = influence(LINEAR, data, 3, InfluenceConfig(num_samples=5, damping=1e-3))
+    method = influence(LINEAR, spec_of(data, 3), InfluenceConfig(num_samples=5, damping=1e-3))
     state, _ = run(method, variables, data)
     batch = method.sample(jax.random.key(0), jnp.asarray(0), state, data)
     assert len(np.unique(np.asarray(batch.inputs), axis=0)) == 5
@@ -114,7 +117,7 @@ def test_raises_the_loss_on_the_forget_set_and_goes_on_after_convergence():
     variables = LINEAR.init(jax.random.key(0), data.forget.inputs)
     config = InfluenceConfig(alpha=0.1, damping=10.0)  # converges long before the last iteration
     unlearned, history = unlearn(
-        influence(LINEAR, data, 3, config), variables, data, key=jax.random.key(0)
+        influence(LINEAR, spec_of(data, 3), config), variables, data, key=jax.random.key(0)
     )
     assert history["residual"][-1] < 1e-6
 
@@ -129,7 +132,7 @@ def test_frozen_weights_stay():
     data = make_data()
     variables = LINEAR.init(jax.random.key(0), data.forget.inputs)
     trainable_mask = jnp.zeros((4, 3), bool).at[1].set(True)
-    method = influence(LINEAR, data, 3, trainable_mask=trainable_mask)
+    method = influence(LINEAR, spec_of(data, 3), trainable_mask=trainable_mask)
     unlearned, _ = unlearn(method, variables, data, key=jax.random.key(0))  # checks it too
     moved = np.asarray(unlearned.params != variables.params)
     np.testing.assert_array_equal(moved, trainable_mask)

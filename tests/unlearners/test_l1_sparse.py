@@ -10,6 +10,7 @@ from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.types import Examples, UnlearnData, Variables
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.l1_sparse import L1SparseConfig, l1_sparse
 from ltu_jax.unlearners.sampling import torch_sgd
 from tests.unlearners.parity import Case, net
@@ -25,7 +26,7 @@ def test_follows_the_reference():
         unpenalised_epochs=case.meta["no_l1_epochs"],
     )
     tx = torch_sgd(case.rates(), case.meta["momentum"], case.meta["weight_decay"])
-    method = l1_sparse(net(), case.data, case.meta["num_classes"], config, tx=tx)
+    method = l1_sparse(net(), spec_of(case.data, case.meta["num_classes"]), config, tx=tx)
     assert method.num_steps == case["n_steps"]
     state = method.prepare(jax.random.key(0), case.variables(), case.data)
     sample, step = jax.jit(method.sample), jax.jit(method.step)
@@ -72,7 +73,7 @@ def test_weights_shrink_by_the_penalties_of_their_epochs(unpenalised, shares):
         unpenalised_epochs=unpenalised,
     )
     weights = jnp.asarray([2.0, -1.5, 0.0])
-    method = l1_sparse(BLIND, data, 3, config)
+    method = l1_sparse(BLIND, spec_of(data, 3), config)
     result, _ = unlearn(method, Variables({"w": weights}, {}), data, key=jax.random.key(1))
     steps_per_epoch = 2
     shrunk = 0.1 * 0.5 * steps_per_epoch * sum(shares)

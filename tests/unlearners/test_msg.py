@@ -9,6 +9,7 @@ import pytest
 from ltu_jax.errors import InputError
 from ltu_jax.models import build, from_functions
 from ltu_jax.types import Examples, UnlearnData
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.msg import MSGConfig, draw_kernel, gradient_gap, msg, smallest
 
 CLASSES = 3
@@ -52,7 +53,7 @@ def mean_gradient(examples, params):
 
 
 def prepared(config, key=3, **options):
-    method = msg(NET, DATA, CLASSES, config, **options)
+    method = msg(NET, spec_of(DATA, CLASSES), config, **options)
     return method, method.prepare(jax.random.key(key), ORIGINAL, DATA)
 
 
@@ -127,4 +128,4 @@ def test_bad_input_is_refused():
     with pytest.raises(InputError, match=r"warmup is 1; give 0 or more and below 1"):
         MSGConfig(warmup=1)
     with pytest.raises(InputError, match="--method msg: network mlp has no convolution kernel"):
-        msg(build("mlp", num_classes=CLASSES), DATA, CLASSES)
+        msg(build("mlp", num_classes=CLASSES), spec_of(DATA, CLASSES))

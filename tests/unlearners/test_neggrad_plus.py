@@ -8,6 +8,7 @@ import pytest
 from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
 from ltu_jax.types import Examples, Model, UnlearnData, Variables
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.neggrad_plus import NegGradPlusBatch, NegGradPlusConfig, neggrad_plus
 from ltu_jax.unlearners.sampling import torch_sgd
 from tests.unlearners.parity import PADDING, Case, net
@@ -35,7 +36,7 @@ def test_follows_the_reference(name):
         evaluation_mode=name.endswith("notebook"),
     )
     tx = torch_sgd(case.rates(), case.meta["momentum"], case.meta["weight_decay"])
-    method = neggrad_plus(net(), case.data, case.meta["num_classes"], config, tx=tx)
+    method = neggrad_plus(net(), spec_of(case.data, case.meta["num_classes"]), config, tx=tx)
     state = method.prepare(jax.random.key(0), case.variables(), case.data)
     step = jax.jit(method.step)
     trajectory = [state.variables.params]
@@ -76,7 +77,7 @@ def one_step(method, variables, data):
 def test_a_step_is_the_closed_form_of_a_linear_model(retain_weight):
     data = small()
     config = NegGradPlusConfig(learning_rate=0.5, retain_weight=retain_weight, **PLAIN)
-    method = neggrad_plus(LINEAR, data, 3, config)
+    method = neggrad_plus(LINEAR, spec_of(data, 3), config)
     result = one_step(method, Variables({"kernel": jnp.zeros((4, 3))}, {}), data)
     retain, forget = mean_gradient(data.retain), mean_gradient(data.forget)
     wanted = -0.5 * (retain_weight * retain - (1 - retain_weight) * forget)
@@ -87,7 +88,7 @@ def test_pull_draws_back_to_the_original_and_not_to_zero():
     data = small()
     blind = from_functions(None, lambda p, x: jnp.zeros((len(x), 3)) + 0 * p["w"].sum(), name="")
     config = NegGradPlusConfig(learning_rate=0.5, retain_weight=0.8, pull=0.3, **PLAIN)
-    method = neggrad_plus(blind, data, 3, config)
+    method = neggrad_plus(blind, spec_of(data, 3), config)
     original = jnp.asarray([2.0, -1.0])
     state = method.prepare(jax.random.key(0), Variables({"w": original}, {}), data)
     step, batch = jax.jit(method.step), NegGradPlusBatch(data.retain, data.forget)
@@ -106,7 +107,7 @@ def test_statistics_follow_retain_then_forget_or_stay(evaluation_mode):
 
     data = small()
     config = NegGradPlusConfig(evaluation_mode=evaluation_mode)
-    method = neggrad_plus(Model(None, apply, "running"), data, 3, config)
+    method = neggrad_plus(Model(None, apply, "running"), spec_of(data, 3), config)
     variables = Variables({"kernel": jnp.zeros((4, 3))}, {"seen": jnp.asarray(1.0)})
     result = one_step(method, variables, data)
     followed = 0.5 * (0.5 * 1.0 + data.retain.inputs.mean()) + data.forget.inputs.mean()
@@ -119,7 +120,7 @@ def test_statistics_follow_retain_then_forget_or_stay(evaluation_mode):
 def test_sets_of_any_size_are_walked_evenly(num_forget, num_retain):
     data = small(num_forget, num_retain)
     config = NegGradPlusConfig(epochs=20, batch_size=2, learning_rate=1e-3)
-    method = neggrad_plus(LINEAR, data, 3, config)
+    method = neggrad_plus(LINEAR, spec_of(data, 3), config)
     state = method.prepare(jax.random.key(2), Variables({"kernel": jnp.zeros((4, 3))}, {}), data)
     sample = jax.jit(method.sample)
     batches = [sample(jax.random.key(9), t, state, data) for t in range(method.num_steps)]

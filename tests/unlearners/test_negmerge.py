@@ -11,6 +11,7 @@ from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
 from ltu_jax.training.loop import as_step, unlearn
 from ltu_jax.types import Examples, UnlearnData, Variables
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.negmerge import (
     NegMergeBatch,
     NegMergeConfig,
@@ -53,7 +54,7 @@ def stacked(case, flat):
 @pytest.mark.usefixtures("x64")
 def test_candidates_and_choice_follow_the_reference():
     case = Case("tul_negmerge")
-    method = negmerge(net(), case.data, case.meta["num_classes"], options(case))
+    method = negmerge(net(), spec_of(case.data, case.meta["num_classes"]), options(case))
     state = method.prepare(jax.random.key(0), case.variables(), case.data)
     step = jax.jit(method.step)
     batches = case["steps/idx_forget"]
@@ -133,7 +134,7 @@ def test_forget_loss_rises(num_forget):
     data = make_data(num_forget)
     config = NegMergeConfig(learning_rates=(0.1, 0.2), repeats=2, epochs=3, batch_size=4)
     start = Variables({"kernel": jnp.zeros((4, 3))}, {})
-    method = negmerge(LINEAR, data, 3, config)
+    method = negmerge(LINEAR, spec_of(data, 3), config)
     result, history = unlearn(method, start, data, key=jax.random.key(0))
     # Every candidate starts afresh, at even odds.
     per_candidate = method.num_steps // 4
@@ -148,13 +149,13 @@ def test_pools():
     start = Variables({"kernel": jnp.asarray(np.random.default_rng(1).normal(size=(4, 3)))}, {})
     shared = {"learning_rates": (0.01, 1.0), "repeats": 2, "epochs": 3, "scale": 1.0}
 
-    method = negmerge(LINEAR, data, 3, NegMergeConfig(**shared, pool="rate"))
+    method = negmerge(LINEAR, spec_of(data, 3), NegMergeConfig(**shared, pool="rate"))
     state = method.prepare(jax.random.key(0), start, data)
     step = jax.jit(as_step(method))
     for t in range(method.num_steps):
         state, _ = step(jax.random.key(0), t, state, data)
 
-    pooled = negmerge(LINEAR, data, 3, NegMergeConfig(**shared))
+    pooled = negmerge(LINEAR, spec_of(data, 3), NegMergeConfig(**shared))
     assert pooled.prepare(jax.random.key(0), start, data).scored is None
     np.testing.assert_allclose(
         pooled.finish(state).params["kernel"],

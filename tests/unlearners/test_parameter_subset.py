@@ -10,6 +10,7 @@ from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.types import Examples, UnlearnData, Variables
 from ltu_jax.unlearners import METHODS, configure
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu.config import LTUConfig
 from ltu_jax.unlearners.parameter_subset import build, choose
 from tests.models.pairs import linen_and_nnx
@@ -92,7 +93,7 @@ def test_the_rest_is_equal_to_the_bit(name, only):
     method = METHODS[name]
     config = TINY_LTU if name == "ltu" else method.config
     chosen = choose(only, VARIABLES.params)
-    unlearner = build(method, TINY, DATA, 3, config, chosen)
+    unlearner = build(method, TINY, spec_of(DATA, 3), config, chosen)
     after, _ = unlearn(unlearner, VARIABLES, DATA, key=KEY)
     assert jax.tree.structure(after) == jax.tree.structure(VARIABLES)
     leaves = zip(
@@ -116,13 +117,13 @@ def test_the_steps_are_those_of_a_network_that_has_the_rest_built_in():
     )
     config = configure(METHODS["finetune"], {"epochs": 2})
     expected, _ = unlearn(
-        METHODS["finetune"].build(head, DATA, 3, config),
+        METHODS["finetune"].build(head, spec_of(DATA, 3), config),
         Variables(VARIABLES.params[1], {}),
         DATA,
         key=KEY,
     )
     chosen = choose("1", VARIABLES.params)
-    partly = build(METHODS["finetune"], TINY, DATA, 3, config, chosen)
+    partly = build(METHODS["finetune"], TINY, spec_of(DATA, 3), config, chosen)
     actual, _ = unlearn(partly, VARIABLES, DATA, key=KEY)
     for one, other in zip(actual.params[1], expected.params):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
@@ -135,7 +136,7 @@ def test_statistics_before_the_first_chosen_parameter_stay(model):
     config = configure(METHODS["finetune"], {"epochs": 1})
     for only, follows in (("head", False), ("conv", True)):
         chosen = choose(only, variables.params)
-        unlearner = build(METHODS["finetune"], model, images, 3, config, chosen)
+        unlearner = build(METHODS["finetune"], model, spec_of(images, 3), config, chosen)
         assert unlearner.invariants.preserves_model_state is not follows
         after, _ = unlearn(unlearner, variables, images, key=KEY)
         same = jax.tree.map(np.array_equal, after.state, variables.state)
@@ -145,7 +146,7 @@ def test_statistics_before_the_first_chosen_parameter_stay(model):
 def test_a_frozen_weight_that_moves_is_found():
     chosen = choose("1", VARIABLES.params)
     config = configure(METHODS["finetune"], {"epochs": 1})
-    sound = build(METHODS["finetune"], TINY, DATA, 3, config, chosen)
+    sound = build(METHODS["finetune"], TINY, spec_of(DATA, 3), config, chosen)
 
     def finish(state):
         result = sound.finish(state)
@@ -159,9 +160,9 @@ def test_a_frozen_weight_that_moves_is_found():
 @pytest.mark.parametrize("name", ["retrain", "eu_k"])
 def test_methods_that_start_anew_are_refused(name):
     with pytest.raises(InputError, match=f"--only: {name} starts from new random weights"):
-        build(METHODS[name], TINY, DATA, 3, METHODS[name].config, ("1/0",))
+        build(METHODS[name], TINY, spec_of(DATA, 3), METHODS[name].config, ("1/0",))
 
 
 def test_no_method_is_built_otherwise_when_nothing_is_chosen():
-    unlearner = build(METHODS["ltu"], TINY, DATA, 3, LTUConfig(), None)
+    unlearner = build(METHODS["ltu"], TINY, spec_of(DATA, 3), LTUConfig(), None)
     assert unlearner.invariants.trainable_mask is None

@@ -14,6 +14,7 @@ from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.types import Examples, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners import METHODS, find, read_config
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu.membership import MembershipSpec
 
 # Every test builds every method anew: compiling the same programs is all that they cost.
@@ -76,7 +77,7 @@ def build(name, model=TINY) -> Unlearner:
     method = METHODS[name]
     known = {field.name for field in fields(method.config)}
     config = replace(method.config, **{k: v for k, v in SMALL.items() if k in known})
-    return method.build(model, DATA, CLASSES, config)
+    return method.build(model, spec_of(DATA, CLASSES), config)
 
 
 def leaves(tree):

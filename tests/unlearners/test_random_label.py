@@ -13,6 +13,7 @@ from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import Examples, UnlearnData, Variables
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.random_label import (
     RandomLabelBatch,
     RandomLabelConfig,
@@ -41,7 +42,7 @@ def make_variables():
 
 def batches(data, config, count):
     """The first batches of a run."""
-    method = random_label(LINEAR, data, CLASSES, config)
+    method = random_label(LINEAR, spec_of(data, CLASSES), config)
     state = method.prepare(jax.random.key(0), make_variables(), data)
     sample = jax.jit(method.sample)
     return [sample(jax.random.key(9), jnp.asarray(t), state, data) for t in range(count)]
@@ -60,7 +61,7 @@ def test_follows_the_reference(name):
     else:
         tx = torch_sgd(case.rates(), case.meta["momentum"], case.meta["weight_decay"])
     classes = case.meta["num_classes"]
-    method = random_label(net(), case.data, classes, RandomLabelConfig(), tx=tx)
+    method = random_label(net(), spec_of(case.data, classes), RandomLabelConfig(), tx=tx)
     state = method.prepare(jax.random.key(0), case.variables(), case.data)
     step = jax.jit(method.step)
     trajectory, losses = [state.variables.params], []
@@ -128,7 +129,7 @@ def test_retain_keeps_its_labels_and_forget_gets_wrong_ones(order, redraw):
 def test_distillation_reaches_the_retain_set_alone():
     data = make_data(4, 4)
     config = RandomLabelConfig(batch_size=8, distill=1.0)
-    method = random_label(LINEAR, data, CLASSES, config)
+    method = random_label(LINEAR, spec_of(data, CLASSES), config)
     state = method.prepare(jax.random.key(0), make_variables(), data)
     (batch,) = batches(data, config, 1)
     assert sorted(rows(batch)) == list(range(8))
@@ -155,7 +156,7 @@ def test_forgets_in_any_proportion_of_the_sets(num_forget, num_retain, order):
     config = RandomLabelConfig(
         epochs=2, batch_size=8, order=order, learning_rate=0.1, weight_decay=0.0
     )
-    method = random_label(LINEAR, data, CLASSES, config)
+    method = random_label(LINEAR, spec_of(data, CLASSES), config)
     result, history = unlearn(method, start, data, key=jax.random.key(3))
     assert history["loss"].shape == (method.num_steps,)
     before, after = (
@@ -173,4 +174,4 @@ def test_bad_options_are_refused():
     with pytest.raises(InputError, match=r"temperature is 0"):
         RandomLabelConfig(temperature=0)
     with pytest.raises(InputError, match=r"num_classes is 1; random labels need at least 2"):
-        random_label(LINEAR, make_data(1, 2), 1)
+        random_label(LINEAR, spec_of(make_data(1, 2), 1))

@@ -10,6 +10,7 @@ from ltu_jax.models.mlp import MLP
 from ltu_jax.training.loop import unlearn
 from ltu_jax.training.supervised import RECIPES, Recipe, train, train_steps
 from ltu_jax.types import Examples, UnlearnData
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.retrain import RetrainConfig, retrain
 
 CLASSES = 3
@@ -38,7 +39,7 @@ def original(data):
 
 def test_it_is_ordinary_training_with_the_same_keys(data, original):
     key = jax.random.key(1)
-    method = retrain(MODEL, data, CLASSES, RetrainConfig(RECIPE))
+    method = retrain(MODEL, spec_of(data, CLASSES), RetrainConfig(RECIPE))
     retrained, history = unlearn(method, original, data, key=key)
 
     prepare_key, _ = jax.random.split(key)
@@ -49,7 +50,7 @@ def test_it_is_ordinary_training_with_the_same_keys(data, original):
 
 
 def test_nothing_of_the_original_is_left_at_step_0(data, original):
-    method = retrain(MODEL, data, CLASSES, RetrainConfig(RECIPE))
+    method = retrain(MODEL, spec_of(data, CLASSES), RetrainConfig(RECIPE))
     start = method.finish(method.prepare(jax.random.key(2), original, data))
     for one, other in zip(jax.tree.leaves(start), jax.tree.leaves(original)):
         assert not np.any(np.asarray(one) == np.asarray(other))
@@ -57,5 +58,5 @@ def test_nothing_of_the_original_is_left_at_step_0(data, original):
 
 def test_the_recipe_is_the_networks_own_unless_given(data):
     steps = train_steps(30, RECIPES["mlp"])
-    assert retrain(MODEL, data, CLASSES).num_steps == steps
-    assert retrain(MODEL, data, CLASSES, RetrainConfig(RECIPE)).num_steps == 9
+    assert retrain(MODEL, spec_of(data, CLASSES)).num_steps == steps
+    assert retrain(MODEL, spec_of(data, CLASSES), RetrainConfig(RECIPE)).num_steps == 9

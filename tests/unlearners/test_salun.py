@@ -9,6 +9,7 @@ from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.types import Examples, UnlearnData, Variables
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.random_label import RandomLabelBatch, random_label
 from ltu_jax.unlearners.saliency import saliency
 from ltu_jax.unlearners.salun import SalUnConfig, salun
@@ -44,7 +45,7 @@ def test_follows_the_reference(name, masked_weights):
         masked_weights=masked_weights,
     )
     tx = torch_sgd(case.rates(), case.meta["momentum"], case.meta["weight_decay"])
-    method = salun(net(), data, case.meta["num_classes"], config, tx=tx)
+    method = salun(net(), spec_of(data, case.meta["num_classes"]), config, tx=tx)
     state = method.prepare(jax.random.key(0), case.variables(), data)
 
     mask = stored_mask(case)
@@ -88,7 +89,7 @@ def make_variables():
 
 def run(build, config):
     data = make_data()
-    method = build(LINEAR, data, CLASSES, config)
+    method = build(LINEAR, spec_of(data, CLASSES), config)
     return unlearn(method, make_variables(), data, key=jax.random.key(1))[0]
 
 

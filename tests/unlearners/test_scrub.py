@@ -14,6 +14,7 @@ from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.training.losses import distillation
 from ltu_jax.types import Examples, UnlearnData, Variables
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.sampling import torch_sgd
 from ltu_jax.unlearners.scrub import (
     Rewind,
@@ -69,7 +70,9 @@ def run_reference(name):
     """The case, parameters before and after every step, the losses, and the last state."""
     case = Case(name)
     config = config_of(case.meta, rewind=True)
-    method = scrub(net(), case.data, case.meta["num_classes"], config, tx=optimizer_of(case))
+    method = scrub(
+        net(), spec_of(case.data, case.meta["num_classes"]), config, tx=optimizer_of(case)
+    )
     assert method.num_steps == case["n_steps"]
     state = method.prepare(KEY, case.variables(), case.data)
     step = jax.jit(method.step)
@@ -152,7 +155,7 @@ def make_data(num_forget=6, num_retain=9, num_validation=6, labels=None):
 
 
 def start(config, data, **kwargs):
-    method = scrub(LINEAR, data, CLASSES, config, **kwargs)
+    method = scrub(LINEAR, spec_of(data, CLASSES), config, **kwargs)
     variables = LINEAR.init(jax.random.key(3), data.forget.inputs)
     return method, method.prepare(KEY, variables, data)
 
@@ -275,7 +278,7 @@ def test_rewinds_with_a_tiny_a_large_and_a_whole_class_forget_set(num_forget):
     data = make_data(num_forget, num_retain=5, num_validation=6)
     data = data._replace(retain=data.retain._replace(labels=1 + data.retain.labels % 2))
     config = ScrubConfig(epochs=3, batch_size=4, learning_rate=0.1, rewind=True)
-    method = scrub(LINEAR, data, CLASSES, config)
+    method = scrub(LINEAR, spec_of(data, CLASSES), config)
     assert method.invariants.uses_validation
     original = LINEAR.init(KEY, data.forget.inputs)
     unlearned, history = unlearn(method, original, data, key=KEY)

@@ -9,6 +9,7 @@ from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.types import Examples, UnlearnData, Variables
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.sfr_on import (
     SFROnBatch,
     SFROnConfig,
@@ -77,7 +78,7 @@ def test_follows_the_reference():
     case = Case(NAME)
     config, num_steps = options(case), int(case["n_steps"])
     tx = config.optimizer(num_steps)
-    step = jax.jit(sfr_on(net(), case.data, case.meta["num_classes"], config, tx=tx).step)
+    step = jax.jit(sfr_on(net(), spec_of(case.data, case.meta["num_classes"]), config, tx=tx).step)
     state = begin(tx, case.variables(), case.tree("mask"))
     trajectory, norms = [state.variables.params], []
     for t in range(num_steps):
@@ -159,7 +160,7 @@ def run_one(config, examples, is_forget, salient=True, kernel=None):
     variables = Variables({"kernel": jnp.zeros((4, 3)) if kernel is None else kernel}, {})
     tx = config.optimizer(2)
     state = begin(tx, variables, {"kernel": jnp.full((4, 3), salient)})
-    method = sfr_on(LINEAR, make_data(2), 3, config, tx=tx)
+    method = sfr_on(LINEAR, spec_of(make_data(2), 3), config, tx=tx)
     batch = SFROnBatch(examples, jnp.asarray(is_forget), jnp.asarray(0.0))
     return jax.jit(method.step)(jax.random.key(0), state, batch)
 
@@ -201,7 +202,7 @@ def test_a_loss_below_single_precision_does_not_take_all_the_weight():
 def test_forget_sets_of_any_size(num_forget):
     data = make_data(num_forget)
     config = SFROnConfig(epochs=1, batch_size=4, forget_every=2)
-    method = sfr_on(LINEAR, data, 3, config)
+    method = sfr_on(LINEAR, spec_of(data, 3), config)
     assert method.num_steps == 3 + 2
     start = Variables({"kernel": jnp.zeros((4, 3))}, {})
     _, history = unlearn(method, start, data, key=jax.random.key(0))
@@ -211,7 +212,7 @@ def test_forget_sets_of_any_size(num_forget):
 def test_sample_takes_the_set_whose_turn_it_is():
     data = make_data(3)
     config = SFROnConfig(epochs=1, batch_size=4, forget_every=2)
-    method = sfr_on(LINEAR, data, 3, config)
+    method = sfr_on(LINEAR, spec_of(data, 3), config)
     state = begin(config.optimizer(5), Variables({"kernel": jnp.zeros((4, 3))}, {}), None)
     sample = jax.jit(method.sample)
     for t in range(method.num_steps):

@@ -8,6 +8,7 @@ import pytest
 from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
 from ltu_jax.types import Examples, UnlearnData, Variables
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.sfr_on_topk import (
     SFROnTopKBatch,
     SFROnTopKConfig,
@@ -34,7 +35,7 @@ def test_follows_the_reference():
         slow_rate=meta["slow_alpha"],
         slow_every=meta["slow_every"],
     )
-    method = sfr_on_topk(net(), case.data, meta["num_classes"], config)
+    method = sfr_on_topk(net(), spec_of(case.data, meta["num_classes"]), config)
     state = method.prepare(jax.random.key(0), case.variables(), case.data)
     step = jax.jit(method.step)
     trajectory = [state.variables.params]
@@ -66,10 +67,12 @@ def test_slow_weights_move_every_few_steps_and_the_fast_ones_restart_there():
     ]
     data = UnlearnData(*sets)
     config = SFROnTopKConfig(slow_every=2, slow_rate=0.25, momentum=0.0, batch_size=4)
-    method = sfr_on_topk(LINEAR, data, 3, config)
+    method = sfr_on_topk(LINEAR, spec_of(data, 3), config)
     start = Variables({"kernel": jnp.zeros((4, 3))}, {})
     state = method.prepare(jax.random.key(0), start, data)
-    plain = sfr_on_topk(LINEAR, data, 3, SFROnTopKConfig(slow_every=99, momentum=0.0, batch_size=4))
+    plain = sfr_on_topk(
+        LINEAR, spec_of(data, 3), SFROnTopKConfig(slow_every=99, momentum=0.0, batch_size=4)
+    )
     fast = plain.prepare(jax.random.key(0), start, data)
     step, plain_step = jax.jit(method.step), jax.jit(plain.step)
     batch = SFROnTopKBatch(data.retain, data.forget)

@@ -14,6 +14,7 @@ from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.types import Examples, UnlearnData, Variables
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ssd import LABEL_FREE, SSDConfig, dampen, importance, importances, ssd
 from tests.unlearners.parity import Case, net
 
@@ -93,7 +94,7 @@ def test_importances_are_those_of_single_examples_in_closed_form():
 def test_label_free_form_reads_no_labels():
     data = make_data()
     variables = LINEAR.init(jax.random.key(0), data.forget.inputs)
-    method = LABEL_FREE.build(LINEAR, data, 3, LABEL_FREE.config)
+    method = LABEL_FREE.build(LINEAR, spec_of(data, 3), LABEL_FREE.config)
     blind = UnlearnData(*(Examples(part.inputs, jnp.zeros_like(part.labels)) for part in data))
     seen, _ = unlearn(method, variables, data, key=jax.random.key(0))
     unseen, _ = unlearn(method, variables, blind, key=jax.random.key(0))
@@ -123,7 +124,7 @@ def test_weights_shrink_only_where_selected(rows, alpha, damping):
 def test_one_forget_example_is_enough():
     data = make_data(num_forget=1)
     variables = LINEAR.init(jax.random.key(0), data.forget.inputs)
-    unlearned, _ = unlearn(ssd(LINEAR, data, 3), variables, data, key=jax.random.key(0))
+    unlearned, _ = unlearn(ssd(LINEAR, spec_of(data, 3)), variables, data, key=jax.random.key(0))
     found = importances(LINEAR, variables, data, SSDConfig())
     np.testing.assert_array_equal(unlearned.params, dampen(variables.params, *found, SSDConfig()))
 
@@ -134,4 +135,4 @@ def test_bad_options_are_refused():
     with pytest.raises(InputError, match=r"dampening_constant is -1"):
         SSDConfig(dampening_constant=-1)
     with pytest.raises(InputError, match=r"selection_weighting is 10.*give less than 4\.4"):
-        ssd(LINEAR, make_data(), 3, SSDConfig(selection_weighting=10))
+        ssd(LINEAR, spec_of(make_data(), 3), SSDConfig(selection_weighting=10))

@@ -13,6 +13,7 @@ from ltu_jax.models.mlp import MLP
 from ltu_jax.training.loop import unlearn
 from ltu_jax.training.supervised import Recipe, predict, train
 from ltu_jax.types import Examples, UnlearnData, Variables
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.unsir import UNSIRConfig, make_noise, mix, unsir
 
 CLASSES = 3
@@ -64,7 +65,7 @@ def accuracy(model, variables, examples):
 def test_a_class_is_forgotten_and_the_others_are_not(digits):
     original, data = digits
     assert accuracy(MLP_MODEL, original, data.forget) > 0.9
-    method = unsir(MLP_MODEL, data, 10, UNSIRConfig(batch_size=32))
+    method = unsir(MLP_MODEL, spec_of(data, 10), UNSIRConfig(batch_size=32))
     unlearned, _ = unlearn(method, original, data, key=jax.random.key(1))
     assert accuracy(MLP_MODEL, unlearned, data.forget) < 0.1
     assert accuracy(MLP_MODEL, unlearned, data.retain) > 0.9
@@ -134,7 +135,7 @@ def test_phases(one_class):
     config = UNSIRConfig(
         batch_size=10, noise_size=7, noise_share=0.2, noise_steps=0, repair_epochs=2
     )
-    method = unsir(LINEAR, data, CLASSES, config)
+    method = unsir(LINEAR, spec_of(data, CLASSES), config)
     assert method.num_steps == 10 + 16  # 80 retain examples, and 20 of noise in the first pass
     state = method.prepare(jax.random.key(0), original, data)
     sample = jax.jit(method.sample)
@@ -153,7 +154,7 @@ def test_repair_starts_with_a_new_adam_at_its_own_rate(one_class):
     config = UNSIRConfig(
         batch_size=20, noise_steps=0, impair_learning_rate=0.3, repair_learning_rate=0.05
     )
-    method = unsir(LINEAR, data, CLASSES, config)
+    method = unsir(LINEAR, spec_of(data, CLASSES), config)
     key = jax.random.key(0)
     state = method.prepare(key, original, data)
     (sample, step), sizes = map(jax.jit, (method.sample, method.step)), []

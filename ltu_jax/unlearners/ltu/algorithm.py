@@ -14,7 +14,7 @@ from __future__ import annotations
 import jax
 import optax
 
-from ltu_jax.types import Info, Invariants, Key, Model, UnlearnData, Unlearner, Variables
+from ltu_jax.types import DataSpec, Info, Invariants, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.ltu.config import LTUConfig
 from ltu_jax.unlearners.ltu.harmonize import harmonize
 from ltu_jax.unlearners.ltu.meta import meta_gradient
@@ -28,9 +28,7 @@ from ltu_jax.unlearners.ltu.tasks import (
 )
 
 
-def ltu(
-    model: Model, data: UnlearnData, num_classes: int, config: LTUConfig = LTUConfig()
-) -> Unlearner:
+def ltu(model: Model, spec: DataSpec, config: LTUConfig = LTUConfig()) -> Unlearner:
     """Build the LTU unlearner.
 
     BatchNorm: every pass of both branches normalises with the stored statistics, as the deployed
@@ -39,8 +37,7 @@ def ltu(
 
     Args:
       model: takes raw inputs.
-      data: only its sizes are read here.
-      num_classes: C.
+      spec: sizes and types of the data.
       config: see `LTUConfig`.
 
     Returns:
@@ -49,16 +46,16 @@ def ltu(
     Raises:
       InputError: the accessible retain set is too small for the query sets.
     """
-    sizes = batch_sizes(config, data)
+    sizes = batch_sizes(config, spec)
     tx = config.optimizer()
 
     def prepare(key: Key, variables: Variables, data: UnlearnData) -> LTUState:
         opt_state = tx.init(variables.params)
-        return prepare_state(key, model, variables, opt_state, data, num_classes, config)
+        return prepare_state(key, model, variables, opt_state, data, spec.num_classes, config)
 
     def sample(key: Key, t: jax.Array, state: LTUState, data: UnlearnData) -> LTUBatch:
         del t
-        return draw_batch(key, state, data, sizes, num_classes, config)
+        return draw_batch(key, state, data, sizes, spec.num_classes, config)
 
     def step(key: Key, state: LTUState, batch: LTUBatch) -> tuple[LTUState, Info]:
         params = state.variables.params

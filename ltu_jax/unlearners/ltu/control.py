@@ -11,7 +11,17 @@ from dataclasses import dataclass
 import jax
 import optax
 
-from ltu_jax.types import Info, Invariants, Key, Model, PyTree, UnlearnData, Unlearner, Variables
+from ltu_jax.types import (
+    DataSpec,
+    Info,
+    Invariants,
+    Key,
+    Model,
+    PyTree,
+    UnlearnData,
+    Unlearner,
+    Variables,
+)
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.ltu import membership as mi
 from ltu_jax.unlearners.ltu.algorithm import refresh_statistics
@@ -99,9 +109,7 @@ class MIMatchConfig:
         )
 
 
-def mi_match(
-    model: Model, data: UnlearnData, num_classes: int, config: MIMatchConfig = MIMatchConfig()
-) -> Unlearner:
+def mi_match(model: Model, spec: DataSpec, config: MIMatchConfig = MIMatchConfig()) -> Unlearner:
     """Build the control.
 
     BatchNorm as in LTU: passes normalise with the stored statistics, which are updated once per
@@ -109,8 +117,7 @@ def mi_match(
 
     Args:
       model: takes raw inputs.
-      data: only its sizes are read here.
-      num_classes: C.
+      spec: sizes and types of the data.
       config: see `MIMatchConfig`.
 
     Returns:
@@ -120,16 +127,16 @@ def mi_match(
       InputError: the accessible retain set is too small.
     """
     shared = config.as_ltu()
-    sizes = batch_sizes(shared, data)
+    sizes = batch_sizes(shared, spec)
     tx = shared.optimizer()
 
     def prepare(key: Key, variables: Variables, data: UnlearnData) -> LTUState:
         opt_state = tx.init(variables.params)
-        return prepare_state(key, model, variables, opt_state, data, num_classes, shared)
+        return prepare_state(key, model, variables, opt_state, data, spec.num_classes, shared)
 
     def sample(key: Key, t: jax.Array, state: LTUState, data: UnlearnData) -> LTUBatch:
         del t
-        return draw_batch(key, state, data, sizes, num_classes, shared)
+        return draw_batch(key, state, data, sizes, spec.num_classes, shared)
 
     def step(key: Key, state: LTUState, batch: LTUBatch) -> tuple[LTUState, Info]:
         params = state.variables.params

@@ -14,7 +14,8 @@ from ltu_jax.errors import InputError
 from ltu_jax.training.losses import cross_entropy, distillation, distilled_cross_entropy
 from ltu_jax.training.sampling_order import rows_at
 from ltu_jax.training.supervised import predict
-from ltu_jax.types import Examples, Key, Model, PyTree, UnlearnData, Variables
+from ltu_jax.types import DataSpec, Examples, Key, Model, PyTree, UnlearnData, Variables
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu import membership as mi
 from ltu_jax.unlearners.ltu.config import LTUConfig
 from ltu_jax.unlearners.ltu.memory import economical
@@ -106,13 +107,13 @@ class BatchSizes(NamedTuple):
     query: int
 
 
-def batch_sizes(config: LTUConfig, data: UnlearnData) -> BatchSizes:
-    """Return the sizes that `config` asks for, cut down to what `data` has.
+def batch_sizes(config: LTUConfig, spec: DataSpec) -> BatchSizes:
+    """Return the sizes that `config` asks for, cut down to what the data hold.
 
     Raises:
       InputError: N disjoint query sets of a useful size do not fit into the accessible retain set.
     """
-    num_forget, num_retain = len(data.forget.labels), len(data.retain.labels)
+    num_forget, num_retain = spec.num_forget, spec.num_retain
     num_queries = len(config.query_sampling)
     query_size = min(config.query_size, num_retain // num_queries)
     if query_size < MIN_QUERY_SIZE:
@@ -157,7 +158,7 @@ def prepare_state(
             (teacher, data.retain.labels),
             nonmembers,
             aims,
-            quantiles=batch_sizes(config, data).audit,
+            quantiles=batch_sizes(config, spec_of(data, num_classes)).audit,
         )
     pool = QueryPool(
         labels=data.retain.labels,

@@ -12,6 +12,7 @@ from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.types import Examples, Model, UnlearnData, Variables
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu import membership as mi
 from ltu_jax.unlearners.ltu.algorithm import ltu
 from ltu_jax.unlearners.ltu.config import LTUConfig
@@ -71,7 +72,7 @@ VARIABLES = LINEAR.init(KEY, DATA.forget.inputs)
 
 def one_step(model, variables, data, config):
     """Return the method's state before and after one step, the batch it saw and its diagnostics."""
-    method = ltu(model, data, CLASSES, config)
+    method = ltu(model, spec_of(data, CLASSES), config)
     state = method.prepare(jax.random.key(1), variables, data)
     batch = jax.jit(method.sample)(jax.random.key(2), jnp.asarray(0), state, data)
     after, info = jax.jit(method.step)(jax.random.key(3), state, batch)
@@ -100,7 +101,7 @@ def linen_step():
 @pytest.fixture(scope="module")
 def runs():
     """Results of whole runs under keys 5, 5 and 6."""
-    method = ltu(LINEAR, DATA, CLASSES, LIGHT)
+    method = ltu(LINEAR, spec_of(DATA, CLASSES), LIGHT)
     return [unlearn(method, VARIABLES, DATA, key=jax.random.key(seed)) for seed in (5, 5, 6)]
 
 
@@ -240,7 +241,7 @@ def spying_model(seen):
 def test_every_pass_sees_the_set_that_it_may_see():
     seen = []
     model, data = spying_model(seen), tagged_data()
-    method = ltu(model, data, CLASSES, LIGHT)
+    method = ltu(model, spec_of(data, CLASSES), LIGHT)
     variables = model.init(KEY, data.forget.inputs)
     state = method.prepare(KEY, variables, data)
     jax.effects_barrier()
@@ -266,7 +267,7 @@ def test_membership_models_are_fitted_on_retain_and_validation_alone(monkeypatch
 
     fit = mi.fit_ensemble
     monkeypatch.setattr(mi, "fit_ensemble", spy)
-    ltu(LINEAR, DATA, CLASSES, LIGHT).prepare(KEY, VARIABLES, DATA)
+    ltu(LINEAR, spec_of(DATA, CLASSES), LIGHT).prepare(KEY, VARIABLES, DATA)
     for role, examples in (("members", DATA.retain), ("nonmembers", DATA.validation)):
         logits, labels = given[role]
         wanted, _ = LINEAR.apply(VARIABLES, examples.inputs)
@@ -281,7 +282,7 @@ def test_membership_models_are_fitted_on_retain_and_validation_alone(monkeypatch
 
 def test_what_is_prepared_does_not_depend_on_forget_images():
     blank = DATA.forget._replace(inputs=jnp.full_like(DATA.forget.inputs, jnp.nan))
-    method = ltu(LINEAR, DATA, CLASSES, LIGHT)
+    method = ltu(LINEAR, spec_of(DATA, CLASSES), LIGHT)
     wanted = method.prepare(KEY, VARIABLES, DATA)
     actual = method.prepare(KEY, VARIABLES, DATA._replace(forget=blank))
     assert_trees_close(actual, wanted, rtol=0, atol=0)
@@ -289,7 +290,7 @@ def test_what_is_prepared_does_not_depend_on_forget_images():
 
 def test_building_reads_sizes_only():
     shapes = jax.eval_shape(lambda: DATA)
-    assert ltu(LINEAR, shapes, CLASSES, SMALL).num_steps == SMALL.steps
+    assert ltu(LINEAR, spec_of(shapes, CLASSES), SMALL).num_steps == SMALL.steps
 
 
 def test_forgetting_a_class_never_labels_with_it():
@@ -299,7 +300,7 @@ def test_forgetting_a_class_never_labels_with_it():
         forget=DATA.forget._replace(labels=DATA.forget.labels.at[::2].set(gone)),
         retain=DATA.retain._replace(labels=kept),
     )
-    method = ltu(LINEAR, data, CLASSES, LIGHT)
+    method = ltu(LINEAR, spec_of(data, CLASSES), LIGHT)
     state = method.prepare(KEY, VARIABLES, data)
     assert state.allowed.tolist() == [True, False, True]
     sample = jax.jit(jax.vmap(method.sample, in_axes=(0, None, None, None)))
@@ -330,5 +331,5 @@ def test_forgetting_a_class_never_labels_with_it():
 )
 def test_bad_knobs_are_refused_by_name(change, message):
     with pytest.raises(InputError, match=message) as error:
-        ltu(LINEAR, DATA, CLASSES, replace(SMALL, **change))
+        ltu(LINEAR, spec_of(DATA, CLASSES), replace(SMALL, **change))
     assert "\n" not in str(error.value)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu.control import MIMatchConfig, mi_match
 from ltu_jax.unlearners.ltu.membership import MembershipSpec
 from ltu_jax.unlearners.ltu.tasks import tasks
@@ -15,7 +16,7 @@ CONFIG = MIMatchConfig(
 
 
 def test_first_step_is_gradient_descent_on_the_sum_of_losses():
-    method = mi_match(TINY, DATA, CLASSES, CONFIG)
+    method = mi_match(TINY, spec_of(DATA, CLASSES), CONFIG)
     state = method.prepare(jax.random.key(0), VARIABLES, DATA)
     batch = method.sample(jax.random.key(1), jnp.asarray(0), state, DATA)
     after, info = method.step(jax.random.key(2), state, batch)

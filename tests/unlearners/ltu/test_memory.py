@@ -12,6 +12,7 @@ from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
 from ltu_jax.training import loop
 from ltu_jax.types import Examples, UnlearnData
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu.algorithm import ltu
 from ltu_jax.unlearners.ltu.config import LTUConfig
 from ltu_jax.unlearners.ltu.membership import MembershipSpec
@@ -60,7 +61,7 @@ def plain():
 def outcome(**options):
     """The flat parameters after three steps, and the peak memory of one of them."""
     data = UnlearnData(examples(90), examples(700), examples(60))
-    method = ltu(MODEL, data, 3, replace(CONFIG, **options))
+    method = ltu(MODEL, spec_of(data, 3), replace(CONFIG, **options))
     start = MODEL.init(jax.random.key(0), data.retain.inputs[:1])
     result, _ = loop.unlearn(method, start, data, key=jax.random.key(1))
     flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(result.params)])

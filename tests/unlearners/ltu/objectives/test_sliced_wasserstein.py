@@ -12,6 +12,7 @@ from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
 from ltu_jax.training.losses import distillation
 from ltu_jax.types import Examples, UnlearnData, Variables
+from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu import membership as mi
 from ltu_jax.unlearners.ltu.algorithm import ltu
 from ltu_jax.unlearners.ltu.config import LTUConfig
@@ -58,7 +59,8 @@ def make_data(gone=None):
 def prepared(config, data):
     variables = LINEAR.init(KEY, data.forget.inputs)
     state = prepare_state(KEY, LINEAR, variables, (), data, CLASSES, config)
-    batch = draw_batch(KEY, state, data, batch_sizes(config, data), CLASSES, config)
+    sizes = batch_sizes(config, spec_of(data, CLASSES))
+    batch = draw_batch(KEY, state, data, sizes, CLASSES, config)
     return variables, state, batch
 
 
@@ -118,7 +120,7 @@ def test_many_classes_are_cut_to_the_largest():
 def test_directions_are_drawn_anew_and_move_no_other_draw():
     data = make_data()
     _, state, batch = prepared(CONFIG, data)
-    sizes = batch_sizes(CONFIG, data)
+    sizes = batch_sizes(CONFIG, spec_of(data, CLASSES))
     other = draw_batch(jax.random.key(9), state, data, sizes, CLASSES, CONFIG)
     assert not np.allclose(batch.slices.directions, other.slices.directions)
     plain = replace(CONFIG, membership_target="match", anchor=0.0)
@@ -188,7 +190,7 @@ def test_support_and_queries_share_the_directions():
 
 def test_a_step_reports_how_many_models_its_directions_amount_to():
     data = make_data()
-    method = ltu(LINEAR, data, CLASSES, CONFIG)
+    method = ltu(LINEAR, spec_of(data, CLASSES), CONFIG)
     state = method.prepare(KEY, LINEAR.init(KEY, data.forget.inputs), data)
     batch = method.sample(KEY, jnp.asarray(0), state, data)
     _, info = method.step(KEY, state, batch)
