@@ -1,0 +1,112 @@
+"""The report's content from a finished run: settings, sizes, measurements and attacks."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import ltu_jax.data.request as requests
+from ltu_jax.audit import bounds
+from ltu_jax.audit.measure import ATTACK_SIZE, Measurements
+from ltu_jax.report.content import ReportContent
+from ltu_jax.report.write import versions
+from ltu_jax.runs.networks import row_name
+from ltu_jax.runs.plan import Plan
+from ltu_jax.runs.tuning import Selection
+from ltu_jax.training.loop import History
+from ltu_jax.types import Split
+from ltu_jax.unlearners.ltu import diagnostics
+
+
+def report_content(
+    plan: Plan,
+    measured: Measurements,
+    history: History,
+    command: str,
+    chosen: Selection | None = None,
+) -> ReportContent:
+    """Return the content of the report.
+
+    Args:
+      plan: of the deletion.
+      measured: the audit's measurements.
+      history: per-step diagnostics of the method.
+      command: the command line that repeats the run.
+      chosen: how the method's options were tuned; None for defaults.
+    """
+    split = plan.split
+    sizes = {name: len(rows) for name, rows in split._asdict().items()}
+    # A random draw and the test set are exchangeable for a retrained model; a class is not.
+    exchangeable = plan.request.kind in ("ids", "fraction")
+    counts = (len(split.forget), len(split.test))
+    return ReportContent(
+        run={
+            "data": plan.dataset.name,
+            "model": plan.model.name,
+            "method": row_name(plan.method.name),
+            "uses_validation": plan.unlearner.invariants.uses_validation,
+            "options_chosen": "default" if chosen is None else chosen.rule,
+            "seeds": {"run": plan.seed},
+            "signs": diagnostics.signs(history),
+            "command": command,
+            "sizes": {"train": len(plan.dataset.train.labels), **sizes},
+        },
+        request=requests.describe(plan.request),
+        rows=[row._asdict() for row in measured.rows],
+        config={
+            "retain_fraction": plan.retain_fraction,
+            "reference": plan.reference,
+            "training": asdict(plan.recipe),
+            **({} if plan.only is None else {"only": list(plan.only)}),
+            "options chosen": "defaults" if chosen is None else describe_choice(chosen),
+            plan.method.name: asdict(plan.config),
+        },
+        versions=versions(),
+        attacks=describe_attacks(split, plan.seed),
+        signals=measured.signals,
+        class_accuracy=measured.class_accuracy,
+        class_names=plan.dataset.class_names,
+        history={
+            "step": list(range(plan.unlearner.num_steps)),
+            **{name: values.tolist() for name, values in history.items()},
+        },
+        auc_band=bounds.auc_floor_band(*counts) if exchangeable else None,
+        roc_band=bounds.ks_floor(*counts) if exchangeable else None,
+    )
+
+
+def describe_choice(chosen: Selection) -> str:
+    """Return how the options were chosen, and whether that needed the retrained model."""
+    how = (
+        "tuned against the retrained model, which a real deletion does not have,"
+        if chosen.rule == "oracle"
+        else "without Retrain, test set or attacks of this report,"
+    )
+    return f"{how} among {len(chosen.trials)} trials (tuning.json)"
+
+
+def describe_attacks(split: Split, seed: int) -> list[dict[str, Any]]:
+    """Return what each attack of the report sees, and what it shares with the method."""
+    members = requests.attack_members(split, seed=seed, size=ATTACK_SIZE)
+    side = min(len(members.indices), len(split.test))
+    source = "accessible retain" if members.seen else "retain examples the method never saw"
+    related = (
+        "Its feature is a function of the log-odds, which one of LTU's membership models uses as "
+        "well; the attack's model, members and non-members are different ones."
+    )
+    return [
+        {
+            "name": "SVC on confidence (MIA)",
+            "data": f"fitted on {side} members ({source}) and {side} test examples",
+            "shares_features": True,
+            "shares_data": members.seen,
+            "sentence": f"Share of the forget set classified as non-member. {related}",
+        },
+        {
+            "name": "Loss attack (AUC)",
+            "data": f"{len(split.forget)} forget and {len(split.test)} test examples",
+            "shares_features": True,
+            "shares_data": False,
+            "sentence": f"Nothing is fitted; a low loss counts as membership. {related}",
+        },
+    ]
