@@ -34,7 +34,7 @@ from ltu_jax.data.arrays import validate
 from ltu_jax.errors import DivergedError, InputError, InvariantError
 from ltu_jax.report.content import label, number, plain
 from ltu_jax.report.write import versions, write_json
-from ltu_jax.runs.networks import RETRAINED, row_name, train_network, unlearn_network
+from ltu_jax.runs.networks import RETRAINED, train_network, unlearn_network
 from ltu_jax.runs.plan import Plan, make_plan, with_method
 from ltu_jax.runs.tuning import select
 from ltu_jax.types import Dataset, Triggered, Variables
@@ -187,7 +187,7 @@ def _unlearned(plan, seed: int, name: str, config: Any, original: Variables, tar
     try:
         ready = with_method(plan, name, config)
         network, _ = unlearn_network(ready, original)
-        return _row(seed, name, measure_model(ready.problem, row_name(name), network).row, target)
+        return _row(seed, name, measure_model(ready.problem, name, network).row, target)
     except (DivergedError, InputError, InvariantError) as error:
         return {"seed": seed, "method": name, "failure": str(error)}
 

@@ -25,14 +25,6 @@ _METHOD_STREAM = 3
 RETRAINED = ("retrain", "retrain_2")
 
 
-def row_name(method: str) -> str:
-    """Return what tables call the network that a method leaves: the method's name.
-
-    `retrain` on what a method may see is another thing than the reference of that name.
-    """
-    return "retrain_accessible" if method == "retrain" else method
-
-
 def training_rows(plan: Plan, name: str) -> np.ndarray:
     """Return what `original`, `retrain` or `retrain_2` is trained on: all, or the retain set."""
     return np.arange(len(plan.dataset.train.labels)) if name == "original" else plan.split.retain

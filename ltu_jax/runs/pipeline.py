@@ -16,7 +16,6 @@ from ltu_jax.audit.summary import Row
 from ltu_jax.errors import InputError, check_integer
 from ltu_jax.audit.measure import measure
 from ltu_jax.unlearners.ltu import diagnostics as diagnosis
-from ltu_jax.runs.networks import row_name
 from ltu_jax.runs.plan import Plan, check_folder, make_folder, make_plan, with_method
 from ltu_jax.runs.progress import Log, Progress
 from ltu_jax.runs.recording import record
@@ -263,7 +262,7 @@ def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool, log: Log =
             _log.warning("a sign of failure: %s", sign)
         if plan.reference == "retrain" and "retrain" not in networks:
             networks |= stages.references(plan, networks["original"], running, progress)
-        networks[row_name(plan.method.name)] = unlearned
+        networks[plan.method.name] = unlearned
         on_info = progress.phase("audit", len(networks))
         measured = measure(plan.problem, networks, on_done=lambda done: on_info(done, {}))
         stages.save_scores(measured, folder)

@@ -32,7 +32,7 @@ from ltu_jax.training.devices import Parallel
 from ltu_jax.training.supervised import Recipe, recipe_for
 from ltu_jax.types import Dataset, Examples, Model, Problem, Split, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Method, spec_of, spec_of_split
-from ltu_jax.unlearners.retrain import RetrainConfig
+from ltu_jax.unlearners.retrain_accessible import RetrainConfig
 
 REFERENCES = ("retrain", "none")
 

@@ -10,7 +10,6 @@ from ltu_jax.audit import bounds
 from ltu_jax.audit.measure import ATTACK_SIZE, Measurements
 from ltu_jax.report.content import ReportContent
 from ltu_jax.report.write import versions
-from ltu_jax.runs.networks import row_name
 from ltu_jax.runs.plan import Plan
 from ltu_jax.runs.tuning import Selection
 from ltu_jax.training.loop import History
@@ -43,7 +42,7 @@ def report_content(
         run={
             "data": plan.dataset.name,
             "model": plan.model.name,
-            "method": row_name(plan.method.name),
+            "method": plan.method.name,
             "uses_validation": plan.unlearner.invariants.uses_validation,
             "options_chosen": "default" if chosen is None else chosen.rule,
             "seeds": {"run": plan.seed},

@@ -16,7 +16,7 @@ import ltu_jax.data.request as requests
 import ltu_jax.unlearners as unlearners
 from ltu_jax.data.on_disk import content
 from ltu_jax.errors import InputError
-from ltu_jax.runs.networks import RETRAINED, row_name
+from ltu_jax.runs.networks import RETRAINED
 from ltu_jax.types import TrainedModel
 from ltu_jax.runs.plan import Plan, as_dataset, make_plan, trace
 from ltu_jax.runs.folder import SAVE_EVERY, Running, variables_digest
@@ -237,7 +237,7 @@ def load_networks(folder: str | os.PathLike, plan: Plan) -> dict[str, TrainedMod
     wanted = {"original": "original"} | {
         name: name for name in RETRAINED if (Path(folder) / name).exists()
     }
-    wanted[row_name(plan.method.name)] = "unlearned"
+    wanted[plan.method.name] = "unlearned"
     return {
         name: TrainedModel(restore(Path(folder) / part, like, argument="RUN"), float("nan"))
         for name, part in wanted.items()

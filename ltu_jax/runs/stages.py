@@ -11,7 +11,7 @@ import numpy as np
 
 import ltu_jax.runs.tuning as selection
 from ltu_jax.audit.measure import Measurements, measure
-from ltu_jax.runs.networks import (RETRAINED, row_name, train_network, training_steps, unlearn_network)
+from ltu_jax.runs.networks import (RETRAINED, train_network, training_steps, unlearn_network)
 from ltu_jax.types import TrainedModel
 from ltu_jax.runs.plan import Plan
 from ltu_jax.runs.progress import Progress
@@ -112,7 +112,7 @@ def choose(
     on_info = progress.phase(f"choose options ({plan.method.name})", trials)
 
     def gap(network: TrainedModel) -> float:
-        compared = {"retrain": networks["retrain"], row_name(plan.method.name): network}
+        compared = {"retrain": networks["retrain"], plan.method.name: network}
         found = measure(plan.problem, compared, on_done=lambda done: None).rows[-1].avg_gap
         return float("nan") if found is None else found
 

@@ -28,7 +28,7 @@ from ltu_jax.unlearners import (
     negmerge,
     nothing,
     random_label,
-    retrain,
+    retrain_accessible,
     salun,
     scrub,
     sfr_on,
@@ -46,7 +46,7 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         nothing.METHOD,
-        retrain.METHOD,
+        retrain_accessible.METHOD,
         finetune.METHOD,
         cf_k.METHOD,
         eu_k.METHOD,
@@ -100,7 +100,7 @@ def find(method: str | Method, *, flag: str = "--method") -> Method:
 
 def _with_plain_name(method: Method, flag: str) -> Method:
     """Return `method` if its name can be part of a file's name and is no other network's."""
-    taken = method.name in ("original", "retrain_2")
+    taken = method.name in ("original", "retrain", "retrain_2")
     if taken or not re.fullmatch(r"\w[\w.+-]{0,59}", method.name):
         raise InputError(
             f"{flag} {method.name!r}: is no name for a method; give a Method(name=...) of up to 60 "

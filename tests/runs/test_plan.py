@@ -98,9 +98,9 @@ def test_epochs_replace_those_of_the_models_own_recipe():
 
 
 def test_retraining_as_a_method_follows_the_references_recipe():
-    plan = make(method="retrain", config=None, epochs=7)
+    plan = make(method="retrain_accessible", config=None, epochs=7)
     assert plan.config.recipe == plan.recipe
-    assert plans.with_method(make(epochs=7), "retrain", None).config.recipe.epochs == 7
+    assert plans.with_method(make(epochs=7), "retrain_accessible", None).config.recipe.epochs == 7
 
 
 def test_a_data_set_of_the_users_own_making_passes_all_checks():

@@ -16,11 +16,12 @@ from ltu_jax.unlearners.ltu.membership import MembershipSpec
 from ltu_jax.unlearners.ltu.meta import InnerStep
 from ltu_jax.models import from_functions
 from ltu_jax.training.checkpoint import export
-from ltu_jax.unlearners.retrain import RetrainConfig
+from ltu_jax.unlearners.retrain_accessible import RetrainConfig
 from tests import tiny
 from tests.runs.test_plan import assert_same_split, make
 
 TABLE = "tests.tiny:table"
+FRESH = {"method": "retrain_accessible"}
 LINEAR = from_functions(
     lambda key, x: {"kernel": jax.random.normal(key, (x.shape[-1], 3))},
     lambda params, x: x @ params["kernel"],
@@ -64,8 +65,8 @@ def assert_same_plan(one, other):
         {"forget": ltu_jax.by_group("site", "north"), "retain_fraction": 0.5},
         {"forget": None, "seed": 7},
         {"train_size": 60, "forget": ltu_jax.by_fraction(0.2, seed=3), "reference": "none"},
-        {"method": "retrain", "config": None, "recipe": ltu_jax.Recipe(epochs=3, warmup=0.2)},
-        {"method": "retrain", "config": RetrainConfig(ltu_jax.Recipe(epochs=2)), "epochs": 4},
+        {**FRESH, "config": None, "recipe": ltu_jax.Recipe(epochs=3, warmup=0.2)},
+        {**FRESH, "config": RetrainConfig(ltu_jax.Recipe(epochs=2)), "epochs": 4},
         {"method": "scrub", "config": None, "epochs": 5},
     ],
 )
@@ -135,7 +136,7 @@ def test_settings_that_strict_json_cannot_say_are_read_back(tmp_path):
 
 
 def test_networks_are_read_by_the_names_of_their_rows(tmp_path):
-    plan = make(forget=tiny.FORGOTTEN, model=LINEAR, method="retrain", config=None)
+    plan = make(forget=tiny.FORGOTTEN, model=LINEAR, method="retrain_accessible", config=None)
     networks = {
         name: plan.model.init(jax.random.key(i), plan.dataset.train.inputs[:1])
         for i, name in enumerate(("original", "unlearned", "retrain"))

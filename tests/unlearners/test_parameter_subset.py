@@ -157,7 +157,7 @@ def test_a_frozen_weight_that_moves_is_found():
         unlearn(sound._replace(finish=finish), VARIABLES, DATA, key=KEY)
 
 
-@pytest.mark.parametrize("name", ["retrain", "eu_k"])
+@pytest.mark.parametrize("name", ["retrain_accessible", "eu_k"])
 def test_methods_that_start_anew_are_refused(name):
     with pytest.raises(InputError, match=f"--only: {name} starts from new random weights"):
         build(METHODS[name], TINY, spec_of(DATA, 3), METHODS[name].config, ("1/0",))

@@ -16,7 +16,7 @@ from ltu_jax.data.scenarios import SCENARIOS
 from ltu_jax.data import load
 from ltu_jax.errors import DivergedError, InputError, InvariantError
 from ltu_jax.audit.measure import measure_model
-from ltu_jax.runs.networks import RETRAINED, row_name, unlearn_network
+from ltu_jax.runs.networks import RETRAINED, unlearn_network
 from ltu_jax.types import TrainedModel
 from ltu_jax.runs.plan import Plan, make_plan, visible_data, with_method
 from ltu_jax.report.content import plain
@@ -104,7 +104,7 @@ class Cell:
         return self._measured(method.name, network), self._peak_bytes(plan, data)
 
     def _measured(self, name: str, network: TrainedModel) -> Row:
-        return measure_model(self.plan.problem, row_name(name), network).row
+        return measure_model(self.plan.problem, name, network).row
 
     def _against_retrain(self, row: Row) -> dict[str, Any]:
         values = with_gaps([self.retrain_row, row])[-1]._asdict()

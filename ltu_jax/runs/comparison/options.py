@@ -9,7 +9,6 @@ from typing import Any, Literal
 import ltu_jax.unlearners as unlearners
 from ltu_jax.data.scenarios import SCENARIOS
 from ltu_jax.errors import InputError, check_integer
-from ltu_jax.runs.networks import row_name
 from ltu_jax.runs.plan import check_writable
 from ltu_jax.report.content import plain
 from ltu_jax.runs.tuning import DEFAULT_TRIALS, check_trials
@@ -96,9 +95,9 @@ class Comparison:
     def entries(self) -> dict[str, Method]:
         """The methods that run, by the names of their rows; the original is there anyway."""
         found = [unlearners.find(name) for name in self.methods or unlearners.METHODS]
-        whole = self.retain_fraction == 1.0  # then `retrain` is the second reference
-        left_out = ("nothing", "retrain") if whole else ("nothing",)
-        return {row_name(entry.name): entry for entry in found if entry.name not in left_out}
+        whole = self.retain_fraction == 1.0  # then `retrain_accessible` equals `retrain_2`
+        left_out = ("nothing", "retrain_accessible") if whole else ("nothing",)
+        return {entry.name: entry for entry in found if entry.name not in left_out}
 
     def config(self) -> dict[str, Any]:
         """Return what must be the same for rows to stand in one table."""

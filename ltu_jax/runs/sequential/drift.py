@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from ltu_jax.audit import attacks, bounds, signals, summary
-from ltu_jax.runs.networks import row_name
 from ltu_jax.types import TrainedModel
 from ltu_jax.runs.plan import Plan
 from ltu_jax.report.content import number, signed
@@ -60,7 +59,7 @@ def measure_drift(
     exchangeable = plan.request.kind in ("ids", "fraction") and all(
         entry["drift"]["band"] for entry in before
     )
-    method = row_name(plan.method.name)
+    method = plan.method.name
     kept = np.isin(labels["test"], train.labels[split.retain])
     change = _accuracy(logits[method], labels, kept) - _accuracy(logits["original"], labels, kept)
     since = before[-1]["drift"]["utility_since_training"] + change if before else change
@@ -80,7 +79,8 @@ def measure_drift(
 
 def trained_anew(plan: Plan) -> bool:
     """Whether the method is exact: training from scratch on all that is kept."""
-    return plan.method.name == "retrain" and len(plan.split.accessible) == len(plan.split.retain)
+    seen, kept = len(plan.split.accessible), len(plan.split.retain)
+    return plan.method.name == "retrain_accessible" and seen == kept
 
 
 def recommend(found: Mapping[str, Any], *, anew: bool = False) -> dict[str, Any]:

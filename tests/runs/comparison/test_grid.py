@@ -120,8 +120,8 @@ def test_bad_options_are_refused_at_once(tmp_path, options, message):
 
 def test_no_method_is_missing_from_a_comparison_of_all(tmp_path):
     names = set(Comparison(out=tmp_path).entries)
-    assert names == (set(unlearners.METHODS) | {"retrain_accessible"}) - {"nothing", "retrain"}
-    # On all of the retain set the method `retrain` is the second reference.
+    assert names == set(unlearners.METHODS) - {"nothing"}
+    # On all of the retain set the method `retrain_accessible` is the second reference.
     whole = Comparison(out=tmp_path, retain_fraction=1.0).entries
     assert set(whole) == names - {"retrain_accessible"}
 

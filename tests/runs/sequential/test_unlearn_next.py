@@ -250,7 +250,7 @@ def test_a_killed_run_is_resumed_with_its_past(first, tmp_path, monkeypatch, mom
 def test_another_method_and_share_for_the_next_request(first, tmp_path):
     run = copied(first.folder, tmp_path / "first")
     out = tmp_path / "anew"
-    result = unlearn_next(run, SECOND, method="retrain", retain_fraction=1.0, out=out)
+    result = unlearn_next(run, SECOND, method="retrain_accessible", retain_fraction=1.0, out=out)
     assert len(result.split.accessible) == 105
     drift = ledger.read(out)[-1]["drift"]
     assert drift["utility_since_training"] == 0

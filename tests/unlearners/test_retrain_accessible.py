@@ -11,7 +11,7 @@ from ltu_jax.training.loop import unlearn
 from ltu_jax.training.supervised import RECIPES, Recipe, train, train_steps
 from ltu_jax.types import Examples, UnlearnData
 from ltu_jax.unlearners.base import spec_of
-from ltu_jax.unlearners.retrain import RetrainConfig, retrain
+from ltu_jax.unlearners.retrain_accessible import RetrainConfig, retrain_accessible
 
 CLASSES = 3
 RECIPE = Recipe(epochs=3, batch_size=8, warmup=0.2)
@@ -39,7 +39,7 @@ def original(data):
 
 def test_it_is_ordinary_training_with_the_same_keys(data, original):
     key = jax.random.key(1)
-    method = retrain(MODEL, spec_of(data, CLASSES), RetrainConfig(RECIPE))
+    method = retrain_accessible(MODEL, spec_of(data, CLASSES), RetrainConfig(RECIPE))
     retrained, history = unlearn(method, original, data, key=key)
 
     prepare_key, _ = jax.random.split(key)
@@ -50,7 +50,7 @@ def test_it_is_ordinary_training_with_the_same_keys(data, original):
 
 
 def test_nothing_of_the_original_is_left_at_step_0(data, original):
-    method = retrain(MODEL, spec_of(data, CLASSES), RetrainConfig(RECIPE))
+    method = retrain_accessible(MODEL, spec_of(data, CLASSES), RetrainConfig(RECIPE))
     start = method.finish(method.prepare(jax.random.key(2), original, data))
     for one, other in zip(jax.tree.leaves(start), jax.tree.leaves(original)):
         assert not np.any(np.asarray(one) == np.asarray(other))
@@ -58,5 +58,5 @@ def test_nothing_of_the_original_is_left_at_step_0(data, original):
 
 def test_the_recipe_is_the_networks_own_unless_given(data):
     steps = train_steps(30, RECIPES["mlp"])
-    assert retrain(MODEL, spec_of(data, CLASSES)).num_steps == steps
-    assert retrain(MODEL, spec_of(data, CLASSES), RetrainConfig(RECIPE)).num_steps == 9
+    assert retrain_accessible(MODEL, spec_of(data, CLASSES)).num_steps == steps
+    assert retrain_accessible(MODEL, spec_of(data, CLASSES), RetrainConfig(RECIPE)).num_steps == 9

@@ -51,7 +51,7 @@ class RetrainState(NamedTuple):
     order_key: Key
 
 
-def retrain(
+def retrain_accessible(
     model: Model,
     spec: DataSpec,
     config: RetrainConfig = RetrainConfig(),
@@ -104,9 +104,9 @@ def retrain(
 
 
 METHOD = Method(
-    name="retrain",
+    name="retrain_accessible",
     summary="train anew on the accessible retain share; exact only with --retain-fraction 1.0",
     reference="Cao & Yang 2015, doi 10.1109/SP.2015.35",
-    build=retrain,
+    build=retrain_accessible,
     config=RetrainConfig(),
 )
