@@ -21,8 +21,7 @@ import pytest
 
 import ltu_jax
 from ltu_jax.cli.main import main
-from ltu_jax.runs import ensembles as pools
-from ltu_jax.runs import pipeline
+from ltu_jax.runs import ensembles, pipeline
 from ltu_jax.runs.comparison import cache
 from tests import tiny
 
@@ -40,7 +39,7 @@ def workplace(tmp_path, monkeypatch):
         raise AssertionError("bad input has reached the computation")
 
     monkeypatch.setattr(pipeline, "carry_out", compute)
-    monkeypatch.setattr(pools, "train_members", compute)
+    monkeypatch.setattr(ensembles, "train_members", compute)
     monkeypatch.setattr(cache, "train_network", compute)
     monkeypatch.chdir(tmp_path)
     # As for a console script: the working directory is not on the path.

@@ -3,10 +3,10 @@
     python -m experiments.attacks.per_example digits
     python -m experiments.attacks.per_example cifar10 --data-dir DIR
 
-For each method: U-LiRA, RMIA, one-run audits and KLoM on pools of networks, beside the networks
+For each method: U-LiRA, RMIA, one-run audits and KLoM on ensembles of models, beside the networks
 before unlearning (what the attacks can find) and retrained ones (the floor). Options are chosen
-without Retrain, on another seed. Pools are kept in `runs/pools`, and an interrupted command goes on
-when it is given again. Writes `experiments/results/per_example_<name>.json`.
+without Retrain, on another seed. Ensembles are kept in `runs/ensembles`; repeating an interrupted
+command resumes it. Writes `experiments/results/per_example_<name>.json`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from ltu_jax.cli.compilation_cache import keep_programs
 from ltu_jax.errors import DivergedError
 from ltu_jax.report.content import plain
 from ltu_jax.report.write import versions, write_json
-from ltu_jax.runs import ensembles as pools
-from ltu_jax.runs.audit import audit_pools
+from ltu_jax.runs import ensembles
+from ltu_jax.runs.audit import audit_ensembles
 from ltu_jax.runs.networks import train_network
 from ltu_jax.runs.plan import Plan, make_plan, with_method
 from ltu_jax.runs.progress import Progress
@@ -65,7 +65,7 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Options:
-    """Make the pools that are missing, audit them, and write the results.
+    """Make the ensembles that are missing, audit them, and write the results.
 
     Attributes:
       name: which setting.
@@ -87,7 +87,7 @@ def main(args: list[str] | None = None) -> None:
         setting = replace(setting, size=8, trials=2, methods=("random_label",))
         out = Path("runs") / out.name
     data_dir = " --data-dir DIR" if options.data_dir else ""  # no name of this machine's folders
-    folder = Path("runs/pools")
+    folder = Path("runs/ensembles")
     keep_programs(folder)
     results: dict[str, Any] = {
         "config": {**vars(setting), "retain_fraction": 0.3, "seed": 0},
@@ -105,10 +105,10 @@ def main(args: list[str] | None = None) -> None:
             plan = with_method(plan_for(setting, 0, options.data_dir), name, chosen)
             try:
                 found = {
-                    kind: pools.make_pool(plan, kind, setting.size, folder, progress)
-                    for kind in pools.KINDS
+                    type_: ensembles.make_ensemble(plan, type_, setting.size, folder, progress)
+                    for type_ in ensembles.TYPES
                 }
-                audit = audit_pools(plan, found, 0.05, lambda done: None)
+                audit = audit_ensembles(plan, found, 0.05, lambda done: None)
             except DivergedError as error:
                 audit = {"failure": str(error)}
             results["methods"][name] = {"options": chosen_options(name, chosen), **audit}

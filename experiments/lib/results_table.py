@@ -57,25 +57,29 @@ def per_example(results: dict[str, Any]) -> str:
         (f"`{name}`", audit, "shadow_unlearned", "unlearned") for name, audit in audits.items()
     ]
     named += [("Retrain (floor)", first, "shadow_retrain", "retrain")]
-    for name, audit, coins, apart in named:
+    for name, audit, shadow, ensemble in named:
         if "failure" in audit:
             lines.append(f"| {name} | a network diverged |{' |' * 6}")
             continue
-        lines.append(_per_example_row(name, audit["coins"][coins], audit["apart"][apart]["forget"]))
+        lines.append(
+            _per_example_row(
+                name, audit["per_example"][shadow], audit["distinguishing"][ensemble]["forget"]
+            )
+        )
     return "\n".join([*lines, "", ""])
 
 
-def _per_example_row(name: str, coins: dict[str, Any], apart: dict[str, Any]) -> str:
+def _per_example_row(name: str, membership: dict[str, Any], distinguishing: dict[str, Any]) -> str:
     attacks = (
         f"{found['auc']:.1f} ({found['auc_interval'][0]:.1f} to {found['auc_interval'][1]:.1f})"
-        for found in (coins[attack] for attack in ("u_lira", "rmia", "u_lira_noisy"))
+        for found in (membership[attack] for attack in ("u_lira", "rmia", "u_lira_noisy"))
     )
-    margin = apart["margin"]
+    margin = distinguishing["margin"]
     cells = [
         name,
         *attacks,
-        f"{coins['u_lira']['worst_5']:.0f}",
-        f"{coins['u_lira']['bound']['epsilon']:.2f}",
+        f"{membership['u_lira']['worst_5']:.0f}",
+        f"{membership['u_lira']['bound']['epsilon']:.2f}",
         f"{margin['shift']:+.1f}".replace("-", "\N{MINUS SIGN}"),
         f"{margin['klom']['mean']:.2f} ({margin['klom']['floor']:.2f})",
     ]

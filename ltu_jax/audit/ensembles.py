@@ -10,7 +10,7 @@ import numpy as np
 from ltu_jax.audit import evidence, per_example, signals
 from ltu_jax.audit.evidence import Evidence
 from ltu_jax.audit.measure import ATTACK_SIZE
-from ltu_jax.data.inclusion import Pairs
+from ltu_jax.data.inclusion import CanaryPairs
 from ltu_jax.training.ensembles import predict_members
 from ltu_jax.types import Examples, Model, Problem, Variables
 
@@ -45,7 +45,7 @@ def part_examples(problem: Problem) -> dict[str, Examples]:
     }
 
 
-def paired_examples(problem: Problem, pairs: Pairs) -> dict[str, Examples]:
+def paired_examples(problem: Problem, pairs: CanaryPairs) -> dict[str, Examples]:
     """Return both examples of every matched pair, `first` and `second`, and the `test` examples."""
     train = problem.dataset.train
     return {
@@ -108,19 +108,19 @@ def attack_ensembles(
       shares: see `Evidence.shares`, for the attacks on the examples themselves.
 
     Returns:
-      `apart` (by ensemble type, then part, then signal), `coins` (by ensemble type, then attack)
-      and `tests`, see `Evidence`.
+      `distinguishing` (by ensemble type, then part, then signal), `per_example` (by ensemble
+      type, then attack) and `tests`, see `Evidence`.
     """
-    apart = _distinguish(outputs, alpha, seed)
-    coins = {
+    distinguishing = _distinguish(outputs, alpha, seed)
+    membership = {
         name: _membership(outputs[name], inclusion[name], alpha)
         for name in SHADOW
         if name in inclusion
     }
-    tests = evidence.correct(_tests(apart, coins, shares))
+    tests = evidence.correct(_tests(distinguishing, membership, shares))
     return {
-        "apart": evidence.plain_bounds(apart),
-        "coins": evidence.plain_bounds(coins),
+        "distinguishing": evidence.plain_bounds(distinguishing),
+        "per_example": evidence.plain_bounds(membership),
         "tests": [{**test._asdict(), "bound": test.bound._asdict()} for test in tests],
     }
 
@@ -154,7 +154,7 @@ def _distinguish(
     return {
         name: {
             part: {
-                signal: evidence.told_apart(*sides(name, part, signal), alpha=alpha, seed=seed)
+                signal: evidence.distinguish(*sides(name, part, signal), alpha=alpha, seed=seed)
                 for signal in ("margin", "noisy")
             }
             for part in PARTS
@@ -186,7 +186,7 @@ def _membership(
         "u_lira_noisy": (per_example.leave_out, both("noisy")),
     }
     return {
-        name: evidence.coin_attack(
+        name: evidence.attack_membership(
             *(attack(values, included, models, halved=halved) for halved in (False, True)),
             inclusion,
             models,
@@ -196,16 +196,18 @@ def _membership(
     }
 
 
-def _tests(apart: Mapping[str, Any], coins: Mapping[str, Any], shares: str) -> list[Evidence]:
+def _tests(
+    distinguishing: Mapping[str, Any], membership: Mapping[str, Any], shares: str
+) -> list[Evidence]:
     """Return the tests of exact unlearning that the ensembles allow, before any correction."""
-    unlearned = coins.get("shadow_unlearned", {})
-    forget = apart.get("unlearned", {}).get("forget", {})
+    unlearned = membership.get("shadow_unlearned", {})
+    forget = distinguishing.get("unlearned", {}).get("forget", {})
     attacks = (
         ("U-LiRA", shares, unlearned.get("u_lira")),
         ("RMIA", shares, unlearned.get("rmia")),
         ("U-LiRA on noisy copies", "", unlearned.get("u_lira_noisy")),
-        ("told from retrained", shares, forget.get("margin")),
-        ("told from retrained by noisy copies", "", forget.get("noisy")),
+        ("distinguishing attack", shares, forget.get("margin")),
+        ("distinguishing attack on noisy copies", "", forget.get("noisy")),
     )
     return [
         Evidence(name, common, found["p_value"], f"AUC {found['auc']:.1f} %", found["bound"])

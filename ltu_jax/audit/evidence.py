@@ -2,10 +2,9 @@ r"""What pools of networks say of single examples: the evidence of an audit.
 
 Two questions, each with networks on both sides:
 
-* `coin_attack`: was this example trained on and then forgotten, or never seen? The networks went
-  through the same unlearning and differ by fair coins alone, so exact unlearning leaves nothing to
-  be found, whatever else unlearning did to them.
-* `told_apart`: was this network unlearned or retrained? Here every difference counts, also damage
+* `attack_membership`: was this example trained on and then unlearned, or never seen? The models
+  differ by their inclusion bits alone, so exact unlearning leaves no trace of them.
+* `distinguish`: was this network unlearned or retrained? Here every difference counts, also damage
   to what was to be kept.
 """
 
@@ -47,7 +46,7 @@ class Evidence(NamedTuple):
     adjusted: float | None = None
 
 
-def coin_attack(
+def attack_membership(
     scores: Array, halved: Array, coins: Array, couples: Array, *, alpha: float
 ) -> dict[str, Any]:
     """Rate membership scores of m pairs, of which a coin put one into training.
@@ -66,7 +65,7 @@ def coin_attack(
       the other of its couple does, with its interval and the two-sided `p_value` over pairs, whose
       coins are independent; `worst_1` and `worst_5`, the same for the examples most at risk, chosen
       on other couples; `tpr_1` and `tpr_01` (at 1 and 0.1 % FPR, all scores pooled) with
-      `negatives`; `right`, the share of right `guesses` on the surer half of a network's pairs.
+      `negatives`; `guess_accuracy`, the share of right `guesses` on half of a model's pairs.
       `bound` is that on epsilon from `auc`, `one_run` and `group` those of the median network;
       `swap` is the SWAP difference, mean over couples.
     """
@@ -97,7 +96,7 @@ def coin_attack(
         "tpr_1": 100 * summary.tpr_1,
         "tpr_01": 100 * summary.tpr_01,
         "negatives": summary.negatives,
-        "right": 100 * float(right.mean()) / guesses,
+        "guess_accuracy": 100 * float(right.mean()) / guesses,
         "guesses": guesses,
         "bound": _win_bound(wins, error, alpha),
         "one_run": one_run.one_run_bound(num_pairs, guesses, median, alpha=alpha),
@@ -106,7 +105,7 @@ def coin_attack(
     }
 
 
-def told_apart(
+def distinguish(
     unlearned: Array, retrained: Array, *, alpha: float, seed: int = 0
 ) -> dict[str, Any]:
     """Tell unlearned from retrained networks by the margins `[N, n]` of n examples.
@@ -134,7 +133,7 @@ def told_apart(
         "auc": 100 * roc.auc(*scores),
         "p_value": float(scipy.stats.mannwhitneyu(*scores, alternative="greater").pvalue),
         "bound": epsilon_lower_bound(*scores, alpha=alpha, rule="threshold", threshold=0.0),
-        "networks": min(map(len, scores)),
+        "models": min(map(len, scores)),
         "shift": float((means[0].mean() - means[1].mean()) / means[1].std(ddof=1)),
         "shift_p": float(scipy.stats.ttest_ind(*means, equal_var=False).pvalue),
         "klom": klom(unlearned, retrained, seed=seed),

@@ -245,7 +245,7 @@ def pool(options: Pool) -> None:
     """Run `ltu pool` and say where each pool is."""
     request = _request(options)
     from ltu_jax.cli import compilation_cache as programs
-    from ltu_jax.runs import ensembles as pools
+    from ltu_jax.runs import ensembles
     from ltu_jax.runs.plan import check_writable, make_plan
     from ltu_jax.runs.settings import load_plan
 
@@ -256,10 +256,10 @@ def pool(options: Pool) -> None:
         plan = load_plan(options.run, argument="--run")
     else:
         plan = make_plan(options.data, request, **_choices(options))
-    for made in pools.make_pools(
+    for made in ensembles.make_ensembles(
         plan, options.kind, options.size, options.pools, quiet=options.quiet
     ):
-        print(f"{made.kind}: {len(made.couples)} networks in {made.seconds:.0f} s, {made.folder}")
+        print(f"{made.type}: {len(made.streams)} networks in {made.seconds:.0f} s, {made.folder}")
 
 
 def audit(options: Audit, command: str) -> None:

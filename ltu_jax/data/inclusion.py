@@ -1,10 +1,14 @@
-"""Fair coins for per-example audits: which of two alike examples a network was trained on.
+"""Inclusion bits: which example of each matched canary pair a shadow model is trained on.
 
-Every forget example is paired with a retain example of its class. For each pair a coin decides
-which of the two a network trains on and then forgets; the other one it never sees. After exact
-unlearning nothing of the coins is left in a network, so whoever guesses them better than by chance
-has found a trace. Networks come in couples with opposite coins: every paired example has been
-forgotten by one of them and never seen by the other.
+Every forget example is paired with a retain example of its class. One fair bit per pair decides
+which of the two a model trains on and then unlearns; the model never sees the other one. Exact
+unlearning leaves no information about the bits in the model, so an attack that guesses them better
+than chance shows a trace. Models come in pairs with opposite bits: one of them has unlearned an
+example that the other has never seen.
+
+References:
+  Steinke, Nasr & Jagielski, "Privacy Auditing with One (1) Training Run", arXiv 2305.08846.
+  Carlini et al., "Membership Inference Attacks From First Principles", arXiv 2112.03570.
 """
 
 from __future__ import annotations
@@ -16,32 +20,30 @@ import numpy as np
 from ltu_jax.errors import InputError
 from ltu_jax.types import Split
 
-Array = np.ndarray
 
-
-class Pairs(NamedTuple):
-    """Index sets into the training set.
+class CanaryPairs(NamedTuple):
+    """Matched canary pairs, as index sets into the training set.
 
     Attributes:
       first: `[m]` forget examples.
-      second: `[m]` retain examples; each has the class of `first` at the same place.
-      alone: forget examples for which there was no partner: always trained on and forgotten.
-      base: retain examples in no pair: always trained on.
+      second: `[m]` retain examples; the class of `second[i]` is that of `first[i]`.
+      unpaired: forget examples without a partner; every model trains on and unlearns them.
+      base: retain examples in no pair; every model trains on them.
       accessible: the part of `base` that the method sees.
     """
 
-    first: Array
-    second: Array
-    alone: Array
-    base: Array
-    accessible: Array
+    first: np.ndarray
+    second: np.ndarray
+    unpaired: np.ndarray
+    base: np.ndarray
+    accessible: np.ndarray
 
 
-def pair(labels: Array, split: Split, *, seed: int) -> Pairs:
+def pair_canaries(labels: np.ndarray, split: Split, *, seed: int) -> CanaryPairs:
     """Pair forget with retain examples of the same class.
 
-    Partners come from the part of retain that the method does not see, as far as that suffices, and
-    are at most half of a class's retain examples.
+    Partners are taken from the inaccessible part of the retain set first. At most half of a class's
+    retain examples become partners.
 
     Args:
       labels: `[N]` of the training set.
@@ -49,7 +51,7 @@ def pair(labels: Array, split: Split, *, seed: int) -> Pairs:
       seed: draws the pairs.
 
     Raises:
-      InputError: no forget example has a partner, as where a class is forgotten as a whole.
+      InputError: no forget example has a partner, as when a whole class is forgotten.
     """
     labels = np.asarray(labels)
     rng = np.random.default_rng([seed, 0])
@@ -67,35 +69,35 @@ def pair(labels: Array, split: Split, *, seed: int) -> Pairs:
             "--kind shadow: no forget example has a retain example of its class to be paired with; "
             "take the kinds original, retrain and unlearned"
         )
-    return Pairs(
+    return CanaryPairs(
         first,
         second,
-        alone=np.setdiff1d(split.forget, first),
+        unpaired=np.setdiff1d(split.forget, first),
         base=np.setdiff1d(split.retain, second),
         accessible=np.setdiff1d(split.accessible, second),
     )
 
 
-def toss(num_couples: int, num_pairs: int, *, seed: int) -> Array:
-    """Return booleans `[2 num_couples, num_pairs]`: True where `Pairs.first` was trained on.
+def draw_inclusion(num_models: int, num_canaries: int, *, seed: int) -> np.ndarray:
+    """Draw inclusion bits `[num_models, num_canaries]`, True where `first` is trained on.
 
-    Rows 2k and 2k + 1 are a couple: each the opposite of the other.
+    Models 2k and 2k + 1 have opposite bits, so `num_models` is even.
 
-    >>> print(toss(1, 4, seed=0).sum(0))
+    >>> print(draw_inclusion(2, 4, seed=0).sum(0))
     [1 1 1 1]
     """
-    fair = np.random.default_rng([seed, 1]).integers(0, 2, (num_couples, num_pairs)).astype(bool)
-    return np.stack([fair, ~fair], axis=1).reshape(2 * num_couples, num_pairs)
+    size = (num_models // 2, num_canaries)
+    fair = np.random.default_rng([seed, 1]).integers(0, 2, size).astype(bool)
+    return np.stack([fair, ~fair], axis=1).reshape(num_models, num_canaries)
 
 
-def forgotten_rows(pairs: Pairs, coins: Array) -> Array:
-    """Return `[M, f]`, what each of M networks trains on and then forgets."""
-    chosen = np.where(coins, pairs.first, pairs.second)
-    return np.concatenate([chosen, np.tile(pairs.alone, (len(coins), 1))], axis=1)
+def forgotten_rows(pairs: CanaryPairs, inclusion: np.ndarray) -> np.ndarray:
+    """Return `[M, f]`, the training rows that each of M models trains on and then unlearns."""
+    chosen = np.where(inclusion, pairs.first, pairs.second)
+    return np.concatenate([chosen, np.tile(pairs.unpaired, (len(inclusion), 1))], axis=1)
 
 
-def trained_rows(pairs: Pairs, coins: Array) -> Array:
-    """Return `[M, n]`, all that each of M networks trains on."""
-    return np.concatenate(
-        [np.tile(pairs.base, (len(coins), 1)), forgotten_rows(pairs, coins)], axis=1
-    )
+def trained_rows(pairs: CanaryPairs, inclusion: np.ndarray) -> np.ndarray:
+    """Return `[M, n]`, all training rows of each of M models."""
+    base = np.tile(pairs.base, (len(inclusion), 1))
+    return np.concatenate([base, forgotten_rows(pairs, inclusion)], axis=1)

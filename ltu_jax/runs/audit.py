@@ -1,4 +1,4 @@
-"""A finished run in, an audit out that a sceptic can run again."""
+"""The audit of a finished run: attacks on its models, and on ensembles if there are any."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-import ltu_jax.runs.ensembles as pools
+import ltu_jax.runs.ensembles as ensembles
 import ltu_jax.runs.settings as saved
 from ltu_jax.audit.ensembles import (
     NOISE,
@@ -20,16 +20,16 @@ from ltu_jax.audit.ensembles import (
 )
 from ltu_jax.audit.models import compare_models
 from ltu_jax.errors import InputError
-from ltu_jax.runs.plan import Plan
-from ltu_jax.runs.ensembles import Pool
-from ltu_jax.runs.progress import Progress
 from ltu_jax.report import write as report
 from ltu_jax.report.content import plain
 from ltu_jax.report.read import read_content
+from ltu_jax.runs.ensembles import Ensemble
+from ltu_jax.runs.plan import Plan
+from ltu_jax.runs.progress import Progress
 from ltu_jax.types import Dataset
 from ltu_jax.unlearners.base import Method
 
-LEAST_NETWORKS = 8  # a side; fewer leave too few to learn from once a half is set apart
+MIN_SIZE = 8  # models a side; half of them fit the attack, the other half evaluate it
 
 
 def audit_run(
@@ -43,104 +43,101 @@ def audit_run(
     command: str = "ltu_jax.audit_run(...)",
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Audit a finished run and add what is found to its report.
+    """Audit a finished run and add the results to its report.
 
     Args:
       folder: of the run.
-      pools_in: folder in which pools are kept, or one of them; None makes no per-example audit.
-      alpha: chance of a false alarm, shared among all tests that count.
-      data: the data set, where the run was given one made in Python; so for the next two.
-      model: the network.
+      pools_in: folder of ensembles, or one of them; None skips the attacks that need them.
+      alpha: chance of a false alarm, shared among all counted tests.
+      data: the data set, if the run's was made in Python; the same for the next two.
+      model: the model.
       method: the method.
-      command: what the report names as the way to make it again.
+      command: how to repeat the audit, for the report.
       quiet: show no progress.
 
     Returns:
-      What `report.json` holds under `audit`: `population` and `distances` (a row for each
-      network), and of the pools `apart` (by kind, then part of the data), `coins` (by kind, then
-      attack), `tests` and `pools`.
+      The entry `audit` of `report.json`: `population` and `distances`, see `compare_models`; from
+      ensembles `ensembles` (size, seconds and folder by type), `distinguishing`, `per_example` and
+      `tests`, see `attack_ensembles`.
 
     Raises:
-      InputError: the folder holds no finished run, or there are no pools that belong to it.
+      InputError: the folder holds no finished run, or there are no ensembles of it.
     """
     folder = Path(folder)
     if not 0 < alpha < 1:
         raise InputError(f"--alpha {alpha}: give a level between 0 and 1, such as 0.05")
     plan = saved.load_plan(folder, data=data, model=model, method=method)
     content = read_content(folder)
-    found = {} if pools_in is None else find_pools(plan, Path(pools_in))
+    found = {} if pools_in is None else find_ensembles(plan, Path(pools_in))
     with Progress(None, quiet=quiet) as progress:
         on_info = progress.phase("audit", 1 + len(found))
         result: dict[str, Any] = {"alpha": alpha, "command": command}
         result |= compare_models(plan.problem, saved.load_networks(folder, plan), alpha)
         on_info(0, {})
-        result |= audit_pools(plan, found, alpha, lambda done: on_info(done + 1, {}))
+        result |= audit_ensembles(plan, found, alpha, lambda done: on_info(done + 1, {}))
     report.write(content._replace(audit=plain(result)), folder)
     report.write_json(folder / "audit.json", plain(result))
     return plain(result)
 
 
-def audit_pools(
-    plan: Plan, found: Mapping[str, Pool], alpha: float, on_done: Callable[[int], None]
+def audit_ensembles(
+    plan: Plan, found: Mapping[str, Ensemble], alpha: float, on_done: Callable[[int], None]
 ) -> dict[str, Any]:
-    """Return the part of the audit that needs ensembles; see `attack_ensembles`.
+    """Return the part of an audit that needs ensembles; see `attack_ensembles`.
 
     Args:
       plan: of the deletion.
-      found: the pools by kind.
+      found: the ensembles by type.
       alpha: see `audit_run`.
-      on_done: called with 0, 1, ... as pools are done.
+      on_done: called with 0, 1, ... after each ensemble.
     """
     problem = plan.problem
     noise_std = NOISE * float(np.std(problem.dataset.train.inputs))
     outputs = {}
-    for done, (kind, pool) in enumerate(found.items()):
-        if pool.coins is None:
+    for done, (name, ensemble) in enumerate(found.items()):
+        if ensemble.inclusion is None:
             examples = part_examples(problem)
         else:
-            examples = paired_examples(problem, pools.pairs_of(plan))
-        outputs[kind] = {
+            examples = paired_examples(problem, ensembles.canary_pairs(plan))
+        outputs[name] = {
             part: ensemble_outputs(
-                problem.model, pool.variables, some, noise_std=noise_std, seed=problem.seed
+                problem.model, ensemble.variables, some, noise_std=noise_std, seed=problem.seed
             )
             for part, some in examples.items()
         }
         on_done(done)
+    inclusion = {name: one.inclusion for name, one in found.items() if one.inclusion is not None}
     # A method with membership models was trained against attacks on the same features.
-    shares = getattr(plan.config, "membership", ()) and "features: outputs on the example itself"
+    trained_against = bool(getattr(plan.config, "membership", ()))
+    shares = "features: outputs on the example itself" if trained_against else ""
     made = {
-        kind: {"networks": len(pool.couples), "seconds": pool.seconds, "folder": pool.folder.name}
-        for kind, pool in found.items()
+        name: {"models": len(one.streams), "seconds": one.seconds, "folder": one.folder.name}
+        for name, one in found.items()
     }
-    return {"pools": made} | attack_ensembles(
-        outputs,
-        {kind: pool.coins for kind, pool in found.items() if pool.coins is not None},
-        alpha=alpha,
-        seed=problem.seed,
-        shares=shares or "",
+    return {"ensembles": made} | attack_ensembles(
+        outputs, inclusion, alpha=alpha, seed=problem.seed, shares=shares
     )
 
 
-def find_pools(plan: Plan, folder: Path) -> dict[str, Pool]:
-    """Return the largest pool of every kind that belongs to the plan, by kind.
+def find_ensembles(plan: Plan, folder: Path) -> dict[str, Ensemble]:
+    """Return the largest ensemble of each type that belongs to the plan.
 
     Raises:
-      InputError: there is none that an audit could compare with another one.
+      InputError: there are too few for an audit.
     """
     folder = folder.parent if (folder / "about.json").exists() else folder
-    found: dict[str, Pool] = {}
-    for kind in pools.KINDS:
-        named = (path.name.split("-")[1] for path in folder.glob(f"{kind}-*-*"))
-        sizes = sorted({int(size) for size in named if size.isdecimal()})
-        enough = range(LEAST_NETWORKS, pools.MOST_NETWORKS + 1)
-        for size in (size for size in reversed(sizes) if size in enough):
-            entry = pools.pool_folder(plan, kind, size, folder)
+    found: dict[str, Ensemble] = {}
+    for name in ensembles.TYPES:
+        named = (path.name.split("-")[1] for path in folder.glob(f"{name}-*-*"))
+        sizes = {int(size) for size in named if size.isdecimal()}
+        for size in sorted(sizes & set(range(MIN_SIZE, ensembles.MAX_SIZE + 1)), reverse=True):
+            entry = ensembles.ensemble_folder(plan, name, size, folder)
             if (entry / "about.json").exists():
-                found[kind] = pools.read_pool(plan, kind, size, folder)
+                found[name] = ensembles.read_ensemble(plan, name, size, folder)
                 break
     if not {"retrain", "unlearned"} <= found.keys() and "shadow_unlearned" not in found:
         raise InputError(
-            f"--pool {folder}: holds no pools of this run with at least {LEAST_NETWORKS} networks "
+            f"--pool {folder}: holds no pools of this run with at least {MIN_SIZE} networks "
             f"a side (found {', '.join(found) or 'none'}); make them with "
             f"ltu pool --run RUN --pools {folder}"
         )

@@ -74,7 +74,7 @@ def statistics(seed: int) -> Iterator[Check]:
         )
     margins = rng.normal(size=(50, 20))
     klom = float(np.max(distances.klom(margins, margins)))
-    yield Check("KLoM of a pool and itself", "0", f"{klom:.3f}", abs(klom) < 1e-9)
+    yield Check("KLoM of an ensemble and itself", "0", f"{klom:.3f}", abs(klom) < 1e-9)
     first, second = rng.normal(size=(2, 100))
     swap = one_run.swap_difference(first, second, second, first)
     yield Check("SWAP of one model for both roles", "0", f"{swap:.3f}", swap == 0)
@@ -121,7 +121,7 @@ def networks(seed: int) -> Iterator[Check]:
         ("networks that nothing was done to", original, "rejected, too familiar"),
         ("networks that unlearning destroyed", destroyed, "rejected, over-unlearned"),
     ):
-        found = evidence.told_apart(_margins(plan, variables), target, alpha=ALPHA, seed=seed)
+        found = evidence.distinguish(_margins(plan, variables), target, alpha=ALPHA, seed=seed)
         # A tenth of the level: the answer is to be the known one for any seed that a user tries.
         rejected = found["p_value"] < ALPHA / 10
         direction = "too familiar" if found["shift"] > 0 else "over-unlearned"

@@ -1,35 +1,35 @@
-"""What pools are said to show: nothing where there is nothing, and a leak where one was put."""
+"""Evidence from ensembles: none under the null hypothesis, and a leak where there is one."""
 
 import numpy as np
 import pytest
 import scipy
 
-import ltu_jax.data.inclusion as coins
 from ltu_jax.audit import evidence, per_example
 from ltu_jax.audit.epsilon import Bound
+from ltu_jax.data.inclusion import draw_inclusion
 
-COUPLES, PAIRS = 16, 30
+MODELS, PAIRS = 32, 30
 
 
-def pool(rng, leak):
-    """Scores of couples whose networks share a difficulty and know `leak` of their coins."""
-    tossed = coins.toss(COUPLES, PAIRS, seed=int(rng.integers(2**31)))
-    included = np.concatenate([tossed, ~tossed], axis=1)
-    networks = np.repeat(rng.normal(size=(COUPLES, 1)), 2, axis=0)
-    phi = networks + rng.normal(size=2 * PAIRS) + rng.normal(size=included.shape)
-    return phi + leak * included, included, tossed
+def ensemble(rng, leak):
+    """Scores of paired models that share an offset; included examples score `leak` higher."""
+    inclusion = draw_inclusion(MODELS, PAIRS, seed=int(rng.integers(2**31)))
+    included = np.concatenate([inclusion, ~inclusion], axis=1)
+    offsets = np.repeat(rng.normal(size=(MODELS // 2, 1)), 2, axis=0)
+    phi = offsets + rng.normal(size=2 * PAIRS) + rng.normal(size=included.shape)
+    return phi + leak * included, included, inclusion
 
 
 def attack(rng, leak):
-    phi, included, tossed = pool(rng, leak)
-    couples = np.arange(2 * COUPLES) // 2
+    phi, included, inclusion = ensemble(rng, leak)
+    model_pairs = np.arange(MODELS) // 2
     scores, halved = (
-        per_example.leave_out(phi, included, couples, halved=halved) for halved in (False, True)
+        per_example.leave_out(phi, included, model_pairs, halved=halved) for halved in (False, True)
     )
-    return evidence.coin_attack(scores, halved, tossed, couples, alpha=0.05)
+    return evidence.attack_membership(scores, halved, inclusion, model_pairs, alpha=0.05)
 
 
-def test_coins_that_left_no_trace_are_not_found():
+def test_no_evidence_under_the_null_hypothesis():
     rng = np.random.default_rng(0)
     found = [attack(rng, 0.0) for _ in range(100)]
     most = scipy.stats.binom.isf(1e-3, 100, 0.05)
@@ -53,23 +53,23 @@ def test_a_leak_is_found_and_grows():
 
 def test_a_leak_in_one_example_shows_among_the_worst():
     rng = np.random.default_rng(2)
-    tossed = coins.toss(COUPLES, PAIRS, seed=0)
-    included = np.concatenate([tossed, ~tossed], axis=1)
+    inclusion = draw_inclusion(MODELS, PAIRS, seed=0)
+    included = np.concatenate([inclusion, ~inclusion], axis=1)
     phi = rng.normal(size=included.shape)
     phi[:, 7] += 4 * included[:, 7]
-    couples = np.arange(2 * COUPLES) // 2
+    model_pairs = np.arange(MODELS) // 2
     scores, halved = (
-        per_example.leave_out(phi, included, couples, halved=halved) for halved in (False, True)
+        per_example.leave_out(phi, included, model_pairs, halved=halved) for halved in (False, True)
     )
-    found = evidence.coin_attack(scores, halved, tossed, couples, alpha=0.05)
+    found = evidence.attack_membership(scores, halved, inclusion, model_pairs, alpha=0.05)
     assert found["worst_1"] > 90
     assert found["auc"] < 55
 
 
-def test_networks_of_one_kind_are_not_told_apart():
+def test_models_of_one_distribution_are_not_distinguished():
     rng = np.random.default_rng(3)
     found = [
-        evidence.told_apart(rng.normal(size=(20, 40)), rng.normal(size=(20, 40)), alpha=0.05)
+        evidence.distinguish(rng.normal(size=(20, 40)), rng.normal(size=(20, 40)), alpha=0.05)
         for _ in range(60)
     ]
     most = scipy.stats.binom.isf(1e-3, 60, 0.05)
@@ -80,22 +80,22 @@ def test_networks_of_one_kind_are_not_told_apart():
 
 
 @pytest.mark.parametrize(("shift", "sign"), [(3.0, 1), (-3.0, -1)])
-def test_too_familiar_and_too_unknown_are_told_apart_with_their_direction(shift, sign):
+def test_under_and_over_unlearned_models_are_distinguished_with_the_sign_of_the_shift(shift, sign):
     rng = np.random.default_rng(4)
     retrained = rng.normal(size=(20, 40))
-    found = evidence.told_apart(rng.normal(size=(20, 40)) + shift, retrained, alpha=0.05)
+    found = evidence.distinguish(rng.normal(size=(20, 40)) + shift, retrained, alpha=0.05)
     assert found["p_value"] < 1e-3
     assert np.sign(found["shift"]) == sign
     assert found["shift_p"] < 1e-6
     assert found["klom"]["mean"] > found["klom"]["floor_95"]
 
 
-def test_a_pool_is_at_no_distance_from_itself():
+def test_an_ensemble_has_no_distance_from_itself():
     margins = np.random.default_rng(5).normal(size=(20, 10))
     assert evidence.klom(margins, margins)["mean"] == pytest.approx(0, abs=1e-12)
 
 
-def test_only_tests_that_share_nothing_are_corrected():
+def test_only_tests_without_shared_features_are_corrected():
     bound = Bound(0.0, 1.0, 1.0)
     tests = [
         evidence.Evidence("a", "", 0.01, "", bound),

@@ -12,7 +12,7 @@ import pytest
 import ltu_jax.data.request as requests
 from ltu_jax.errors import InputError
 from ltu_jax.runs import settings as saved
-from ltu_jax.runs.audit import find_pools
+from ltu_jax.runs.audit import find_ensembles
 from ltu_jax.runs.plan import make_plan
 from ltu_jax.training.checkpoint import export, restore
 from ltu_jax.types import Variables
@@ -305,7 +305,7 @@ def test_folders_that_look_like_pools_are_no_pools(run, workplace):
     for name in ("retrain-x-y", "unlearned--", "shadow-99999999-abc"):
         (workplace / name).mkdir()
     with pytest.raises(InputError, match=r"--pool .*holds no pools of this run.*ltu pool --run"):
-        find_pools(run, workplace)
+        find_ensembles(run, workplace)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"data": "digits"}'])

@@ -12,8 +12,7 @@ import pytest
 import ltu_jax
 from ltu_jax import unlearners
 from ltu_jax.errors import InputError
-from ltu_jax.runs import ensembles as pools
-from ltu_jax.runs import pipeline
+from ltu_jax.runs import ensembles, pipeline
 from ltu_jax.runs.plan import make_plan
 from tests import tiny
 
@@ -158,8 +157,8 @@ def test_a_pool_cannot_leave_the_folder_of_pools(workplace):
         reference="none",
         seed=0,
     )
-    for kind in pools.KINDS:
-        folder = pools.pool_folder(plan, kind, 2, workplace)
+    for kind in ensembles.TYPES:
+        folder = ensembles.ensemble_folder(plan, kind, 2, workplace)
         assert folder.resolve().parent == workplace
         assert re.fullmatch(rf"{kind}-2-[0-9a-f]{{16}}", folder.name)
 

@@ -1,4 +1,4 @@
-"""An audit of a finished run: what it adds to the report, and which pools it takes."""
+"""An audit of a finished run: what it adds to the report, and which ensembles it takes."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ import pytest
 
 import ltu_jax.runs.ensembles as pools
 from ltu_jax.audit.ensembles import PARTS, SHADOW
-from ltu_jax.runs.audit import audit_run, find_pools
+from ltu_jax.runs.audit import audit_run, find_ensembles
 from ltu_jax.errors import InputError
 from ltu_jax.runs.settings import load_plan
 from tests import tiny
@@ -30,10 +30,10 @@ def plan(finished):
 
 @pytest.fixture(scope="module")
 def kept(plan, tmp_path_factory):
-    """A folder with pools of the run."""
-    folder = tmp_path_factory.mktemp("pools")
-    kinds = ("retrain", "unlearned", "shadow_unlearned", "shadow_retrain")
-    assert len(list(pools.make_pools(plan, kinds, 8, folder, quiet=True))) == len(kinds)
+    """A folder with ensembles of the run."""
+    folder = tmp_path_factory.mktemp("ensembles")
+    types = ("retrain", "unlearned", "shadow_unlearned", "shadow_retrain")
+    assert len(list(ensembles.make_ensembles(plan, types, 8, folder, quiet=True))) == len(types)
     return folder
 
 
@@ -42,13 +42,13 @@ def audited(finished, kept):
     return audit_run(finished, pools_in=kept, data=tiny.table(), quiet=True)
 
 
-def test_without_pools_the_networks_of_the_run_are_attacked(complete, tmp_path):
+def test_without_ensembles_the_networks_of_the_run_are_attacked(complete, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(complete.folder, folder)
     found = audit_run(folder, data=tiny.table(), quiet=True)
     assert [row["model"] for row in found["population"]] == NETWORKS
     assert found["population"][0]["two_model"] == 50  # nothing fell from the original to itself
-    assert found["coins"] == found["apart"] == {}
+    assert found["per_example"] == found["distinguishing"] == {}
     assert found["tests"] == []
     distances = {row["model"]: row for row in found["distances"]}
     assert distances["retrain"]["weights"] == distances["retrain"]["activation"] == 0
@@ -62,18 +62,18 @@ def test_without_pools_the_networks_of_the_run_are_attacked(complete, tmp_path):
     assert "ltu pool" in (folder / "report.html").read_text()
 
 
-def test_pools_add_what_is_known_of_single_examples(audited):
-    assert set(audited["apart"]) == {"unlearned", "retrain", "original"}
-    assert all(set(parts) == set(PARTS) for parts in audited["apart"].values())
-    assert set(audited["coins"]) == set(SHADOW)
-    for attacks in audited["coins"].values():
+def test_ensembles_add_attacks_on_single_examples(audited):
+    assert set(audited["distinguishing"]) == {"unlearned", "retrain", "original"}
+    assert all(set(parts) == set(PARTS) for parts in audited["distinguishing"].values())
+    assert set(audited["per_example"]) == set(SHADOW)
+    for attacks in audited["per_example"].values():
         for found in attacks.values():
             assert 0 <= found["auc"] <= 100
             assert found["bound"].keys() == {"epsilon", "certifiable", "detectable"}
-    assert audited["pools"]["shadow_unlearned"]["networks"] == 16
+    assert audited["ensembles"]["shadow_unlearned"]["models"] == 16
 
 
-def test_attacks_like_the_methods_own_membership_models_are_kept_out(audited):
+def test_attacks_on_the_methods_own_features_are_not_counted(audited):
     tests = {test["name"]: test for test in audited["tests"]}
     assert "U-LiRA" in tests
     for name, test in tests.items():
@@ -85,34 +85,34 @@ def test_an_audit_made_again_is_the_same(finished, kept, audited):
     assert again == audited
 
 
-def test_one_of_the_pools_names_the_folder_as_well(plan, kept):
+def test_one_ensemble_stands_for_its_folder(plan, kept):
     one = next(kept.glob("retrain-*"))
-    assert find_pools(plan, one).keys() == find_pools(plan, kept).keys()
+    assert find_ensembles(plan, one).keys() == find_ensembles(plan, kept).keys()
 
 
-def test_the_largest_pool_that_belongs_is_taken(plan, kept, tmp_path):
-    shutil.copytree(kept, tmp_path / "pools")
-    list(pools.make_pools(plan, ["retrain"], 9, tmp_path / "pools", quiet=True))
-    assert len(find_pools(plan, tmp_path / "pools")["retrain"].couples) == 9
-    list(pools.make_pools(plan, ["retrain"], 10, tmp_path / "other", quiet=True))
+def test_the_largest_ensemble_of_this_run_is_taken(plan, kept, tmp_path):
+    shutil.copytree(kept, tmp_path / "ensembles")
+    list(ensembles.make_ensembles(plan, ["retrain"], 9, tmp_path / "ensembles", quiet=True))
+    assert len(find_ensembles(plan, tmp_path / "ensembles")["retrain"].streams) == 9
+    list(ensembles.make_ensembles(plan, ["retrain"], 10, tmp_path / "other", quiet=True))
     with pytest.raises(InputError, match="found retrain"):
-        find_pools(plan, tmp_path / "other")
+        find_ensembles(plan, tmp_path / "other")
     other = plan._replace(seed=plan.seed + 1)
     with pytest.raises(InputError, match="holds no pools of this run"):
-        find_pools(other, tmp_path / "pools")
+        find_ensembles(other, tmp_path / "ensembles")
 
 
-def test_a_class_forgotten_whole_has_no_coins_and_is_audited_without(small_run, tmp_path):
+def test_a_whole_class_has_no_canary_pairs_and_is_audited_without(small_run, tmp_path):
     import ltu_jax
 
     run = small_run(forget=ltu_jax.by_class("ill"), reference="none")
     plan = load_plan(run.folder, data=tiny.table())
     with pytest.raises(InputError, match="has a retain example of its class"):
-        pools.make_pool(plan, "shadow", 2, tmp_path, None)
-    list(pools.make_pools(plan, ["retrain", "unlearned"], 8, tmp_path, quiet=True))
+        ensembles.make_ensemble(plan, "shadow", 2, tmp_path, None)
+    list(ensembles.make_ensembles(plan, ["retrain", "unlearned"], 8, tmp_path, quiet=True))
     found = audit_run(run.folder, pools_in=tmp_path, data=tiny.table(), quiet=True)
-    assert found["coins"] == {}
-    assert found["apart"]["unlearned"]["forget"]["margin"]["networks"] == 4
+    assert found["per_example"] == {}
+    assert found["distinguishing"]["unlearned"]["forget"]["margin"]["models"] == 4
     assert [row["model"] for row in found["population"]] == ["original", "ltu"]
 
 
@@ -124,11 +124,11 @@ def test_a_class_forgotten_whole_has_no_coins_and_is_audited_without(small_run, 
         ({"data": None}, "its data was made in Python"),
     ],
 )
-def test_bad_input_is_told_before_anything_is_computed(finished, options, message):
+def test_bad_input_is_refused_before_anything_is_computed(finished, options, message):
     with pytest.raises(InputError, match=message):
         audit_run(finished, **{"data": tiny.table(), "quiet": True, **options})
 
 
-def test_pools_of_another_folder_are_missed_by_name(finished, tmp_path):
+def test_a_folder_without_ensembles_is_refused(finished, tmp_path):
     with pytest.raises(InputError, match="ltu pool --run RUN --pools"):
         audit_run(finished, pools_in=tmp_path, data=tiny.table(), quiet=True)

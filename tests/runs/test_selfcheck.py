@@ -33,7 +33,7 @@ def test_evidence_in_noise_is_noticed(few, monkeypatch):
 def test_a_distance_from_itself_is_noticed(few, monkeypatch):
     monkeypatch.setattr(distances, "klom", lambda a, b: np.ones(a.shape[1]))
     wrong = [check.name for check in selfcheck.statistics(0) if not check.passed]
-    assert wrong == ["KLoM of a pool and itself"]
+    assert wrong == ["KLoM of an ensemble and itself"]
 
 
 def test_a_wrong_answer_ends_with_exit_code_1(monkeypatch, capsys):

@@ -19,7 +19,7 @@ from ltu_jax.report.figures import FAINT, GREEN, GREY, SKY, VERMILION, Picture
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-POOLS = {  # colour, marker and height above the middle of a row
+SHADOW = {  # colour, marker and height above the middle of a row
     "shadow": (VERMILION, "s", 0.22),
     "shadow_unlearned": (GREEN, "o", 0.0),
     "shadow_retrain": (SKY, "D", -0.22),
@@ -32,22 +32,22 @@ def pictures(content: ReportContent) -> list[Picture]:
     """Every figure for which the content's audit holds data; none where nothing was audited."""
     audit = content.audit or {}
     found = (
-        coins(audit.get("coins", {}), label(content.run["method"])),
-        klom(audit.get("apart", {}), label(content.run["method"])),
+        membership(audit.get("per_example", {}), label(content.run["method"])),
+        klom(audit.get("distinguishing", {}), label(content.run["method"])),
     )
     return [picture for picture in found if picture is not None]
 
 
-def coins(found: Mapping[str, Mapping[str, Any]], method: str) -> Picture | None:
+def membership(found: Mapping[str, Mapping[str, Any]], method: str) -> Picture | None:
     """AUC of each attack on single examples with its interval: before, after, never trained on."""
-    attacks = [name for name in ATTACKS if any(name in pool for pool in found.values())]
+    attacks = [name for name in ATTACKS if any(name in ensemble for ensemble in found.values())]
     if not attacks:
         return None
     figure = figures.new_figure("AUC of attacks on single examples")
     axes = figure.subplots()
     axes.axvline(50, color=GREY, linewidth=0.8)
-    for pool in found:
-        _intervals(axes, [found[pool].get(name, {}) for name in attacks], pool)
+    for ensemble in found:
+        _intervals(axes, [found[ensemble].get(name, {}) for name in attacks], ensemble)
     axes.set_yticks(range(len(attacks)), [ATTACKS[name] for name in attacks])
     axes.set_ylim(len(attacks) - 0.5, -0.5)
     axes.set_xlabel("AUC (%), with its interval; 50 is guessing", fontsize=9)
@@ -56,7 +56,8 @@ def coins(found: Mapping[str, Mapping[str, Any]], method: str) -> Picture | None
     listed = "; ".join(
         f"{ATTACKS[name]} "
         + ", ".join(
-            f"{WHEN[pool]} {number(found[pool].get(name, {}).get('auc'))}" for pool in found
+            f"{WHEN[ensemble]} {number(found[ensemble].get(name, {}).get('auc'))}"
+            for ensemble in found
         )
         for name in attacks
     )
@@ -70,8 +71,8 @@ def coins(found: Mapping[str, Mapping[str, Any]], method: str) -> Picture | None
     )
 
 
-def _intervals(axes: Axes, attacks: list[Mapping[str, Any]], pool: str) -> None:
-    color, marker, above = POOLS[pool]
+def _intervals(axes: Axes, attacks: list[Mapping[str, Any]], ensemble: str) -> None:
+    color, marker, above = SHADOW[ensemble]
     known = [i for i, found in enumerate(attacks) if measured(found.get("auc"))]
     auc = [attacks[i]["auc"] for i in known]
     ends = [attacks[i].get("auc_interval") or (None, None) for i in known]
@@ -84,19 +85,19 @@ def _intervals(axes: Axes, attacks: list[Mapping[str, Any]], pool: str) -> None:
     ).reshape(2, len(known))
     rows = np.array(known) - above
     look = {"fmt": marker, "color": color, "capsize": 3, "markersize": 6, "linewidth": 1.6}
-    axes.errorbar(auc, rows, xerr=spread, label=WHEN[pool], **look)
+    axes.errorbar(auc, rows, xerr=spread, label=WHEN[ensemble], **look)
 
 
-def klom(apart: Mapping[str, Mapping[str, Any]], method: str) -> Picture | None:
+def klom(distinguishing: Mapping[str, Mapping[str, Any]], method: str) -> Picture | None:
     """KLoM to retrained networks by part of the data, before and after unlearning, and its floor.
 
     Each line goes from the mean over the worst 5 % to the worst 1 % of the examples.
     """
     rows = [
-        (part, kind, apart[kind][part]["margin"]["klom"])
+        (part, kind, distinguishing[kind][part]["margin"]["klom"])
         for part in PARTS
         for kind in KINDS
-        if part in apart.get(kind, {})
+        if part in distinguishing.get(kind, {})
     ]
     if not any(measured(values.get("mean")) for _, _, values in rows):
         return None

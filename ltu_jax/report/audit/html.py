@@ -30,7 +30,7 @@ def section(content: ReportContent) -> str:
         f"{''.join(map(_table, grids(audit)))}"
         f"{_reading() if has_bounds else ''}"
         "<h3>How to get this audit again</h3>"
-        f'{_pools(audit["pools"])}<pre class="card">{escape(audit["command"])}</pre>'
+        f'{_ensembles(audit["ensembles"])}<pre class="card">{escape(audit["command"])}</pre>'
     )
 
 
@@ -82,9 +82,9 @@ def _reading() -> str:
     return f'<h3>How to read the bounds</h3><ul class="prose">{items}</ul>'
 
 
-def _pools(pools: Mapping[str, Mapping[str, Any]]) -> str:
+def _ensembles(ensembles: Mapping[str, Mapping[str, Any]]) -> str:
     made = "; ".join(
-        f"{kind}: {pool['networks']:,} in {seconds(pool['seconds'])} ({pool['folder']})"
-        for kind, pool in pools.items()
+        f"{kind}: {ensemble['models']:,} in {seconds(ensemble['seconds'])} ({ensemble['folder']})"
+        for kind, ensemble in ensembles.items()
     )
-    return f'<p class="soft">Networks of the pools: {escape(made)}.</p>' if pools else ""
+    return f'<p class="soft">Networks of the ensembles: {escape(made)}.</p>' if ensembles else ""

@@ -16,7 +16,10 @@ from ltu_jax.report.sentences import Verdict
 Audit = Mapping[str, Any]
 
 ATTACKS = {"u_lira": "U-LiRA", "rmia": "RMIA", "u_lira_noisy": "U-LiRA on noisy copies"}
-TOLD = {"margin": "told from retrained", "noisy": "told from retrained by noisy copies"}
+DISTINGUISHING = {
+    "margin": "distinguishing attack",
+    "noisy": "distinguishing attack on noisy copies",
+}
 PARTS = {"forget": "forget set", "retain": "retain set", "test": "test data"}
 BOUNDS = (
     "A lower bound is what leaks at least, each with its own confidence of 1 - alpha; 0 is no "
@@ -24,7 +27,7 @@ BOUNDS = (
     "Largest certifiable: the bound that an attack without a mistake would have given.",
     "Smallest detectable: the epsilon from which on the best attack gives evidence in 80 % of "
     "cases.",
-    "One network: on single examples, from one unlearned network, the median one of the pool.",
+    "One network: on single examples, from one unlearned network, the median one of the ensemble.",
     "All networks: the same from the guesses on all networks together.",
     "The forget set as a group: on the request as a whole, from one network. This epsilon may be "
     "large where that of one example is small.",
@@ -32,8 +35,8 @@ BOUNDS = (
     "difference counts, damage too.",
 )
 _SUBJECTS = {
-    TOLD["margin"]: "The test that tells unlearned networks from retrained ones",
-    TOLD["noisy"]: "The test that tells unlearned from retrained networks by noisy copies",
+    DISTINGUISHING["margin"]: "The test that tells unlearned networks from retrained ones",
+    DISTINGUISHING["noisy"]: "The test that tells unlearned from retrained models by noisy copies",
 }
 _SHIFTS = {  # what a lower margin than retrained networks' is called, a higher one, and neither
     "forget": ("Over-unlearned", "Still too familiar", "Neither over- nor under-unlearning seen"),
@@ -135,15 +138,15 @@ def _found(test: Mapping[str, Any], audit: Audit) -> bool:
 def _blindness(test: Mapping[str, Any], audit: Audit) -> str:
     """Say that a test finds nothing where there is something; empty if it does or is unknown."""
     attack = {title: name for name, title in ATTACKS.items()}.get(test["name"])
-    signal = {title: name for name, title in TOLD.items()}.get(test["name"])
-    before = audit["coins"].get("shadow", {}).get(attack, {})
+    signal = {title: name for name, title in DISTINGUISHING.items()}.get(test["name"])
+    before = audit["per_example"].get("shadow", {}).get(attack, {})
     low, high = before.get("auc_interval") or (None, None)
     if measured(low) and low <= 50:
         return (
             f" It could not find the examples before unlearning either (AUC {number(before['auc'])}"
             f" %, interval {number(low)} to {number(high)}), so its silence means nothing."
         )
-    original = audit["apart"].get("original", {}).get("forget", {}).get(signal, {})
+    original = audit["distinguishing"].get("original", {}).get("forget", {}).get(signal, {})
     if measured(original.get("p_value")) and not _below(original["p_value"], audit["alpha"]):
         return (
             " It could not tell the original networks from retrained ones either "
@@ -154,7 +157,7 @@ def _blindness(test: Mapping[str, Any], audit: Audit) -> str:
 
 def floors(audit: Audit) -> list[str]:
     """Return a sentence for every attack that finds examples in networks that never saw them."""
-    floor = audit["coins"].get("shadow_retrain", {})
+    floor = audit["per_example"].get("shadow_retrain", {})
     return [
         f"Do not trust {ATTACKS[name]} here: it finds the examples in networks that never saw any "
         f"of them (AUC {number(found['auc'])} %, {chance(found['p_value'])})."
@@ -168,7 +171,7 @@ def shifts(audit: Audit) -> list[str]:
 
     Two-sided: too low is over-unlearning on the forget set and damage elsewhere.
     """
-    unlearned = audit["apart"].get("unlearned", {})
+    unlearned = audit["distinguishing"].get("unlearned", {})
     found = {part: unlearned[part]["margin"] for part in PARTS if part in unlearned}
     return [
         _shift(part, values["shift"], values["shift_p"], audit["alpha"])
@@ -192,36 +195,36 @@ def _shift(part: str, shift: float, p_value: float, alpha: float) -> str:
 
 def missing(audit: Audit) -> list[str]:
     """Return what is not known for want of networks, and the command that makes them."""
-    coins, apart = audit["coins"], audit["apart"]
-    if not coins and not apart:
+    per_example, distinguishing = audit["per_example"], audit["distinguishing"]
+    if not per_example and not distinguishing:
         return [
-            "Without pools of networks nothing can be said of single examples, nor of what leaks "
-            "at least. Make them and audit again: "
+            "Without ensembles nothing can be said of single examples, nor of what leaks at least. "
+            "Make them and audit again: "
             "ltu pool --run RUN && ltu audit RUN --pool runs/pools."
         ]
     sentences = []
-    if "shadow_unlearned" not in coins:
+    if "shadow_unlearned" not in per_example:
         sentences.append(
             "Whether single examples are found after unlearning (U-LiRA, RMIA) is not known; where "
             f"not a whole class is asked for, {_MAKE} shadow_unlearned shadow_retrain tells."
         )
     else:
-        if "shadow" not in coins:
+        if "shadow" not in per_example:
             sentences.append(
                 "Whether the attacks found the examples before unlearning is not known, so neither "
                 f"is what their silence means; {_MAKE} shadow tells."
             )
-        if "shadow_retrain" not in coins:
+        if "shadow_retrain" not in per_example:
             sentences.append(
                 "What the attacks find in networks that never saw the examples, their floor, is "
                 f"not known; {_MAKE} shadow_retrain tells."
             )
-    if "unlearned" not in apart:
+    if "unlearned" not in distinguishing:
         sentences.append(
             "Whether unlearned networks differ from retrained ones, by over-unlearning or damage, "
             f"is not known; {_MAKE} retrain unlearned tells."
         )
-    elif "original" not in apart:
+    elif "original" not in distinguishing:
         sentences.append(
             "Whether the original networks can be told from retrained ones, the power of that "
             f"test, is not known; {_MAKE} original tells."

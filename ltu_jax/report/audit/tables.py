@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ltu_jax.audit.population import COLUMNS
-from ltu_jax.report.audit.sentences import ATTACKS, PARTS, TOLD, chance, nats
+from ltu_jax.report.audit.sentences import ATTACKS, DISTINGUISHING, PARTS, chance, nats
 from ltu_jax.report.content import label, number, signed
 
 if TYPE_CHECKING:
@@ -48,17 +48,17 @@ class Grid(NamedTuple):
 def grids(audit: Mapping[str, Any]) -> list[Grid]:
     """Return the tables for which the audit holds numbers."""
     found = (
-        examples(audit["coins"]),
-        networks(audit["apart"]),
-        bounds(audit["coins"], audit["apart"]),
+        examples(audit["per_example"]),
+        networks(audit["distinguishing"]),
+        bounds(audit["per_example"], audit["distinguishing"]),
         population(audit["population"]),
         distances(audit.get("distances", ())),
     )
     return [grid for grid in found if grid.rows]
 
 
-def examples(coins: Mapping[str, Any]) -> Grid:
-    """Return what the attacks on single examples find, in percent, by attack and pool."""
+def examples(per_example: Mapping[str, Any]) -> Grid:
+    """Return what the attacks on single examples find, in percent, by attack and ensemble."""
     return Grid(
         "Attacks on single examples",
         "In percent: was this example trained on, or never seen? 50 is guessing. Before unlearning "
@@ -77,9 +77,9 @@ def examples(coins: Mapping[str, Any]) -> Grid:
             ("right", "SWAP"),
         ),
         [
-            [(SHORT.get(name, name), WHEN[pool]), *_example_cells(found[name])]
-            for name in {name: None for found in coins.values() for name in found}
-            for pool, found in coins.items()
+            [(SHORT.get(name, name), WHEN[ensemble]), *_example_cells(found[name])]
+            for name in {name: None for found in per_example.values() for name in found}
+            for ensemble, found in per_example.items()
             if name in found
         ],
     )
@@ -93,11 +93,11 @@ def _example_cells(found: Mapping[str, Any]) -> list[Cell]:
         (number(found.get("tpr_1")), ""),
         (number(found.get("tpr_01")), number(found.get("negatives"), 0)),
         *((number(found.get(key)), "") for key in ("worst_5", "worst_1")),
-        (number(found.get("right")), number(found.get("swap"))),
+        (number(found.get("guess_accuracy")), number(found.get("swap"))),
     ]
 
 
-def networks(apart: Mapping[str, Any]) -> Grid:
+def networks(distinguishing: Mapping[str, Any]) -> Grid:
     """Return how networks differ from retrained ones, by part of the data."""
     return Grid(
         "Told from retrained networks",
@@ -118,10 +118,10 @@ def networks(apart: Mapping[str, Any]) -> Grid:
             ("floor", "95 %"),
         ),
         [
-            [(PARTS[part], WHEN[kind]), *_network_cells(apart[kind][part])]
+            [(PARTS[part], WHEN[kind]), *_network_cells(distinguishing[kind][part])]
             for part in PARTS
-            for kind in apart
-            if part in apart[kind]
+            for kind in distinguishing
+            if part in distinguishing[kind]
         ],
     )
 
@@ -138,7 +138,7 @@ def _network_cells(found: Mapping[str, Any]) -> list[Cell]:
     ]
 
 
-def bounds(coins: Mapping[str, Any], apart: Mapping[str, Any]) -> Grid:
+def bounds(per_example: Mapping[str, Any], distinguishing: Mapping[str, Any]) -> Grid:
     """Return lower bounds on epsilon after unlearning, with their reach, in nats."""
     return Grid(
         "What leaks at least",
@@ -152,7 +152,7 @@ def bounds(coins: Mapping[str, Any], apart: Mapping[str, Any]) -> Grid:
         ),
         [
             [(name, ""), *((nats(bound.get(key)), "") for key in _KEYS)]
-            for name, bound in _bounds(coins, apart)
+            for name, bound in _bounds(per_example, distinguishing)
         ],
     )
 
@@ -160,16 +160,18 @@ def bounds(coins: Mapping[str, Any], apart: Mapping[str, Any]) -> Grid:
 _KEYS = ("epsilon", "certifiable", "detectable")
 
 
-def _bounds(coins: Mapping[str, Any], apart: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for attack, found in coins.get("shadow_unlearned", {}).items():
+def _bounds(
+    per_example: Mapping[str, Any], distinguishing: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    for attack, found in per_example.get("shadow_unlearned", {}).items():
         for key, what in (
             ("one_run", "one network"),
             ("bound", "all networks"),
             ("group", "the forget set as a group"),
         ):
             yield f"{SHORT.get(attack, attack)}: {what}", found.get(key) or {}
-    for signal, found in apart.get("unlearned", {}).get("forget", {}).items():
-        yield TOLD.get(signal, signal).capitalize(), found.get("bound") or {}
+    for signal, found in distinguishing.get("unlearned", {}).get("forget", {}).items():
+        yield DISTINGUISHING.get(signal, signal).capitalize(), found.get("bound") or {}
 
 
 def population(rows: Sequence[Mapping[str, Any]]) -> Grid:

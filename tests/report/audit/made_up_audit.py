@@ -13,7 +13,7 @@ def attack(auc, p_value, detectable=0.42):
         "auc": auc,
         "auc_interval": [auc - 1.3, auc + 1.3],
         **{"tpr_1": 2.3, "tpr_01": 0.4, "negatives": 12_800},
-        **{"worst_1": auc + 9.0, "worst_5": auc + 5.0, "right": 51.5, "guesses": 50},
+        **{"worst_1": auc + 9.0, "worst_5": auc + 5.0, "guess_accuracy": 51.5, "guesses": 50},
         "p_value": p_value,
         "one_run": _bound(0.31, 4.2, 0.9),
         "group": _bound(1.7, 31.4, 2.9),
@@ -24,7 +24,7 @@ def attack(auc, p_value, detectable=0.42):
 
 def _told(auc, p_value, shift, shift_p):
     return {
-        **{"auc": auc, "p_value": p_value, "bound": _bound(0.0, 2.1, None), "networks": 32},
+        **{"auc": auc, "p_value": p_value, "bound": _bound(0.0, 2.1, None), "models": 32},
         **{"shift": shift, "shift_p": shift_p},
         "klom": {
             **{"mean": 0.41, "worst_1": 3.07, "worst_5": 2.02, "p_value": 0.04},
@@ -67,13 +67,13 @@ def make_audit():
         "command": "ltu audit runs/one --pool runs/pools",
         "population": [_population(m, v) for m, v in (("original", 3.4), ("retrain", 45.8))]
         + [_population("retrain_2", 47.5), _population("ltu", 44.1)],
-        "pools": {"retrain": {"networks": 64, "seconds": 190.0, "folder": "retrain-64-ab12"}},
-        "apart": {
+        "ensembles": {"retrain": {"models": 64, "seconds": 190.0, "folder": "retrain-64-ab12"}},
+        "distinguishing": {
             "original": _parts((99.0, 1e-6, 4.0, 1e-9), (50.0, 0.5, 0.2, 0.4), (50.0, 0.5, 0, 0.9)),
             "unlearned": _parts((55.0, 0.3, 0.1, 0.6), (51.0, 0.4, 0.1, 0.6), (51.0, 0.4, 0, 0.9)),
             "retrain": _parts((50.0, 0.5, 0, 0.8), (50.0, 0.5, 0, 0.8), (50.0, 0.5, 0, 0.8)),
         },
-        "coins": {
+        "per_example": {
             "shadow": {name: attack(71.0, 1e-9) for name in names},
             "shadow_unlearned": {name: attack(50.4, 0.31) for name in names},
             "shadow_retrain": {name: attack(50.1, 0.45) for name in names},
@@ -82,7 +82,7 @@ def make_audit():
             counted_test("U-LiRA", 0.2),
             counted_test("RMIA", 0.4),
             counted_test("U-LiRA on noisy copies", 0.155, 0.31),
-            counted_test("told from retrained", 0.3),
-            counted_test("told from retrained by noisy copies", 0.2, 0.31, detectable=None),
+            counted_test("distinguishing attack", 0.3),
+            counted_test("distinguishing attack on noisy copies", 0.2, 0.31, detectable=None),
         ],
     }

@@ -25,7 +25,7 @@ NEXT = "ltu pool --run RUN && ltu audit RUN --pool runs/pools"
 
 
 def _bare(audit):
-    return {**audit, "pools": {}, "apart": {}, "coins": {}, "tests": []}
+    return {**audit, "ensembles": {}, "distinguishing": {}, "per_example": {}, "tests": []}
 
 
 def _text(tables_, width=80):
@@ -88,7 +88,7 @@ def test_what_a_method_was_trained_against_is_named_and_kept_out(audit):
 
 
 def test_silence_of_an_attack_without_power_means_nothing(audit):
-    audit["coins"]["shadow"]["u_lira_noisy"] = attack(51.2, 0.1)
+    audit["per_example"]["shadow"]["u_lira_noisy"] = attack(51.2, 0.1)
     assert audit_words.tests(audit)[0].endswith(
         "It could not find the examples before unlearning either (AUC 51.2 %, interval 49.9 to "
         "52.5), so its silence means nothing."
@@ -96,7 +96,7 @@ def test_silence_of_an_attack_without_power_means_nothing(audit):
     found = audit_words.summary(audit, "LTU")
     assert found.level == "inside"
     assert "1 of them would have found none before" in found.sentence
-    audit["apart"]["original"]["forget"]["noisy"]["p_value"] = 0.2
+    audit["distinguishing"]["original"]["forget"]["noisy"]["p_value"] = 0.2
     assert "could not tell the original networks" in audit_words.tests(audit)[1]
     assert audit_words.summary(audit, "LTU").level == "powerless"
 
@@ -119,7 +119,7 @@ def test_over_and_under_unlearning_and_damage_are_two_sided(audit, part, shift, 
         "No damage seen",
         "No damage seen",
     ]
-    audit["apart"]["unlearned"][part]["margin"] |= {"shift": shift, "shift_p": 0.004}
+    audit["distinguishing"]["unlearned"][part]["margin"] |= {"shift": shift, "shift_p": 0.004}
     (sentence,) = set(audit_words.shifts(audit)) - set(before)
     assert phrase in sentence
     assert ("below" if shift < 0 else "above") in sentence
@@ -128,11 +128,23 @@ def test_over_and_under_unlearning_and_damage_are_two_sided(audit, part, shift, 
 @pytest.mark.parametrize(
     ("part", "kind", "phrases"),
     [
-        ("coins", "shadow_unlearned", ["single examples are found after", "--kind shadow_unlearn"]),
-        ("coins", "shadow", ["what their silence means", "--kind shadow tells"]),
-        ("coins", "shadow_retrain", ["their floor, is not known", "--kind shadow_retrain tells"]),
-        ("apart", "original", ["the power of that test", "--kind original tells"]),
-        ("apart", "unlearned", ["over-unlearning or damage", "--kind retrain unlearned tells"]),
+        (
+            "per_example",
+            "shadow_unlearned",
+            ["single examples are found after", "shadow_unlearned"],
+        ),
+        ("per_example", "shadow", ["what their silence means", "--kind shadow tells"]),
+        (
+            "per_example",
+            "shadow_retrain",
+            ["their floor, is not known", "shadow_retrain tells"],
+        ),
+        ("distinguishing", "original", ["the power of that test", "--kind original tells"]),
+        (
+            "distinguishing",
+            "unlearned",
+            ["over-unlearning or damage", "retrain unlearned tells"],
+        ),
     ],
 )
 def test_what_is_not_known_names_the_pool_that_tells(audit, part, kind, phrases):
@@ -144,7 +156,7 @@ def test_what_is_not_known_names_the_pool_that_tells(audit, part, kind, phrases)
 
 def test_an_attack_that_finds_what_was_never_there_is_not_trusted(audit):
     assert audit_words.floors(audit) == []
-    audit["coins"]["shadow_retrain"]["rmia"] = attack(57.0, 0.001)
+    audit["per_example"]["shadow_retrain"]["rmia"] = attack(57.0, 0.001)
     (sentence,) = audit_words.floors(audit)
     assert sentence.startswith("Do not trust RMIA here")
 
@@ -173,14 +185,14 @@ def test_grids_hold_the_numbers_beside_what_they_need(audit):
     assert found["U-LiRA: one network"] == ["0.31", "4.2", "0.90"]
     assert found["RMIA: all networks"] == ["0.0", "8.1", "0.42"]
     assert found["RMIA: the forget set as a group"] == ["1.7", "31.4", "2.9"]
-    assert found["Told from retrained"] == ["0.0", "2.1", DASH]
+    assert found["Distinguishing attack"] == ["0.0", "2.1", DASH]
     text = _text(tables(audit), width=80)
     for expected in ("0.41", "2.02", "3.07", "0.33", "0.36", "12,800", "49.1–51.7", "target"):
         assert expected in text
 
 
 def _both(audit):
-    return audit["coins"], audit["apart"]
+    return audit["per_example"], audit["distinguishing"]
 
 
 def test_terminal_tables_fit_80_columns_and_keep_markup_as_text(audit):
@@ -197,7 +209,7 @@ def test_terminal_tables_fit_80_columns_and_keep_markup_as_text(audit):
 
 def test_the_page_holds_the_audit_and_escapes_it(audit, tmp_path):
     audit["tests"][0] |= {"name": HOSTILE, "shares": HOSTILE, "finding": HOSTILE}
-    audit |= {"command": HOSTILE, "pools": {HOSTILE: audit["pools"]["retrain"]}}
+    audit |= {"command": HOSTILE, "ensembles": {HOSTILE: audit["ensembles"]["retrain"]}}
     audit["population"][-1]["model"] = HOSTILE
     content = make_content()
     content = content._replace(
@@ -245,7 +257,7 @@ def test_what_is_not_finite_is_a_dash_everywhere(audit):
     empty = _without_numbers(audit) | {"alpha": 0.05}
     for row in empty["population"]:
         row["loss_auc_interval"] = [None, None]
-    empty["pools"] = audit["pools"]
+    empty["ensembles"] = audit["ensembles"]
     content = make_content()._replace(audit=empty)
     text = Page(render(content, pictures(content))).text + _text(tables(empty), width=80)
     assert "nan" not in text.lower()
@@ -257,8 +269,8 @@ def test_what_is_not_finite_is_a_dash_everywhere(audit):
 def test_words_that_promise_too_much_are_never_used(audit, trace):
     if trace:
         audit["tests"] = [{**test, "p_value": 1e-9} for test in audit["tests"]]
-        audit["coins"]["shadow_retrain"]["rmia"]["p_value"] = 1e-9
-    audits = [audit, _bare(audit), {**audit, "coins": {}}, {**audit, "apart": {}}]
+        audit["per_example"]["shadow_retrain"]["rmia"]["p_value"] = 1e-9
+    audits = [audit, _bare(audit), {**audit, "per_example": {}}, {**audit, "distinguishing": {}}]
     for shown in audits:
         text = Page(render(make_content()._replace(audit=shown), [])).text.lower()
         text += " ".join(audit_words.verdicts(shown, label("ltu"))).lower()
@@ -288,7 +300,7 @@ def test_pictures_are_of_the_right_size_and_written(audit, tmp_path):
 
 def test_one_attack_without_interval_is_still_drawn(audit):
     shown = copy.deepcopy(audit)
-    shown["coins"] = {"shadow_unlearned": {"rmia": {"auc": 52.0, "auc_interval": None}}}
-    shown["apart"] = {}
+    shown["per_example"] = {"shadow_unlearned": {"rmia": {"auc": 52.0, "auc_interval": None}}}
+    shown["distinguishing"] = {}
     (picture,) = pictures(make_content()._replace(audit=shown))
     assert "RMIA after unlearning 52.0" in picture.alt
