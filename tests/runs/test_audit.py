@@ -5,10 +5,10 @@ import shutil
 
 import pytest
 
-import ltu_jax.runs.ensembles as pools
 from ltu_jax.audit.ensembles import PARTS, SHADOW
-from ltu_jax.runs.audit import audit_run, find_ensembles
 from ltu_jax.errors import InputError
+from ltu_jax.runs import ensembles
+from ltu_jax.runs.audit import audit_run, find_ensembles
 from ltu_jax.runs.settings import load_plan
 from tests import tiny
 

@@ -8,9 +8,9 @@ import pytest
 
 import ltu_jax
 from ltu_jax.data.inclusion import draw_inclusion, forgotten_rows, trained_rows
-from ltu_jax.runs import ensembles
 from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
+from ltu_jax.runs import ensembles
 from ltu_jax.runs.progress import Progress
 from ltu_jax.training import ensembles as training
 from ltu_jax.unlearners import configure, find
@@ -27,8 +27,8 @@ ASCENT = find("gradient_ascent")
 
 def plan(method="gradient_ascent", options=None, **others):
     method = find(method)
-    asked = {"forget": tiny.FORGOTTEN, "model": LINEAR, "epochs": 1, **others}
-    return make(method=method, config=configure(method, options or {"epochs": 1}), **asked)
+    settings = {"forget": tiny.FORGOTTEN, "model": LINEAR, "epochs": 1, **others}
+    return make(method=method, config=configure(method, options or {"epochs": 1}), **settings)
 
 
 def make_one(folder, name, size=4, of=None):
@@ -156,7 +156,9 @@ def test_interrupted_while_joining_it_joins_again(shared, tmp_path, monkeypatch,
 
 def test_the_folder_depends_on_everything_that_the_ensemble_depends_on(tmp_path):
     def names(types=ensembles.TYPES, size=4, **options):
-        return {ensembles.ensemble_folder(plan(**options), name, size, tmp_path).name for name in types}
+        return {
+            ensembles.ensemble_folder(plan(**options), name, size, tmp_path).name for name in types
+        }
 
     unlearned = ("unlearned", "shadow_unlearned")
     trained = tuple(set(ensembles.TYPES) - set(unlearned))
@@ -202,7 +204,9 @@ def test_a_damaged_ensemble_is_refused(name, tmp_path):
         ),
     ],
 )
-def test_bad_input_is_found_before_the_first_ensemble_is_made(types, size, others, message, tmp_path):
+def test_bad_input_is_found_before_the_first_ensemble_is_made(
+    types, size, others, message, tmp_path
+):
     with pytest.raises(InputError, match=message):
         next(ensembles.make_ensembles(plan(**others), types, size, tmp_path, quiet=True))
     assert list(tmp_path.iterdir()) == []

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from ltu_jax.cli import main as cli
-from ltu_jax.runs import selfcheck
 from ltu_jax.audit import distances, epsilon
+from ltu_jax.cli import main as cli
 from ltu_jax.errors import InputError
+from ltu_jax.runs import selfcheck
 
 
 @pytest.fixture
