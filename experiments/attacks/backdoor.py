@@ -9,7 +9,7 @@ target class. A network trained on them answers with that class wherever the tri
 poisoned images are to be forgotten, all of them being known. Retrain, which never saw one, is the
 target. Options of the methods are chosen by trials on another seed, without Retrain and without
 triggered images. Writes `experiments/results/backdoor.json`, one part a setting; `tables` writes
-them into `docs/backdoor.md`.
+them into `docs/results/attacks.md`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from ltu_jax.runs.tuning import select
 from ltu_jax.types import Dataset, Triggered, Variables
 
 RESULTS = ROOT / "experiments/results/backdoor.json"
-PAGE = ROOT / "docs/backdoor.md"
+PAGE = ROOT / "docs/results/attacks.md"
 METHODS = ("ltu", "mi_match", "finetune", "neggrad_plus", "random_label", "scrub", "ssd")
 SELECT_SEED = 100
 COLUMNS = {"attack_success": "ASR", "ta": "TA", "ua": "UA", "ra": "RA", "avg_gap": "Avg. gap"}
@@ -199,10 +199,10 @@ def _row(seed: int, name: str, row, target) -> dict[str, Any]:
 
 
 def write_page() -> None:
-    """Write the tables of all results into `docs/backdoor.md`."""
+    """Write the tables of all results into `docs/results/attacks.md`."""
     results = json.loads(RESULTS.read_text(encoding="utf-8"))
     text = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(replace_block(text, "results", tables(results)), encoding="utf-8")
+    PAGE.write_text(replace_block(text, "backdoors", tables(results)), encoding="utf-8")
 
 
 def tables(results: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
     python -m experiments.attacks.limits
 
 Writes `experiments/results/limits.json`, two figures `docs/limits_*.png` and the tables of
-`docs/limits.md`, all by formula, in about ten seconds. What it found: exact unlearning itself
+`docs/statistical_power.md`, all by formula, in about ten seconds. Exact unlearning itself
 reaches a balanced accuracy of .538 by chance with 500 examples a side; beyond 20 % forgotten of
 50,000 the 10,000 test examples are what limits; 64 models a side certify an epsilon of 2.8 at most
 and see .7; one run with 1,000 guesses sees .16 of a single example, but only 2.8 of a whole group.
@@ -132,7 +132,7 @@ def of_guesses(r: int) -> dict[str, Any]:
 
 
 def tables(results: dict[str, Any]) -> str:
-    """Return the tables of `docs/limits.md` and where their numbers come from."""
+    """Return the tables of `docs/statistical_power.md` and where their numbers come from."""
     floor_heads = ("AUC", "KS", "balanced accuracy", "TPR at 1 % FPR")
     by_size = [(f"{row['n']:,}", *_floors(row)) for row in results["floors"]]
     by_ratio = [

@@ -38,6 +38,13 @@ class Block:
     render: Callable[[dict[str, Any]], str]
 
 
+def summary(results: dict[str, Any]) -> str:
+    """Return seven rows of the first scenario: the references and the four smallest gaps."""
+    rows = table.markdown(results).split("\n\n")[1].splitlines()
+    first_columns = ("|".join(row.split("|")[:8]) + "|" for row in rows[:9])
+    return "\n".join(first_columns) + "\n\n"
+
+
 def per_example(results: dict[str, Any]) -> str:
     """Return what attacks on single examples find, a row for each method, as Markdown."""
     config = results["config"]
@@ -110,26 +117,27 @@ _OPEN = {
     )
 }
 _FAILURES = (_RESULTS / "failure_signatures.json",)
-_CLAIMS_PAGE = ROOT / "docs/claims.md"
+_CLAIMS_PAGE, _ABLATIONS, _ATTACKS = (
+    ROOT / f"docs/results/{name}.md" for name in ("claims", "ablations", "attacks")
+)
 BLOCKS = (
-    Block(ROOT / "README.md", "results", (_CIFAR10,), table.markdown),
-    Block(ROOT / "README.md", "per-example", _SINGLE, per_example),
-    Block(ROOT / "docs/cost.md", "cost", _COSTS, benchmark),
-    Block(ROOT / "docs/cost.md", "cost-h200", _GPU_COSTS, benchmark),
-    Block(ROOT / "README.md", "claims", _OPEN["claims"], claims_tables.verdicts),
+    Block(ROOT / "README.md", "summary", (_CIFAR10,), summary),
+    Block(_ATTACKS, "per-example", _SINGLE, per_example),
+    Block(ROOT / "docs/results/performance.md", "cost", _COSTS, benchmark),
+    Block(ROOT / "docs/results/performance.md", "cost-h200", _GPU_COSTS, benchmark),
     Block(_CLAIMS_PAGE, "claims", _OPEN["claims"], claims_tables.verdicts),
     Block(_CLAIMS_PAGE, "goal", _OPEN["claims"], claims_tables.goal),
     Block(_CLAIMS_PAGE, "rivals", _OPEN["claims"], claims_tables.rivals),
     Block(_CLAIMS_PAGE, "variants", _OPEN["claims"], claims_tables.variants),
-    Block(ROOT / "docs/how_much_data.md", "rho", _OPEN["rho_sweep"], claims_tables.rho),
-    Block(ROOT / "docs/budget.md", "budget", _OPEN["budget"], claims_tables.budget),
-    Block(ROOT / "docs/budget.md", "stopping", _OPEN["stopping"], claims_tables.stopping),
-    Block(ROOT / "docs/movement.md", "movement", _OPEN["movement"], claims_tables.movement),
-    Block(ROOT / "docs/overlap.md", "overlap", _OPEN["overlap"], claims_tables.overlaps),
-    Block(ROOT / "docs/conflicts.md", "conflicts", _OPEN["conflicts"], claims_tables.conflicts),
-    Block(ROOT / "docs/scheme.md", "scheme", _OPEN["scheme_check"], claims_tables.scheme),
-    Block(ROOT / "docs/failures.md", "failures", _FAILURES, claims_tables.failures),
-    Block(ROOT / "docs/results.md", "results", (_CIFAR10, _DIGITS), table.markdown),
+    Block(_ABLATIONS, "rho", _OPEN["rho_sweep"], claims_tables.rho),
+    Block(_ABLATIONS, "budget", _OPEN["budget"], claims_tables.budget),
+    Block(_ABLATIONS, "stopping", _OPEN["stopping"], claims_tables.stopping),
+    Block(_ATTACKS, "movement", _OPEN["movement"], claims_tables.movement),
+    Block(_ABLATIONS, "overlap", _OPEN["overlap"], claims_tables.overlaps),
+    Block(_ABLATIONS, "conflicts", _OPEN["conflicts"], claims_tables.conflicts),
+    Block(_ABLATIONS, "scheme", _OPEN["scheme_check"], claims_tables.scheme),
+    Block(_ABLATIONS, "failures", _FAILURES, claims_tables.failures),
+    Block(ROOT / "docs/results/comparison.md", "results", (_CIFAR10, _DIGITS), table.markdown),
 )
 
 

@@ -1,4 +1,4 @@
-"""The script behind docs/limits.md: its numbers are the audit's, and the page shows them."""
+"""The tables of docs/statistical_power.md: their numbers are the audit's."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from experiments.lib.results_table import replace_block
 from ltu_jax.audit import bounds
 
 RESULTS = ROOT / "experiments/results/limits.json"
-PAGE = ROOT / "docs/limits.md"
+PAGE = ROOT / "docs/statistical_power.md"
 
 
 def test_quick_run_writes_numbers_figures_and_page(tmp_path):
