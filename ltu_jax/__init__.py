@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ltu_jax.runs.audit import audit_run
     from ltu_jax.runs.pipeline import Result, resume, unlearn
     from ltu_jax.runs.sequential.unlearn_next import unlearn_next
-    from ltu_jax.training.given import save_checkpoint
+    from ltu_jax.training.checkpoint import save_checkpoint
     from ltu_jax.training.supervised import Recipe
     from ltu_jax.types import Dataset, Examples, Model, Variables
     from ltu_jax.unlearners.ltu.config import LTUConfig
@@ -37,7 +37,7 @@ _HOMES = {
     "by_fraction": "data.request",
     "by_group": "data.request",
     "by_ids": "data.request",
-    "save_checkpoint": "training.given",
+    "save_checkpoint": "training.checkpoint",
     "unlearn_next": "runs.sequential.unlearn_next",
     "Recipe": "training.supervised",
     "Dataset": "types",

@@ -1,21 +1,23 @@
-"""The exceptions of the library, and the checks that options share."""
+"""Exceptions of the library, checks of arguments, and short forms of values for messages."""
 
 from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+import numpy as np
 
 
 class InputError(ValueError):
     """Bad input, found before any compute.
 
     Attributes:
-      argument: Python name of the argument that is wrong; the command line prints its flag.
-      problem: what is wrong with its value, the value included.
-      remedy: what to do. Other arguments stand in backticks, so that the command line can
-        replace them by their flags.
+      argument: Python name of the argument; the command line prints its flag.
+      problem: what is wrong with the value, the value included.
+      remedy: what to do. Other arguments are named in backticks, which the command line replaces
+        by their flags.
 
     >>> print(InputError("epochs", "is 0", "give a number above 0"))
     epochs: is 0; give a number above 0
@@ -28,7 +30,11 @@ class InputError(ValueError):
 
 
 class TamperedError(InputError):
-    """A ledger, or a network that it names, is not what was written; the exit code is 1."""
+    """A ledger or a model that it names differs from what was written; exit code 1."""
+
+
+class DamagedError(Exception):
+    """A file is missing, differs from what was written, or belongs to another run."""
 
 
 class DivergedError(ArithmeticError):
@@ -36,11 +42,11 @@ class DivergedError(ArithmeticError):
 
 
 class InvariantError(RuntimeError):
-    """A method broke what it claims of its result, such as moving a weight that it froze."""
+    """A result breaks an invariant of its method, such as a frozen weight that changed."""
 
 
 def check_range(
-    config: Any, names: Sequence[str], fits: Callable[[Any], bool], wanted: str
+    config: Any, names: Sequence[str], fits: Callable[[Any], bool], expected: str
 ) -> None:
     """Raise `InputError` unless every named attribute of `config` fits.
 
@@ -48,53 +54,68 @@ def check_range(
     >>> check_range(SimpleNamespace(epochs=0), ("epochs",), lambda x: x > 0, "a number above 0")
     Traceback (most recent call last):
       ...
-    ltu_jax.errors.InputError: epochs is 0; give a number above 0
+    ltu_jax.errors.InputError: epochs: is 0; give a number above 0
     """
     for name in names:
         if not fits(getattr(config, name)):
-            raise InputError(f"{name} is {getattr(config, name)}; give {wanted}")
+            raise InputError(name, f"is {getattr(config, name)}", f"give {expected}")
 
 
 def check_integer(argument: str, value: Any) -> None:
-    """Raise `InputError` unless `value` is an integer of 32 bits, in which steps are counted.
+    """Raise `InputError` unless `value` is an integer that fits into 32 bits.
 
-    >>> check_integer("--trials", 2.5)
+    >>> check_integer("trials", 2.5)
     Traceback (most recent call last):
       ...
-    ltu_jax.errors.InputError: --trials 2.5: is no integer below 2**31; give one
+    ltu_jax.errors.InputError: trials: is 2.5; give an integer below 2**31
     """
     try:
         fits = not isinstance(value, bool) and abs(operator.index(value)) < 2**31
     except TypeError:
         fits = False
     if not fits:
-        raise InputError(f"{argument} {value!r}: is no integer below 2**31; give one")
+        raise InputError(argument, f"is {short(value)}", "give an integer below 2**31")
 
 
 def check_path(argument: str, path: Any) -> None:
     r"""Raise `InputError` unless `path` can name a file: a string or a `Path` of valid text.
 
-    >>> check_path("--out", "a\0b")
+    >>> check_path("out", "a\0b")
     Traceback (most recent call last):
       ...
-    ltu_jax.errors.InputError: --out 'a\x00b': is no path (NUL character); give another
+    ltu_jax.errors.InputError: out: is 'a\x00b', which has a NUL character; give another path
     """
     name = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(name, str):
-        problem = f"a {type(path).__name__}"
+        problem = f"is a {type(path).__name__}"
     elif "\0" in name:
-        problem = "NUL character"
+        problem = f"is {name!r}, which has a NUL character"
     elif not is_text(name):
-        problem = "not UTF-8"
+        problem = f"is {name!r}, which is not UTF-8"
     else:
         return
-    raise InputError(f"{argument} {name!r}: is no path ({problem}); give another")
+    raise InputError(argument, problem, "give another path")
 
 
 def is_text(value: str) -> bool:
-    """Whether a string can be written as UTF-8, which undecoded bytes in it cannot."""
+    """Return whether a string can be encoded as UTF-8."""
     try:
         value.encode()
     except UnicodeEncodeError:
         return False
     return True
+
+
+def few(values: Iterable) -> str:
+    """Return the first three values on one line, and their number if there are more."""
+    shown = list(values)
+    first = ", ".join(short(value) for value in shown[:3])
+    if len(shown) > 3:
+        return f"{first}, ... ({len(shown)} in all)"
+    return first or "(none)"
+
+
+def short(value: Any) -> str:
+    """Return `repr(value)` on one line of at most 80 characters."""
+    text = " ".join(repr(value.item() if isinstance(value, np.generic) else value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."

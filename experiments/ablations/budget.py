@@ -26,8 +26,8 @@ from experiments.lib.provenance import ROOT
 from experiments.lib.settings import PRIMARY, QUICK
 from experiments.lib.study import Job, Setting, variant
 from experiments.performance.counting import GRADIENT, Images, ltu_units
+from ltu_jax.files import write_json
 from ltu_jax.report.content import plain
-from ltu_jax.report.write import write_json
 from ltu_jax.training.supervised import recipe_for
 from ltu_jax.unlearners.ltu.config import LTUConfig
 

@@ -27,8 +27,8 @@ from experiments.lib import study
 from experiments.lib.provenance import ROOT
 from experiments.lib.settings import LTU, PRIMARY, QUICK, SETTINGS
 from experiments.lib.study import Job, Setting, variant
+from ltu_jax.files import write_json
 from ltu_jax.report.content import plain
-from ltu_jax.report.write import write_json
 from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu import diagnostics as diagnosis
 from ltu_jax.unlearners.ltu.algorithm import split_tasks

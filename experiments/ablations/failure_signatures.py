@@ -25,8 +25,9 @@ from experiments.lib import study
 from experiments.lib.provenance import ROOT, git_state
 from experiments.lib.study import Setting, Variant, variant
 from ltu_jax.cli.compilation_cache import keep_programs
+from ltu_jax.files import write_json
 from ltu_jax.report.content import plain
-from ltu_jax.report.write import versions, write_json
+from ltu_jax.report.write import versions
 from ltu_jax.unlearners.ltu import diagnostics as diagnosis
 from ltu_jax.unlearners.ltu.membership import DIVERSE
 

@@ -26,8 +26,8 @@ from experiments.lib.forget_sets import FORGET_SETS, overlap
 from experiments.lib.provenance import ROOT
 from experiments.lib.settings import DIGITS, LTU, QUICK
 from experiments.lib.study import Job, variant
+from ltu_jax.files import write_json
 from ltu_jax.report.content import plain
-from ltu_jax.report.write import write_json
 
 OUT = ROOT / "experiments/results/overlap.json"
 FIGURE = ROOT / "docs/overlap.png"

@@ -23,8 +23,8 @@ from experiments.lib import study
 from experiments.lib.provenance import ROOT
 from experiments.lib.settings import DIGITS, LTU, QUICK
 from experiments.lib.study import Job, variant
+from ltu_jax.files import write_json
 from ltu_jax.report.content import plain
-from ltu_jax.report.write import write_json
 
 OUT = ROOT / "experiments/results/rho_sweep.json"
 FIGURE = ROOT / "docs/rho_sweep.png"

@@ -27,8 +27,9 @@ import tyro
 
 from experiments.lib import study
 from experiments.lib.provenance import ROOT, git_state
+from ltu_jax.files import write_json
 from ltu_jax.report.content import plain
-from ltu_jax.report.write import versions, write_json
+from ltu_jax.report.write import versions
 from ltu_jax.unlearners.ltu.meta import InnerStep, meta_gradient
 
 OUT = ROOT / "experiments/results/scheme_check.json"

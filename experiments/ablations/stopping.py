@@ -28,8 +28,9 @@ from experiments.lib.provenance import ROOT, git_state
 from experiments.lib.settings import DIGITS, PRIMARY, QUICK
 from experiments.lib.study import Setting
 from ltu_jax.audit.measure import measure_model
+from ltu_jax.files import write_json
 from ltu_jax.report.content import plain
-from ltu_jax.report.write import versions, write_json
+from ltu_jax.report.write import versions
 from ltu_jax.runs.plan import with_method
 from ltu_jax.runs.tuning import select
 from ltu_jax.types import TrainedModel

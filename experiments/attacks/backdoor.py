@@ -32,8 +32,9 @@ from ltu_jax.audit.summary import with_gaps
 from ltu_jax.cli.compilation_cache import keep_programs
 from ltu_jax.data.arrays import validate
 from ltu_jax.errors import DivergedError, InputError, InvariantError
+from ltu_jax.files import write_json
 from ltu_jax.report.content import label, number, plain
-from ltu_jax.report.write import versions, write_json
+from ltu_jax.report.write import versions
 from ltu_jax.runs.networks import RETRAINED, train_network, unlearn_network
 from ltu_jax.runs.plan import Plan, make_plan, with_method
 from ltu_jax.runs.tuning import select

@@ -23,7 +23,8 @@ from scipy import stats
 from experiments.lib.provenance import ROOT, git_state
 from experiments.lib.results_table import origin, replace_block
 from ltu_jax.audit import bounds, epsilon, one_run
-from ltu_jax.report.write import versions, write_json
+from ltu_jax.files import write_json
+from ltu_jax.report.write import versions
 
 ALPHA, POWER = 0.05, 0.8
 TRAIN_SIZE, TEST_SIZE = 50_000, 10_000

@@ -23,8 +23,9 @@ import ltu_jax.unlearners as unlearners
 from experiments.lib.provenance import ROOT, git_state
 from ltu_jax.cli.compilation_cache import keep_programs
 from ltu_jax.errors import DivergedError
+from ltu_jax.files import write_json
 from ltu_jax.report.content import plain
-from ltu_jax.report.write import versions, write_json
+from ltu_jax.report.write import versions
 from ltu_jax.runs import ensembles
 from ltu_jax.runs.audit import audit_ensembles
 from ltu_jax.runs.networks import train_network

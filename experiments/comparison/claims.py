@@ -39,8 +39,8 @@ from experiments.lib import study
 from experiments.lib.provenance import ROOT
 from experiments.lib.settings import KNOBS, LTU, PRIMARY, QUICK, SETTINGS, SINGLE, VARIANTS
 from experiments.lib.study import Job, Variant, variant
+from ltu_jax.files import write_json
 from ltu_jax.report.content import plain
-from ltu_jax.report.write import write_json
 
 OUT = ROOT / "experiments/results/claims.json"
 FIGURE = ROOT / "docs/claims.png"

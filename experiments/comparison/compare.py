@@ -22,8 +22,9 @@ import tyro
 
 from experiments.lib.provenance import ROOT, git_state
 from ltu_jax.cli.compilation_cache import keep_programs
+from ltu_jax.files import write_json
 from ltu_jax.report.comparison import write as report
-from ltu_jax.report.write import versions, write_json
+from ltu_jax.report.write import versions
 from ltu_jax.runs.comparison import grid
 from ltu_jax.runs.comparison.options import Comparison
 

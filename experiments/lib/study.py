@@ -23,8 +23,9 @@ import scipy.stats
 
 from experiments.lib.forget_sets import FORGET_SETS
 from experiments.lib.provenance import git_state
+from ltu_jax.files import write_json
 from ltu_jax.report.content import plain
-from ltu_jax.report.write import versions, write_json
+from ltu_jax.report.write import versions
 
 FOLDER = Path("runs/study")
 NETWORKS = ("original", "retrain", "retrain_2")

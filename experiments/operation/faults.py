@@ -34,8 +34,8 @@ import tyro
 
 import ltu_jax
 from experiments.lib.provenance import ROOT, git_state
-from ltu_jax.report.write import versions, write_json
-from ltu_jax.training.sealed import file_digests
+from ltu_jax.files import file_digests, write_json
+from ltu_jax.report.write import versions
 
 NETWORKS = ("original", "retrain", "retrain_2", "unlearned")
 METHOD = {"steps": 24, "query_size": 16, "audit_size": 16}

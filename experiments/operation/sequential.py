@@ -24,8 +24,9 @@ from experiments.lib.provenance import ROOT, git_state
 from ltu_jax import unlearners
 from ltu_jax.cli.compilation_cache import keep_programs
 from ltu_jax.errors import InputError
+from ltu_jax.files import write_json
 from ltu_jax.report.content import plain
-from ltu_jax.report.write import versions, write_json
+from ltu_jax.report.write import versions
 from ltu_jax.runs import pipeline
 from ltu_jax.runs.folder import Running
 from ltu_jax.runs.plan import as_dataset

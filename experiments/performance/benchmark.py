@@ -37,7 +37,8 @@ from experiments.performance import (
     table,
 )
 from experiments.performance.subjects import MODELS, subject
-from ltu_jax.report.write import versions, write_json
+from ltu_jax.files import write_json
+from ltu_jax.report.write import versions
 
 Part = Literal[
     "ltu_step", "sgd_step", "profile", "methods", "variants", "compiler", "harmonizer",

@@ -20,8 +20,9 @@ import numpy as np
 import tyro
 
 from experiments.lib.provenance import ROOT, git_state
+from ltu_jax.files import write_json
 from ltu_jax.models import build, with_preprocessing
-from ltu_jax.report.write import versions, write_json
+from ltu_jax.report.write import versions
 from ltu_jax.training.devices import over_devices
 from ltu_jax.training.loop import compile_step
 from ltu_jax.types import Examples, UnlearnData

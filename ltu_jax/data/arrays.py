@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ltu_jax.data.ids import short
 from ltu_jax.data.on_disk import OnDisk
-from ltu_jax.errors import InputError, is_text
+from ltu_jax.errors import InputError, is_text, short
 from ltu_jax.types import Dataset, Examples, Triggered
 
 

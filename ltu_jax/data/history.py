@@ -17,9 +17,8 @@ import numpy as np
 
 import ltu_jax.data.request as requests
 from ltu_jax.data.arrays import take_train
-from ltu_jax.data.ids import few
 from ltu_jax.data.request import Request
-from ltu_jax.errors import InputError
+from ltu_jax.errors import InputError, few
 from ltu_jax.types import Dataset, Examples, Split
 
 NAME = "past.npz"

@@ -1,4 +1,4 @@
-"""From a list or a file to id strings, and values quoted on one line for error messages."""
+"""Ids of examples from lists and files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ltu_jax.errors import InputError
+from ltu_jax.errors import InputError, few, short
 
 
 def read_ids(
@@ -97,18 +97,3 @@ def as_integer(value: Any) -> int:
     if isinstance(value, bool) or np.ndim(value):
         raise TypeError(f"{short(value)} is not an integer")
     return operator.index(value)
-
-
-def few(values: Iterable) -> str:
-    """The first three values on one line, and how many there are."""
-    shown = list(values)
-    first = ", ".join(short(value) for value in shown[:3])
-    if len(shown) > 3:
-        return f"{first}, ... ({len(shown)} in all)"
-    return first or "(none)"
-
-
-def short(value: Any) -> str:
-    """`repr` on one line of at most 80 characters."""
-    text = " ".join(repr(value.item() if isinstance(value, np.generic) else value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -16,8 +16,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ltu_jax.data.ids import as_integer, few, read_ids, short
-from ltu_jax.errors import InputError
+from ltu_jax.data.ids import as_integer, read_ids
+from ltu_jax.errors import InputError, few, short
 from ltu_jax.types import Dataset, Split
 
 # Each part of a split has a random stream of its own, so that one knob moves one part only.

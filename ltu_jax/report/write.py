@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ltu_jax import files
 from ltu_jax.report import figures
 from ltu_jax.report.audit import figures as audit_figures
 from ltu_jax.report.content import ROW_KEYS, ReportContent, plain
@@ -40,23 +39,11 @@ def write(content: ReportContent, folder: str | os.PathLike[str]) -> Path:
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     drawn = [*figures.pictures(content), *audit_figures.pictures(content)]
     for picture in drawn:
-        _replace(folder / "figures" / f"{picture.name}.png", picture.png)
-    write_json(folder / "report.json", as_json(content), indent=2)
+        files.write(folder / "figures" / f"{picture.name}.png", picture.png)
+    files.write_json(folder / "report.json", as_json(content))
     page = folder / "report.html"
-    _replace(page, render(content, drawn).encode())
+    files.write(page, render(content, drawn).encode())
     return page
-
-
-def write_json(path: Path, content: Any, *, indent: int = 1) -> None:
-    """Write `content` to a JSON file that is there whole or not at all; folders are made.
-
-    Raises:
-      ValueError: something in it is not finite.
-      OSError: the folder cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=indent, allow_nan=False, ensure_ascii=False)
-    _replace(path, f"{text}\n".encode())
 
 
 def as_json(content: ReportContent) -> dict[str, Any]:
@@ -102,16 +89,3 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "not installed as a package"
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write `data` beside `path`, then move it there in one step."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

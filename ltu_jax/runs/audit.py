@@ -20,6 +20,7 @@ from ltu_jax.audit.ensembles import (
 )
 from ltu_jax.audit.models import compare_models
 from ltu_jax.errors import InputError
+from ltu_jax.files import write_json
 from ltu_jax.report import write as report
 from ltu_jax.report.content import plain
 from ltu_jax.report.read import read_content
@@ -76,7 +77,7 @@ def audit_run(
         on_info(0, {})
         result |= audit_ensembles(plan, found, alpha, lambda done: on_info(done + 1, {}))
     report.write(content._replace(audit=plain(result)), folder)
-    report.write_json(folder / "audit.json", plain(result))
+    write_json(folder / "audit.json", plain(result))
     return plain(result)
 
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -34,7 +33,8 @@ from ltu_jax.data import inclusion as bits
 from ltu_jax.errors import InputError, check_integer
 from ltu_jax.models.fingerprint import fingerprint, program
 from ltu_jax.report.content import plain
-from ltu_jax.report.write import versions, write_json
+from ltu_jax.files import new_folder, write_json
+from ltu_jax.report.write import versions
 from ltu_jax.runs.plan import Plan, on_device, trace, visible_data, with_method
 from ltu_jax.runs.progress import OnInfo, Progress
 from ltu_jax.training.checkpoint import export, restore
@@ -124,7 +124,7 @@ def read_ensemble(plan: Plan, name: str, size: int, folder: Path) -> Ensemble:
     entry = ensemble_folder(plan, name, size, folder)
     seconds = _seconds(entry)
     like = _stacked(trace(plan.model, plan.dataset), len(members.streams))
-    variables = restore(entry / "models", like, argument="--pool")
+    variables = restore(entry / "models", like, argument="pool")
     return Ensemble(name, variables, members.inclusion, members.streams, seconds, entry)
 
 
@@ -209,11 +209,9 @@ def _make(
 
         start = time.perf_counter()
         made = jax.block_until_ready(_make_part(plan, name, members, parent, some, on_step))
-        with tempfile.TemporaryDirectory(dir=parts, prefix=".part-") as unfinished:
-            part = Path(unfinished) / "part"
+        with new_folder(parts / names[-1]) as part:
             export(part / "models", made)
             write_json(part / "about.json", {"seconds": time.perf_counter() - start})
-            part.rename(parts / names[-1])
     _join(plan, name, size, [parts / part for part in names], entry)
 
 
@@ -255,7 +253,7 @@ def _join(plan: Plan, name: str, size: int, parts: Sequence[Path], entry: Path) 
     loaded, seconds = [], 0.0
     for part in parts:
         first, last = map(int, part.name.split("-"))
-        loaded.append(restore(part / "models", _stacked(like, last - first), argument="--pool"))
+        loaded.append(restore(part / "models", _stacked(like, last - first), argument="pool"))
         seconds += _seconds(part)
     shutil.rmtree(entry / "models", ignore_errors=True)
     export(entry / "models", jax.tree.map(lambda *x: jnp.concatenate(x), *loaded))

@@ -9,7 +9,6 @@ processes read the same folder, and process 0 alone changes it.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +21,9 @@ from ltu_jax.models.fingerprint import fingerprint
 from ltu_jax.runs.networks import training_digest
 from ltu_jax.types import TrainedModel
 from ltu_jax.runs.plan import Plan, trace
-from ltu_jax.training import hosts, sealed
+from ltu_jax import files
+from ltu_jax.errors import DamagedError
+from ltu_jax.training import hosts
 from ltu_jax.training.checkpoint import export, restore
 from ltu_jax.training.loop import History
 from ltu_jax.training.resume import Saver
@@ -30,7 +31,7 @@ from ltu_jax.types import Variables
 
 SAVE_EVERY = 200  # steps; a checkpoint of a small network takes a tenth of a second
 # What a process that is killed while it writes a file leaves beside it.
-PARTS = (f"{sealed.PART}*", f"running/{sealed.PART}*", ".report.*", ".tuning.*", "figures/.*")
+PARTS = [f"{part}{files.PART}*" for part in ("", "running/", "figures/")]
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class Running:
         """Mark the run as under way."""
         if hosts.is_main():
             self.folder.mkdir(exist_ok=True)
-            sealed.write_json(self._record, {})
+            files.write_checksummed(self._record, {})
         hosts.meet("begin")
 
     def under_way(self) -> bool:
@@ -74,12 +75,12 @@ class Running:
 
     def _clean(self) -> None:
         for part in [path for pattern in PARTS for path in self.run.glob(pattern)]:
-            sealed.remove(part) if part.is_dir() else part.unlink()
+            files.remove(part) if part.is_dir() else part.unlink()
         try:
             self.records()
-        except sealed.DamagedError as error:
+        except DamagedError as error:
             _log.warning("all phases of %s are done again: %s", self.run, error)
-            sealed.write_json(self._record, {})
+            files.write_checksummed(self._record, {})
 
     def saver(self, name: str, follows_from: str) -> Saver:
         """Return the saver of a phase, see `training.resume`."""
@@ -103,9 +104,9 @@ class Running:
         try:
             record = self.records().get(name)
             if record is None or record["follows_from"] != follows_from:
-                raise sealed.DamagedError("belongs to another run or to other settings")
-            sealed.check_files(folder, record["files"])
-        except sealed.DamagedError as error:
+                raise DamagedError("belongs to another run or to other settings")
+            files.check_files(folder, record["files"])
+        except DamagedError as error:
             _log.warning("network %s is made again: %s", folder, error)
             shutil.rmtree(folder)
             return False
@@ -119,9 +120,9 @@ class Running:
         Raises:
           OSError: the disk refused it; nothing is left of the network then.
         """
-        part = self.folder / f"{sealed.PART}{name}"
+        part = self.folder / f"{files.PART}{name}"
         if hosts.is_main():
-            sealed.remove(part)
+            files.remove(part)
         hosts.meet(f"export {name}")
         try:
             export(part, network.variables)
@@ -130,14 +131,14 @@ class Running:
                     "follows_from": follows_from,
                     "seconds": network.seconds,
                     "history": {key: values.tolist() for key, values in (history or {}).items()},
-                    "files": sealed.file_digests(part),
+                    "files": files.file_digests(part),
                 }
                 self.note(name, record)
-                os.rename(part, self.run / name)
-                sealed.remove(self.folder / name)
+                files.publish(part, self.run / name)
+                files.remove(self.folder / name)
         finally:
             if hosts.is_main():
-                sealed.remove(part)
+                files.remove(part)
         hosts.meet(f"exported {name}")
 
     def records(self) -> dict[str, Any]:
@@ -146,13 +147,13 @@ class Running:
         Raises:
           DamagedError: the file of records is not what was written.
         """
-        return sealed.read_json(self._record) if self._record.exists() else {}
+        return files.read_checksummed(self._record) if self._record.exists() else {}
 
     def note(self, name: str, record: Mapping[str, Any]) -> None:
         """Add a record of a finished phase."""
         if hosts.is_main():
             self.folder.mkdir(exist_ok=True)
-            sealed.write_json(self._record, {**self.records(), name: record})
+            files.write_checksummed(self._record, {**self.records(), name: record})
 
 
 def follows_from(plan: Plan, name: str, original: Variables | None = None) -> str:
@@ -176,6 +177,6 @@ def follows_from(plan: Plan, name: str, original: Variables | None = None) -> st
 def variables_digest(variables: Variables) -> str:
     """Return the SHA-256 of a network's arrays."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
-    return sealed.array_digest(
+    return files.array_digest(
         {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
     )

@@ -27,7 +27,7 @@ from ltu_jax.errors import InputError, check_integer, check_path
 from ltu_jax.plugins import call
 from ltu_jax.models import MODELS, build, with_preprocessing, wrap
 from ltu_jax.training.checkpoint import restore
-from ltu_jax.training.given import as_variables
+from ltu_jax.training.checkpoint import as_variables
 from ltu_jax.training.devices import Parallel
 from ltu_jax.training.supervised import Recipe, recipe_for
 from ltu_jax.types import Dataset, Examples, Model, Problem, Split, UnlearnData, Unlearner, Variables

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Literal
 import rich.progress
 from rich.console import Console
 
+from ltu_jax import files
 from ltu_jax.runs.trackers import Tracker
 
 OnInfo = Callable[[int, dict[str, float]], None]
@@ -130,8 +130,6 @@ def _drop_phase(metrics: Path, name: str) -> None:
     """Take the lines of a phase out of the file, and a last line that was not finished."""
     lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("\n")]
-    part = metrics.with_name(f".part-{metrics.name}")
-    part.write_text(
-        "".join(line for line in whole if json.loads(line)["phase"] != name), encoding="utf-8"
+    files.write(
+        metrics, "".join(line for line in whole if json.loads(line)["phase"] != name).encode()
     )
-    os.replace(part, metrics)

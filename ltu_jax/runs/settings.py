@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import asdict, fields, replace
@@ -15,12 +14,12 @@ import ltu_jax.data.history as pasts
 import ltu_jax.data.request as requests
 import ltu_jax.unlearners as unlearners
 from ltu_jax.data.on_disk import content
-from ltu_jax.errors import InputError
+from ltu_jax.errors import DamagedError, InputError
+from ltu_jax.files import array_digest, read_checksummed, write_checksummed
 from ltu_jax.runs.networks import RETRAINED
 from ltu_jax.types import TrainedModel
 from ltu_jax.runs.plan import Plan, as_dataset, make_plan, trace
 from ltu_jax.runs.folder import SAVE_EVERY, Running, variables_digest
-from ltu_jax.training import sealed
 from ltu_jax.training.checkpoint import restore
 from ltu_jax.training.supervised import Recipe
 from ltu_jax.types import Dataset, Examples
@@ -86,7 +85,7 @@ def save_settings(
         "checkpoint_sha256": None if plan.original is None else variables_digest(plan.original),
         **asked._asdict(),
     }
-    sealed.write_json(folder / SETTINGS, settings)
+    write_checksummed(folder / SETTINGS, settings)
 
 
 def save_request(plan: Plan, folder: Path) -> None:
@@ -169,16 +168,16 @@ def load_unfinished(
 
 def save_chosen(plan: Plan, folder: Path) -> None:
     """Write the options that were chosen for the method into the settings of the run."""
-    settings = sealed.read_json(folder / SETTINGS)
+    settings = read_checksummed(folder / SETTINGS)
     settings["options"] = changed_options(plan.method, plan.config)
-    sealed.write_json(folder / SETTINGS, settings)
+    write_checksummed(folder / SETTINGS, settings)
 
 
 def read_settings(folder: Path, what: str, argument: str) -> dict[str, Any]:
     """Return what `save_settings` wrote; an `InputError` says that the folder holds no `what`."""
     try:
-        return sealed.read_json(folder / SETTINGS)
-    except sealed.DamagedError as error:
+        return read_checksummed(folder / SETTINGS)
+    except DamagedError as error:
         raise InputError(
             f"{argument} {folder}: holds no {what} ({error}); "
             "give the folder that ltu unlearn named"
@@ -262,10 +261,7 @@ def _own_recipe(plan: Plan) -> dict[str, Any] | None:
 
 def data_digest(examples: Examples) -> str:
     """Return the SHA-256 of inputs and labels."""
-    digest = hashlib.sha256()
-    for array in (content(examples.inputs), examples.labels):
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+    return array_digest({"inputs": content(examples.inputs), "labels": examples.labels})
 
 
 def _request(

@@ -16,7 +16,7 @@ from ltu_jax.types import TrainedModel
 from ltu_jax.runs.plan import Plan
 from ltu_jax.runs.progress import Progress
 from ltu_jax.report.content import plain
-from ltu_jax.report.write import write_json
+from ltu_jax.files import write_json
 from ltu_jax.runs.folder import Running, follows_from
 from ltu_jax.runs.settings import Asked
 from ltu_jax.training.invariants import check_reinitialised

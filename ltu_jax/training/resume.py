@@ -22,7 +22,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.training import hosts, sealed
+from ltu_jax.errors import DamagedError
+from ltu_jax.files import PART, remove
+from ltu_jax.training import hosts
+from ltu_jax.training.checkpoint import load_state, save_state
 from ltu_jax.training.devices import is_key
 from ltu_jax.types import Key, PyTree
 
@@ -107,16 +110,16 @@ class Saver:
           key: of the run.
         """
         if hosts.is_main():
-            for part in self._folder.glob(f"{sealed.PART}*"):
-                sealed.remove(part)
+            for part in self._folder.glob(f"{PART}*"):
+                remove(part)
         while step := hosts.agree(self._newest()):
             folder = self._checkpoint(step)
             try:
                 restored, seconds = _read(folder, self._config, like, key)
-            except sealed.DamagedError as error:
+            except DamagedError as error:
                 if hosts.is_main():
                     _log.warning("checkpoint %s is not used: %s", folder, error)
-                    sealed.remove(folder)
+                    remove(folder)
                 continue
             self._saved_at, self.seconds_before = step, seconds
             return restored
@@ -159,9 +162,9 @@ class Saver:
             raise SystemExit(TERMINATED)
 
     def _write(self, step: int, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
-        sealed.write(self._checkpoint(step), arrays, about)
+        save_state(self._checkpoint(step), arrays, about)
         for old in self._checkpoints()[:-KEEP] if hosts.is_main() else ():
-            sealed.remove(old)
+            remove(old)
 
     def _wait(self) -> None:
         if self._writing is not None:
@@ -202,11 +205,11 @@ def _on_sigterm(handler: Any) -> Any:
 
 
 def _read(folder: Path, config: str, like: PyTree, key: Key) -> tuple[Restored, float]:
-    arrays, about = sealed.read(folder, config)
+    arrays, about = load_state(folder, config)
     if about["step"] != int(folder.name):
-        raise sealed.DamagedError(f"is the checkpoint of step {about['step']}")
+        raise DamagedError(f"is the checkpoint of step {about['step']}")
     if about["state"] != _shapes(like) or not np.array_equal(arrays["key"], _host(key)):
-        raise sealed.DamagedError("holds the state of another run")
+        raise DamagedError("holds the state of another run")
     leaves, structure = jax.tree.flatten(like)
     state = [_device(arrays.get(_name(i)), leaf) for i, leaf in enumerate(leaves)]
     rows = arrays["infos"].tolist() if about["infos"] else []

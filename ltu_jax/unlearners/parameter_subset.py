@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ltu_jax.data.ids import few
-from ltu_jax.errors import InputError
+from ltu_jax.errors import InputError, few
 from ltu_jax.models.layers import used_after
 from ltu_jax.types import (
     DataSpec,

@@ -52,7 +52,7 @@ def kill_at_rename_of(name):
     def patch(monkeypatch):
         rename = os.rename
         monkeypatch.setattr(
-            running.os, "rename", lambda a, b: killed() if Path(b).name == name else rename(a, b)
+            os, "rename", lambda a, b: killed() if Path(b).name == name else rename(a, b)
         )
 
     return patch

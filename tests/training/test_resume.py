@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 import ltu_jax
+from ltu_jax.files import PART
 from ltu_jax.runs.plan import on_device, visible_data
-from ltu_jax.training import loop, sealed, supervised
+from ltu_jax.training import loop, supervised
+from ltu_jax.training.checkpoint import ABOUT
 from ltu_jax.training.resume import Saver, exit_on_sigterm
 from tests import tiny
 from tests.runs.test_plan import make
@@ -153,7 +155,7 @@ def test_a_stopped_ltu_goes_on_bit_for_bit(tmp_path):
     expected = unlearn()
     with pytest.raises(Killed), saver(tmp_path, every=1) as saving:
         unlearn(saver=saving, on_info=kill_at(1))
-    kept = json.loads((max(tmp_path.iterdir()) / sealed.ABOUT).read_text(encoding="utf-8"))
+    kept = json.loads((max(tmp_path.iterdir()) / ABOUT).read_text(encoding="utf-8"))
     for part in ("variables.params", "opt_state", "models", "teacher"):
         assert any(name.startswith(f".{part}") for name in kept["state"])
     with saver(tmp_path, every=1) as saving:
@@ -237,7 +239,7 @@ def test_without_a_good_checkpoint_the_run_begins_anew(tmp_path, caplog):
     expected = walk()
     stop_in_the_middle(tmp_path)
     for folder in list(tmp_path.iterdir()):
-        flip(folder, folder / sealed.ABOUT)
+        flip(folder, folder / ABOUT)
     with saver(tmp_path) as saving:
         assert_equal(walk(saving), expected)
     assert len(caplog.messages) == 2
@@ -251,8 +253,8 @@ def test_a_state_of_another_form_is_refused(tmp_path, caplog):
 
 
 def test_two_checkpoints_are_kept_and_half_written_ones_removed(tmp_path):
-    (tmp_path / f"{sealed.PART}000000003" / "arrays").mkdir(parents=True)
-    (tmp_path / f"{sealed.PART}000000003.orbax-checkpoint-tmp").mkdir()
+    (tmp_path / f"{PART}000000003" / "arrays").mkdir(parents=True)
+    (tmp_path / f"{PART}000000003.orbax-checkpoint-tmp").mkdir()
     with saver(tmp_path, every=1) as saving:
         walk(saving)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000000010", "000000011"]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
+from ltu_jax.files import new_folder, write_json
 from ltu_jax.runs.networks import train_network, training_digest
 from ltu_jax.types import TrainedModel
 from ltu_jax.runs.plan import Plan, trace
@@ -30,23 +28,11 @@ def cached_network(folder: Path, plan: Plan, name: str, on_info: OnInfo | None =
     entry = folder / training_digest(plan, name)
     if not entry.exists():
         network = train_network(plan, name, on_info)
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as part:
-            export(Path(part) / "entry" / "network", network.variables)
-            text = json.dumps({"seconds": network.seconds, "name": name})
-            (Path(part) / "entry" / "about.json").write_text(text, encoding="utf-8")
-            _publish(Path(part) / "entry", entry)
+        with new_folder(entry) as part:
+            export(part / "network", network.variables)
+            write_json(part / "about.json", {"seconds": network.seconds, "name": name})
         return network
     like = trace(plan.model, plan.dataset)
-    variables = restore(entry / "network", like, argument="--cache")
+    variables = restore(entry / "network", like, argument="cache")
     about = json.loads((entry / "about.json").read_text(encoding="utf-8"))
     return TrainedModel(variables, about["seconds"])
-
-
-def _publish(part: Path, entry: Path) -> None:
-    try:
-        os.rename(part, entry)
-    except OSError:
-        if not entry.exists():  # else another process was faster with the same network
-            raise
-        shutil.rmtree(part)

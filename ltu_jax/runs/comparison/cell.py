@@ -20,7 +20,7 @@ from ltu_jax.runs.networks import RETRAINED, unlearn_network
 from ltu_jax.types import TrainedModel
 from ltu_jax.runs.plan import Plan, make_plan, visible_data, with_method
 from ltu_jax.report.content import plain
-from ltu_jax.report.write import write_json
+from ltu_jax.files import write_json
 from ltu_jax.runs.tuning import select
 from ltu_jax.training.invariants import check_reinitialised
 from ltu_jax.training.loop import Cost, step_cost

@@ -19,7 +19,7 @@ from ltu_jax.data.scenarios import SCENARIOS
 from ltu_jax.errors import InputError
 from ltu_jax.runs.networks import RETRAINED
 from ltu_jax.report.content import plain
-from ltu_jax.report.write import write_json
+from ltu_jax.files import write_json
 
 
 def run(

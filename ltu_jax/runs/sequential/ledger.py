@@ -39,7 +39,6 @@ import numpy as np
 
 import ltu_jax.files as durable
 from ltu_jax.errors import InputError, TamperedError
-from ltu_jax.training.sealed import array_digest
 
 NAME, SALTS = "ledger.jsonl", "ledger.salts.json"
 NO_ENTRY = "0" * 64  # what the first entry names as the one before it
@@ -178,7 +177,7 @@ def network_digest(folder: Path) -> str:
     except Exception as error:  # Orbax raises bare exceptions for missing and damaged files
         raise OSError(f"{folder.name} cannot be read ({type(error).__name__})") from error
     leaves, _ = jax.tree_util.tree_flatten_with_path(stored)
-    return array_digest({jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves})
+    return durable.array_digest({jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves})
 
 
 def verify(
@@ -254,7 +253,7 @@ def _next_entry(line: bytes, before: Sequence[Entry]) -> Entry:
 
 
 def _sealed(content: Mapping[str, Any]) -> Entry:
-    return {**content, "sha256": hashlib.sha256(_line(content)).hexdigest()}
+    return {**content, "sha256": durable.digest(_line(content))}
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:
@@ -264,7 +263,7 @@ def _line(entry: Mapping[str, Any]) -> bytes:
 
 
 def _write_salts(folder: Path, salts: Mapping[str, str]) -> None:
-    durable.write(folder / SALTS, json.dumps(salts, indent=1).encode(), mode=0o600)
+    durable.write_json(folder / SALTS, salts, mode=0o600)
 
 
 def _salts(folder: Path) -> dict[str, str]:

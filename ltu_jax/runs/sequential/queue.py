@@ -23,14 +23,12 @@ import ltu_jax.runs.sequential.ledger as ledger
 import ltu_jax.data.history as pasts
 import ltu_jax.runs.pipeline as pipeline
 import ltu_jax.runs.settings as saved
-from ltu_jax.errors import InputError
-from ltu_jax.data.ids import few
+from ltu_jax.errors import InputError, few
 from ltu_jax.runs.pipeline import Result
 from ltu_jax.runs.plan import Plan, check_folder, make_folder
 from ltu_jax.data.request import Request, by_ids, resolve
 from ltu_jax.runs.folder import Running
 from ltu_jax.runs.sequential.unlearn_next import newest, unlearn_next
-from ltu_jax.training.sealed import PART
 from ltu_jax.types import Dataset, Model
 from ltu_jax.unlearners.base import Method
 
@@ -202,7 +200,7 @@ def _delete_served(run: Path, names: list[str], folder: Path) -> None:
             f"delete {run / FOLDER / BATCH} to have them answered anew"
         )
     queue = run / FOLDER
-    for path in [*queue.glob(f"{PART}*"), *(queue / f"{name}.json" for name in names)]:
+    for path in [*queue.glob(f"{durable.PART}*"), *(queue / f"{name}.json" for name in names)]:
         path.unlink(missing_ok=True)
     durable.sync_folder(queue)
     (queue / BATCH).unlink()

@@ -46,7 +46,7 @@ def test_a_damaged_entry_is_refused(tmp_path):
     for path in (tmp_path / training_digest(plan(), "original") / "network").rglob("*"):
         if path.is_file():
             path.write_bytes(b"")
-    with pytest.raises(InputError, match="--cache"):
+    with pytest.raises(InputError, match="^cache: "):
         cached_network(tmp_path, plan(), "original")
 
 

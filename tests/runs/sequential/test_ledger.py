@@ -211,7 +211,7 @@ def test_a_crash_leaves_the_old_ledger_or_the_new_one(run, monkeypatch, moment):
         raise OSError("no space")
 
     patched = {
-        "write": (durable, "_write_part"),
+        "write": (durable.os, "fdopen"),
         "fsync": (durable.os, "fsync"),
         "replace": (durable.os, "replace"),
     }
@@ -228,14 +228,6 @@ def test_a_crash_leaves_the_old_ledger_or_the_new_one(run, monkeypatch, moment):
 def test_a_ledger_is_gone_on_with_from_its_last_network_alone(run):
     with pytest.raises(TamperedError, match="entry 3: its parent is not the network of the entry"):
         ledger.append(run, CONTENT | {"parent": "x", "child": "c"}, ["1"], since=run)
-
-
-def test_a_file_is_created_once(tmp_path):
-    durable.create(tmp_path / "a", b"first")
-    with pytest.raises(FileExistsError):
-        durable.create(tmp_path / "a", b"second")
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
-    assert (tmp_path / "a").read_bytes() == b"first"
 
 
 def code_of(*arguments):
