@@ -7,12 +7,25 @@ import shlex
 from pathlib import Path
 
 import pytest
+import tyro
 
 from ltu_jax.cli import main as cli
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-TOP = [ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+TOP = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY", "CHANGELOG")]
+EXPERIMENTS = ROOT / "experiments"
+# The functions that the commands of `ltu` call, and the names of the commands.
+COMMANDS = {
+    "unlearn": "unlearn",
+    "compare": "compare",
+    "pool": "pool",
+    "audit": "audit",
+    "ledger": "ledger",
+    "queue": "queue",
+    "selfcheck": "selfcheck",
+    "list_methods": "methods",
+}
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in sorted((ROOT / "ltu_jax").rglob("*.py"))
@@ -27,20 +40,41 @@ def test_examples_in_docstrings_are_true(name):
     assert found.failed == 0
 
 
-def _commands():
-    for page in PAGES:
+def _commands(program):
+    """Yield the command lines of a program in the code blocks of all pages, split in words."""
+    for page in [*PAGES, *TOP, *EXPERIMENTS.glob("*.md")]:
         blocks = re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
         for line in "\n".join(blocks).splitlines():
-            yield from (shlex.split(part, comments=True) for part in line.split(" && "))
+            for part in line.split(" && "):
+                words = shlex.split(part, comments=True)
+                if words[:1] == [program]:
+                    yield words
 
 
-@pytest.mark.parametrize("command", [c for c in _commands() if c[:1] == ["ltu"]], ids=shlex.join)
+@pytest.mark.parametrize("command", list(_commands("ltu")), ids=shlex.join)
 def test_ltu_takes_the_commands(command, monkeypatch):
     taken = []
-    for name in ("unlearn", "compare", "pool", "audit", "selfcheck", "list_methods"):
+    for name in COMMANDS:
         monkeypatch.setattr(cli, name, lambda *arguments: taken.append(arguments))
     cli.main(command[1:])
     assert len(taken) == 1
+
+
+@pytest.mark.experiments
+@pytest.mark.parametrize("command", list(_commands("python")), ids=shlex.join)
+def test_experiments_take_the_commands(command):
+    assert command[1] == "-m"
+    tyro.cli(importlib.import_module(command[2]).Options, args=command[3:])
+
+
+def test_every_option_that_a_page_names_exists(capsys):
+    text = "".join(page.read_text(encoding="utf-8") for page in [*PAGES, ROOT / "README.md"])
+    for command in COMMANDS.values():
+        with pytest.raises(SystemExit):
+            cli.main([command, "--help"])
+    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    named = set(re.findall(r"`(--[a-z-]+)", text))
+    assert named <= known | {"--parts", "--quick"}
 
 
 @pytest.mark.parametrize("page", [*PAGES, *TOP], ids=lambda path: path.name)
@@ -52,4 +86,5 @@ def test_links_lead_somewhere(page):
 
 def test_every_page_is_in_the_menu():
     menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    assert [page.name for page in PAGES if page.name not in menu] == []
+    names = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES]
+    assert [name for name in names if f": {name}" not in menu] == []

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
 
 
+@pytest.mark.docs
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_it_runs_and_ends_with_the_verdict(path, tmp_path):
     settings = {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}

@@ -30,9 +30,10 @@ def notebook(path):
 
 
 def only(name):
-    """Run a test on one notebook."""
+    """Run a test on one notebook, which takes a minute."""
     path = ROOT / "notebooks" / f"{name}.ipynb"
-    return pytest.mark.parametrize("path", [path], ids=lambda path: path.stem)
+    mark = pytest.mark.parametrize("path", [path], ids=lambda path: path.stem)
+    return lambda test: pytest.mark.docs(mark(test))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

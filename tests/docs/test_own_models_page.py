@@ -3,12 +3,15 @@
 import re
 from pathlib import Path
 
+import pytest
+
 DOCS = Path(__file__).parents[2] / "docs"
 CODE = re.findall(
     r"```python\n(.*?)```", (DOCS / "own_models.md").read_text(encoding="utf-8"), re.DOTALL
 )
 
 
+@pytest.mark.docs
 def test_its_code_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     scope = {"__name__": "page"}
