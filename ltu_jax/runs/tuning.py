@@ -46,7 +46,7 @@ from ltu_jax.runs.plan import Plan, visible_data, with_method
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import Examples, Model, UnlearnData, Variables
 from ltu_jax.unlearners.base import Method
-from ltu_jax.unlearners.sampling import take
+from ltu_jax.unlearners.sampling import (take)
 
 Rule = Literal["oracle_free", "oracle"]
 Oracle = Callable[[TrainedModel], float]

@@ -14,7 +14,8 @@ from ltu_jax.training.losses import distillation
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import DataSpec, Info, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.sampling import batches_per_pass, descend, mean_loss, take, take_joint, walk
+from ltu_jax.unlearners.gradient_method import descend
+from ltu_jax.unlearners.sampling import batches_per_pass, mean_loss, shuffled_rows, take, take_joint
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def bad_teacher(
     ) -> BadTeacherBatch:
         del key
         rows, teacher = take(
-            (state.rows, state.teacher), walk(state.order_key, t, num_examples, batch_size)
+            (state.rows, state.teacher), shuffled_rows(state.order_key, t, num_examples, batch_size)
         )
         return BadTeacherBatch(take_joint(data.forget, data.retain, rows).inputs, teacher)
 

@@ -36,7 +36,8 @@ from ltu_jax.types import (
     Variables,
 )
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.sampling import SGDConfig, batches_per_pass, descend, take, walk
+from ltu_jax.unlearners.gradient_method import SGDConfig, descend
+from ltu_jax.unlearners.sampling import batches_per_pass, shuffled_rows, take
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def boundary_expand(
 
     def sample(key: Key, t: jax.Array, state: BoundaryExpandState, data: UnlearnData) -> Array:
         del key
-        return take(data.forget.inputs, walk(state.order_key, t, num_forget, batch_size))
+        return take(data.forget.inputs, shuffled_rows(state.order_key, t, num_forget, batch_size))
 
     def step(
         key: Key, state: BoundaryExpandState, batch: Array

@@ -32,7 +32,8 @@ from ltu_jax.types import (
     Variables,
 )
 from ltu_jax.unlearners.base import Choice, LogUniform, Method, check_no_tokens
-from ltu_jax.unlearners.sampling import SGDConfig, batches_per_pass, descend, mean_loss, take, walk
+from ltu_jax.unlearners.gradient_method import SGDConfig, descend
+from ltu_jax.unlearners.sampling import batches_per_pass, mean_loss, shuffled_rows, take
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def boundary_shrink(
 
     def sample(key: Key, t: jax.Array, state: BoundaryShrinkState, data: UnlearnData) -> Examples:
         del key
-        rows = walk(state.order_key, t, num_forget, batch_size)
+        rows = shuffled_rows(state.order_key, t, num_forget, batch_size)
         return take(Examples(data.forget.inputs, state.nearest), rows)
 
     def step(

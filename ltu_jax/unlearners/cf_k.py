@@ -21,7 +21,7 @@ from ltu_jax.types import (
 )
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.finetune import FineTuneBatch, FineTuneConfig, FineTuneState, finetune
-from ltu_jax.unlearners.sampling import SGDConfig
+from ltu_jax.unlearners.gradient_method import SGDConfig
 
 
 @dataclass(frozen=True)

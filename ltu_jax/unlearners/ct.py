@@ -18,7 +18,7 @@ import ltu_jax.unlearners.convolutions as convolutions
 from ltu_jax.types import DataSpec, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.finetune import FineTuneConfig, FineTuneState, finetune
-from ltu_jax.unlearners.sampling import SGDConfig
+from ltu_jax.unlearners.gradient_method import SGDConfig
 
 
 @dataclass(frozen=True)

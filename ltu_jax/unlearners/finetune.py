@@ -13,7 +13,8 @@ from ltu_jax.training.losses import distilled_cross_entropy
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import DataSpec, Examples, Info, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.sampling import SGDConfig, batches_per_pass, descend, mean_loss, take, walk
+from ltu_jax.unlearners.gradient_method import SGDConfig, descend
+from ltu_jax.unlearners.sampling import batches_per_pass, mean_loss, shuffled_rows, take
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def finetune(
 
     def sample(key: Key, t: jax.Array, state: FineTuneState, data: UnlearnData) -> FineTuneBatch:
         del key
-        rows = walk(state.order_key, t, num_retain, batch_size)
+        rows = shuffled_rows(state.order_key, t, num_retain, batch_size)
         return take(FineTuneBatch(data.retain, state.teacher), rows)
 
     def step(key: Key, state: FineTuneState, batch: FineTuneBatch) -> tuple[FineTuneState, Info]:

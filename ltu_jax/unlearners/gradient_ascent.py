@@ -23,8 +23,9 @@ from ltu_jax.types import (
     Variables,
 )
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
+from ltu_jax.unlearners.gradient_method import SGDConfig, descend
 from ltu_jax.unlearners.saliency import saliency_mask
-from ltu_jax.unlearners.sampling import SGDConfig, batches_per_pass, descend, mean_loss, take, walk
+from ltu_jax.unlearners.sampling import batches_per_pass, mean_loss, shuffled_rows, take
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def gradient_ascent(
 
     def sample(key: Key, t: jax.Array, state: GradientAscentState, data: UnlearnData) -> Examples:
         del key
-        return take(data.forget, walk(state.order_key, t, num_forget, batch_size))
+        return take(data.forget, shuffled_rows(state.order_key, t, num_forget, batch_size))
 
     def step(
         key: Key, state: GradientAscentState, batch: Examples

@@ -29,7 +29,8 @@ from ltu_jax.types import (
 )
 from ltu_jax.unlearners.base import LogUniform, Method
 from ltu_jax.unlearners.fisher import sum_over_batches
-from ltu_jax.unlearners.sampling import keep_where, take
+from ltu_jax.unlearners.gradient_method import keep_where
+from ltu_jax.unlearners.sampling import take
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from ltu_jax.types import (
     Variables,
 )
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.sampling import SGDConfig, batches_per_pass, descend, mean_loss, take, walk
+from ltu_jax.unlearners.gradient_method import SGDConfig, descend
+from ltu_jax.unlearners.sampling import batches_per_pass, mean_loss, shuffled_rows, take
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def l1_sparse(
     def sample(key: Key, t: jax.Array, state: L1SparseState, data: UnlearnData) -> L1SparseBatch:
         del key
         passed = t // steps_per_epoch / (config.epochs - config.unpenalised_epochs)
-        rows = walk(state.order_key, t, num_retain, batch_size)
+        rows = shuffled_rows(state.order_key, t, num_retain, batch_size)
         return L1SparseBatch(take(data.retain, rows), config.penalty * jnp.maximum(1 - passed, 0))
 
     def step(key: Key, state: L1SparseState, batch: L1SparseBatch) -> tuple[L1SparseState, Info]:

@@ -34,15 +34,8 @@ from ltu_jax.types import (
 )
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.fisher import sum_over_batches
-from ltu_jax.unlearners.sampling import (
-    SGDConfig,
-    batches_per_pass,
-    descend,
-    mean_loss,
-    take,
-    torch_sgd,
-    walk,
-)
+from ltu_jax.unlearners.gradient_method import SGDConfig, descend, torch_sgd
+from ltu_jax.unlearners.sampling import batches_per_pass, mean_loss, shuffled_rows, take
 
 GRADIENT_BATCH = 256  # bounds memory alone: the sum over batches is the same
 
@@ -148,7 +141,7 @@ def msg(
 
     def sample(key: Key, t: jax.Array, state: MSGState, data: UnlearnData) -> Examples:
         del key
-        return take(data.retain, walk(state.order_key, t, num_retain, batch_size))
+        return take(data.retain, shuffled_rows(state.order_key, t, num_retain, batch_size))
 
     def step(key: Key, state: MSGState, batch: Examples) -> tuple[MSGState, Info]:
         full = mean_loss(

@@ -23,7 +23,8 @@ from ltu_jax.types import (
     Variables,
 )
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.sampling import SGDConfig, batches_per_pass, descend, take, walk
+from ltu_jax.unlearners.gradient_method import SGDConfig, descend
+from ltu_jax.unlearners.sampling import batches_per_pass, shuffled_rows, take
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,8 @@ def neggrad_plus(
         del key
         retain_key, forget_key = jax.random.split(state.order_key)
         return NegGradPlusBatch(
-            take(data.retain, walk(retain_key, t, num_retain, retain_size)),
-            take(data.forget, walk(forget_key, t, num_forget, forget_size)),
+            take(data.retain, shuffled_rows(retain_key, t, num_retain, retain_size)),
+            take(data.forget, shuffled_rows(forget_key, t, num_forget, forget_size)),
         )
 
     def step(

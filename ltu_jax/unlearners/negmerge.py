@@ -32,7 +32,8 @@ from ltu_jax.types import (
     Variables,
 )
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.sampling import batches_per_pass, mean_loss, take, torch_sgd, walk
+from ltu_jax.unlearners.gradient_method import torch_sgd
+from ltu_jax.unlearners.sampling import batches_per_pass, mean_loss, shuffled_rows, take
 
 Aggregate = Literal["mean", "sum", "median"]
 Pool = Literal["all", "rate"]
@@ -169,7 +170,7 @@ def negmerge(
     def sample(key: Key, t: jax.Array, state: NegMergeState, data: UnlearnData) -> NegMergeBatch:
         del key
         order_key = jax.random.fold_in(state.order_key, t // candidate_steps)
-        rows = walk(order_key, t % candidate_steps, num_forget, batch_size)
+        rows = shuffled_rows(order_key, t % candidate_steps, num_forget, batch_size)
         return NegMergeBatch(take(data.forget, rows), t)
 
     def step(key: Key, state: NegMergeState, batch: NegMergeBatch) -> tuple[NegMergeState, Info]:

@@ -26,15 +26,8 @@ from ltu_jax.types import (
     Variables,
 )
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.sampling import (
-    SGDConfig,
-    batches_per_pass,
-    descend,
-    mean_loss,
-    take,
-    take_joint,
-    walk,
-)
+from ltu_jax.unlearners.gradient_method import SGDConfig, descend
+from ltu_jax.unlearners.sampling import batches_per_pass, mean_loss, shuffled_rows, take, take_joint
 
 MaskFn = Callable[[Variables, UnlearnData], PyTree]
 
@@ -220,7 +213,7 @@ def _joint(num_forget: int, num_retain: int, config: RandomLabelConfig) -> _Orde
     batch_size = min(config.batch_size, num_examples)
     return _Order(
         batches_per_pass(num_examples, batch_size),
-        lambda key, t: walk(key, t, num_examples, batch_size),
+        lambda key, t: shuffled_rows(key, t, num_examples, batch_size),
     )
 
 
@@ -238,8 +231,8 @@ def _sequential(num_forget: int, num_retain: int, config: RandomLabelConfig) -> 
         retain = epoch * retain_steps + jnp.maximum(within - forget_steps, 0)
         return jnp.where(
             within < forget_steps,
-            walk(forget_key, forget, num_forget, batch_size),
-            num_forget + walk(retain_key, retain, num_retain, batch_size),
+            shuffled_rows(forget_key, forget, num_forget, batch_size),
+            num_forget + shuffled_rows(retain_key, retain, num_retain, batch_size),
         )
 
     return _Order(steps, rows)

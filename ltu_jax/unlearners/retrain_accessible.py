@@ -22,7 +22,8 @@ from ltu_jax.types import (
     Variables,
 )
 from ltu_jax.unlearners.base import Method
-from ltu_jax.unlearners.sampling import descend, mean_loss, take
+from ltu_jax.unlearners.gradient_method import descend
+from ltu_jax.unlearners.sampling import mean_loss, take
 
 
 @dataclass(frozen=True)

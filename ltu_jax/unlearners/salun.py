@@ -12,9 +12,9 @@ import optax
 from ltu_jax.errors import check_range
 from ltu_jax.types import DataSpec, Model, PyTree, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
+from ltu_jax.unlearners.gradient_method import LossFn, descend
 from ltu_jax.unlearners.random_label import RandomLabelConfig, random_label
 from ltu_jax.unlearners.saliency import saliency_mask
-from ltu_jax.unlearners.sampling import LossFn, descend
 
 
 @dataclass(frozen=True)

@@ -25,15 +25,8 @@ from ltu_jax.types import (
     Variables,
 )
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.sampling import (
-    batches_per_pass,
-    descend,
-    mean_loss,
-    take,
-    take_joint,
-    torch_sgd,
-    walk,
-)
+from ltu_jax.unlearners.gradient_method import descend, torch_sgd
+from ltu_jax.unlearners.sampling import batches_per_pass, mean_loss, shuffled_rows, take, take_joint
 
 
 @dataclass(frozen=True)
@@ -245,8 +238,8 @@ def scrub(
         forget_key, retain_key = jax.random.split(state.order_key)
         rows = jnp.where(
             minimise,
-            num_forget + walk(retain_key, index, num_retain, batch_size),
-            walk(forget_key, index, num_forget, batch_size),
+            num_forget + shuffled_rows(retain_key, index, num_retain, batch_size),
+            shuffled_rows(forget_key, index, num_forget, batch_size),
         )
         examples = take_joint(data.forget, data.retain, rows)
         return ScrubBatch(examples, take(state.teacher, rows), minimise, epoch)

@@ -28,16 +28,8 @@ from ltu_jax.types import (
 )
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.fisher import sum_over_batches
-from ltu_jax.unlearners.sampling import (
-    LossFn,
-    SGDConfig,
-    batches_per_pass,
-    keep_where,
-    take,
-    take_joint,
-    torch_sgd,
-    walk,
-)
+from ltu_jax.unlearners.gradient_method import LossFn, SGDConfig, keep_where, torch_sgd
+from ltu_jax.unlearners.sampling import batches_per_pass, shuffled_rows, take, take_joint
 
 EPSILON = 1e-15  # the authors', in ratios of importances and in weights of examples
 
@@ -169,8 +161,10 @@ def sfr_on(
         del key
         iteration, is_forget = place(t, config.forget_every)
         forget_key, retain_key = jax.random.split(state.order_key)
-        forget_rows = walk(forget_key, iteration // config.forget_every, num_forget, batch_size)
-        retain_rows = walk(retain_key, iteration, num_retain, batch_size)
+        forget_rows = shuffled_rows(
+            forget_key, iteration // config.forget_every, num_forget, batch_size
+        )
+        retain_rows = shuffled_rows(retain_key, iteration, num_retain, batch_size)
         rows = jnp.where(is_forget, forget_rows, num_forget + retain_rows)
         examples = take_joint(data.forget, data.retain, rows)
         return SFROnBatch(examples, is_forget, iteration * (1 / num_iterations))

@@ -27,7 +27,8 @@ from ltu_jax.types import (
     Variables,
 )
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.sampling import LossFn, SGDConfig, batches_per_pass, take, walk
+from ltu_jax.unlearners.gradient_method import LossFn, SGDConfig
+from ltu_jax.unlearners.sampling import batches_per_pass, shuffled_rows, take
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,8 @@ def sfr_on_topk(
         del key
         retain_key, forget_key = jax.random.split(state.order_key)
         return SFROnTopKBatch(
-            take(data.retain, walk(retain_key, t, num_retain, batch_size)),
-            take(data.forget, walk(forget_key, t, num_forget, batch_size)),
+            take(data.retain, shuffled_rows(retain_key, t, num_retain, batch_size)),
+            take(data.forget, shuffled_rows(forget_key, t, num_forget, batch_size)),
         )
 
     def step(key: Key, state: SFROnTopKState, batch: SFROnTopKBatch) -> tuple[SFROnTopKState, Info]:

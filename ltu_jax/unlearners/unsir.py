@@ -33,7 +33,8 @@ from ltu_jax.types import (
     Variables,
 )
 from ltu_jax.unlearners.base import Choice, LogUniform, Method, check_no_tokens
-from ltu_jax.unlearners.sampling import batches_per_pass, descend, mean_loss, take, walk
+from ltu_jax.unlearners.gradient_method import descend
+from ltu_jax.unlearners.sampling import batches_per_pass, mean_loss, shuffled_rows, take
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,8 @@ def unsir(
     def sample(key: Key, t: jax.Array, state: UNSIRState, data: UnlearnData) -> UNSIRBatch:
         del key
         mixed_key, retain_key = jax.random.split(state.order_key)
-        mixed = walk(mixed_key, t, num_mixed, batch_size)
-        retain = walk(retain_key, jnp.maximum(t - impair_steps, 0), num_retain, batch_size)
+        mixed = shuffled_rows(mixed_key, t, num_mixed, batch_size)
+        retain = shuffled_rows(retain_key, jnp.maximum(t - impair_steps, 0), num_retain, batch_size)
         rows = jnp.where(t < impair_steps, mixed, retain)
         return UNSIRBatch(mix(data.retain, state.noise, rows), t == impair_steps)
 
@@ -179,7 +180,7 @@ def make_noise(
     :math:`-CE(\mu + \sigma u, y) + \lambda \|u\|^2` in evaluation mode (Tarun et al. 2021, eq. 2).
     """
     label_key, noise_key = jax.random.split(key)
-    rows = walk(label_key, 0, len(data.forget.labels), config.noise_size)
+    rows = shuffled_rows(label_key, 0, len(data.forget.labels), config.noise_size)
     labels = data.forget.labels[rows]
     mean, std = jax.jit(_moments)(data.retain.inputs)
     tx = optax.adam(config.noise_learning_rate)

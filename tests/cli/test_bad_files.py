@@ -170,7 +170,7 @@ OPTIONS = {
     "half a step": ('{"steps": 1.5}', "--config steps: is 1.5; give a value such as 300"),
     "too many": ('{"steps": 99999999999}', "steps: is 99999999999; give a value such as 300"),
     "none": ('{"steps": 0}', "steps is 0; give a number above 0"),
-    "negative": ('{"learning_rate": -1}', "learning_rate is -1; give a number above 0"),
+    "negative": ('{"learning_rate": -1}', "learning_rate: is -1; give a number above 0"),
     "no choice": ('{"harmonize": "x"}', "harmonize is 'x'; choose one of two-way"),
     "nothing to see": ('{"membership": []}', "give MI models with features among"),
     "no member": ('{"membership": [1]}', "--config membership: is [1]; give a value such as"),

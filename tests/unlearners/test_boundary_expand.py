@@ -19,7 +19,7 @@ from ltu_jax.unlearners.boundary_expand import (
     new_column,
     widened_apply,
 )
-from ltu_jax.unlearners.sampling import torch_sgd
+from ltu_jax.unlearners.gradient_method import torch_sgd
 from tests.models.pairs import linen_and_nnx
 from tests.unlearners.parity import Case, net
 

@@ -17,7 +17,7 @@ from ltu_jax.unlearners.boundary_shrink import (
     boundary_shrink,
     nearest_classes,
 )
-from ltu_jax.unlearners.sampling import torch_sgd
+from ltu_jax.unlearners.gradient_method import torch_sgd
 from tests.unlearners.parity import PADDING, Case, net
 
 LINEAR = from_functions(None, lambda p, x: x @ p["kernel"] + p["bias"], name="linear")

@@ -6,7 +6,7 @@ import pytest
 from ltu_jax.errors import InputError
 from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.finetune import FineTuneBatch, FineTuneConfig, finetune
-from ltu_jax.unlearners.sampling import torch_sgd
+from ltu_jax.unlearners.gradient_method import torch_sgd
 from tests.unlearners.parity import Case, net
 
 
@@ -29,5 +29,3 @@ def test_follows_the_reference(name):
 def test_bad_options_are_refused():
     with pytest.raises(InputError, match=r"distill is 1\.5; give a share from 0 to 1"):
         FineTuneConfig(distill=1.5)
-    with pytest.raises(InputError, match=r"momentum is 1\.0"):
-        FineTuneConfig(momentum=1.0)

@@ -11,8 +11,8 @@ from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.types import Examples, UnlearnData, Variables
 from ltu_jax.unlearners.base import spec_of
+from ltu_jax.unlearners.gradient_method import torch_sgd
 from ltu_jax.unlearners.l1_sparse import L1SparseConfig, l1_sparse
-from ltu_jax.unlearners.sampling import torch_sgd
 from tests.unlearners.parity import Case, net
 
 

@@ -9,8 +9,8 @@ from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
 from ltu_jax.types import Examples, Model, UnlearnData, Variables
 from ltu_jax.unlearners.base import spec_of
+from ltu_jax.unlearners.gradient_method import torch_sgd
 from ltu_jax.unlearners.neggrad_plus import NegGradPlusBatch, NegGradPlusConfig, neggrad_plus
-from ltu_jax.unlearners.sampling import torch_sgd
 from tests.unlearners.parity import PADDING, Case, net
 
 LINEAR = from_functions(None, lambda p, x: x @ p["kernel"], name="linear")

@@ -205,7 +205,7 @@ def test_options_come_from_a_file_or_from_a_run_that_chose_them(tmp_path):
         ({"epochs": 2.5}, r"--config epochs: is 2\.5; give a value such as 10"),
         ({"epochs": True}, "--config epochs: is True"),
         ({"schedule": 3}, "--config schedule: is 3"),
-        ({"epochs": 0}, "epochs is 0; give a number above 0"),
+        ({"epochs": 0}, "epochs: is 0"),
         ([1], "holds no options; give an object"),
         ("{", "give a JSON file of options"),
         (

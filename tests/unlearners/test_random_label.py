@@ -14,13 +14,13 @@ from ltu_jax.training.loop import unlearn
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import Examples, UnlearnData, Variables
 from ltu_jax.unlearners.base import spec_of
+from ltu_jax.unlearners.gradient_method import torch_sgd
 from ltu_jax.unlearners.random_label import (
     RandomLabelBatch,
     RandomLabelConfig,
     draw_labels,
     random_label,
 )
-from ltu_jax.unlearners.sampling import torch_sgd
 from tests.unlearners.parity import PADDING, Case, net
 
 CLASSES = 3

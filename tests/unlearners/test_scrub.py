@@ -15,7 +15,7 @@ from ltu_jax.training.loop import unlearn
 from ltu_jax.training.losses import distillation
 from ltu_jax.types import Examples, UnlearnData, Variables
 from ltu_jax.unlearners.base import spec_of
-from ltu_jax.unlearners.sampling import torch_sgd
+from ltu_jax.unlearners.gradient_method import torch_sgd
 from ltu_jax.unlearners.scrub import (
     Rewind,
     ScrubBatch,

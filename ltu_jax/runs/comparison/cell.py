@@ -26,7 +26,7 @@ from ltu_jax.training.invariants import check_reinitialised
 from ltu_jax.training.loop import Cost, step_cost
 from ltu_jax.types import UnlearnData
 from ltu_jax.unlearners.base import Method
-from ltu_jax.unlearners.sampling import concatenate
+from ltu_jax.unlearners.sampling import (concatenate)
 
 _NUMBERS = ("ua", "ra", "ta", "mia", "avg_gap", "auc", "ks", "seconds")
 
