@@ -12,77 +12,66 @@ A sanity case has two gradients of a known angle. The results are shared with
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
-from experiments.lib import study
-from experiments.lib.provenance import ROOT
+import ltu_jax.unlearners as unlearners
+from experiments.lib import study, tables
 from experiments.lib.settings import LTU, PRIMARY, QUICK, SETTINGS
-from experiments.lib.study import Job, Setting, variant
-from ltu_jax.files import write_json
-from ltu_jax.report.content import plain
+from ltu_jax.report.comparison.table import interval
+from ltu_jax.runs.comparison.bench import Setting
+from ltu_jax.runs.comparison.jobs import Job, Result, Variant, variant
+from ltu_jax.runs.plan import visible_data
 from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu import diagnostics as diagnosis
-from ltu_jax.unlearners.ltu.algorithm import split_tasks
+from ltu_jax.unlearners.ltu.algorithm import ltu, split_tasks
 from ltu_jax.unlearners.ltu.harmonize import harmonize
 from ltu_jax.unlearners.ltu.meta import meta_gradient
 from ltu_jax.unlearners.ltu.tasks import tasks
 
-OUT = ROOT / "experiments/results/conflicts.json"
-FIGURE = ROOT / "docs/conflicts.png"
-CELLS = {name: cell for name, cell in SETTINGS.items() if cell[0].model == "mlp"}
-WITH, WITHOUT = LTU["LTU"], LTU["without harmonisation"]
+SETTINGS_OF_MLP = {name: one for name, one in SETTINGS.items() if one[0].model == "mlp"}
+PAIR = {"with": LTU["LTU"], "without": LTU["without harmonisation"]}
 
 
-@dataclass(frozen=True)
-class Options:
-    """Make the rows that are missing, collect and draw them.
-
-    Attributes:
-      data_dir: folder in which TFDS keeps prepared data sets.
-      quick: digits, one seed, few steps, into `runs/`: a test that all of it works.
-    """
-
-    data_dir: str | None = None
-    quick: bool = False
+def main(args: Sequence[str] | None = None) -> None:
+    """Make, collect and draw the results."""
+    study.main("conflicts", compute, draw=draw, render=tables.conflicts, args=args)
 
 
-def main(args: list[str] | None = None) -> None:
-    """Run, write, draw."""
-    options = tyro.cli(Options, args=args)
-    cells = {"digits": (QUICK, (0,))} if options.quick else CELLS
-    steps = {"steps": 10} if options.quick else {}
-    pair = {"with": variant("ltu", **steps), "without": variant("ltu", harmonize="none", **steps)}
-    pair = pair if options.quick else {"with": WITH, "without": WITHOUT}
-    wanted = [
-        Job(setting, one, seed)
-        for setting, seeds in cells.values()
-        for one in (*map(variant, ("original", "retrain", "retrain_2")), *pair.values())
-        for seed in seeds
-    ]
-    rows = study.run(wanted, data_dir=options.data_dir, workers=study.workers_here())
+def compute(options: study.Options) -> dict[str, Any]:
+    """Return cosines and gaps by setting, cosines by parameter tensor, and the sanity case."""
+    settings, pair = SETTINGS_OF_MLP, PAIR
+    if options.quick:
+        settings, few = {"digits": (QUICK, (0,))}, {"steps": 10}
+        pair = {
+            "with": variant("ltu", **few),
+            "without": variant("ltu", harmonize="none", **few),
+        }
+    results = study.results_of(
+        [
+            Job(setting, one, seed)
+            for setting, seeds in settings.values()
+            for one in (*study.REFERENCES, *pair.values())
+            for seed in seeds
+        ],
+        options,
+    )
     of_layers = QUICK if options.quick else PRIMARY
-    results = {
-        "source": study.source("experiments.ablations.conflicts --data-dir DIR", rows.values()),
+    return {
+        "source": study.source("ablations.conflicts --data-dir DIR", results.values()),
         "sanity": sanity(),
         "settings": {
-            name: compare(rows, setting, seeds, pair) for name, (setting, seeds) in cells.items()
+            name: compare(results, setting, seeds, pair)
+            for name, (setting, seeds) in settings.items()
         },
         "layers": layers(of_layers, pair["with"], options.data_dir, every=5),
     }
-    write_json(Path("runs/conflicts.json") if options.quick else OUT, plain(results))
-    if not options.quick:
-        draw(results, FIGURE)
-    for name, one in results["settings"].items():
-        print(f"{name}: conflicts {one['share'][0]:.0f} %, gap without - with {one['difference']}")
 
 
 def sanity() -> list[dict[str, float]]:
@@ -110,43 +99,37 @@ def sanity() -> list[dict[str, float]]:
 
 
 def compare(
-    rows: Mapping[str, study.Row],
+    results: Mapping[Job, Result],
     setting: Setting,
     seeds: Sequence[int],
-    pair: Mapping[str, study.Variant],
+    pair: Mapping[str, Variant],
 ) -> dict[str, Any]:
-    """Return how the gradients stood to each other, and gaps with and without harmonisation."""
-    gaps: dict[str, list[float]] = {}
-    for name, one in {**pair, "second Retrain": variant("retrain_2")}.items():
-        found = [rows[study.key(Job(setting, one, seed))] for seed in seeds]
-        retrain = [rows[study.key(Job(setting, variant("retrain"), seed))] for seed in seeds]
-        gaps[name] = [study.gap(*both) for both in zip(found, retrain, strict=True)]
-    seen = [rows[study.key(Job(setting, pair["with"], seed))]["conflicts"] for seed in seeds]
+    """Return the cosine of the two gradients, and gaps with and without harmonisation."""
+    gaps = {
+        name: [results[Job(setting, one, seed)]["avg_gap"] for seed in seeds]
+        for name, one in {**pair, "second Retrain": variant("retrain_2")}.items()
+    }
+    cosines = [results[Job(setting, pair["with"], seed)]["conflicts"] for seed in seeds]
     return {
-        "share": study.interval([one["share"] for one in seen]),
-        "mean": study.interval([one["mean"] for one in seen]),
-        "deciles": np.mean([one["deciles"] for one in seen], axis=0),
-        "by_tenth": np.mean([one["by_tenth"] for one in seen], axis=0),
-        "norm_ratio": study.interval([one["norm_ratio"] for one in seen]),
-        "removed": 100 * float(diagnosis.share_removed(np.mean([one["mean"] for one in seen]))),
-        "gaps": {name: study.interval(values) for name, values in gaps.items()},
-        "difference": study.interval(np.subtract(gaps["without"], gaps["with"])),
+        **{
+            name: interval([one[name] for one in cosines])
+            for name in ("share", "mean", "norm_ratio")
+        },
+        "deciles": np.mean([one["deciles"] for one in cosines], axis=0),
+        "by_tenth": np.mean([one["by_tenth"] for one in cosines], axis=0),
+        "removed": 100 * float(diagnosis.share_removed(np.mean([one["mean"] for one in cosines]))),
+        "gaps": {name: interval(values) for name, values in gaps.items()},
+        "difference": interval(np.subtract(gaps["without"], gaps["with"])),
     }
 
 
-def layers(
-    setting: Setting, one: study.Variant, data_dir: str | None, *, every: int
-) -> dict[str, Any]:
-    """Return the cosine of the two gradients in each parameter tensor, each so many steps."""
-    import ltu_jax.unlearners as unlearners
-    from ltu_jax.runs.plan import visible_data
-    from ltu_jax.unlearners.ltu.algorithm import ltu
-
+def layers(setting: Setting, one: Variant, data_dir: str | None, *, every: int) -> dict[str, Any]:
+    """Return the cosine of the two gradients in each parameter tensor, every so many steps."""
     bench = study.bench(setting, 0, data_dir)
-    plan, config = bench.plan, unlearners.configure(unlearners.find("ltu"), study.options_of(one))
+    plan, config = bench.plan, unlearners.configure(unlearners.find("ltu"), json.loads(one.options))
     data = visible_data(plan.dataset, plan.split)
     method = ltu(plan.model, spec_of(data, plan.dataset.num_classes), config)
-    state = method.prepare(jax.random.key(0), bench.network("original").variables, data)
+    state = method.prepare(jax.random.key(0), bench.model("original").variables, data)
 
     @jax.jit
     def advance(key, t, state):
@@ -193,8 +176,8 @@ def by_tensor(key: jax.Array, model: Any, state: Any, batch: Any, config: Any) -
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
-def draw(results: Mapping[str, Any], path: Path) -> None:
-    """Draw the cosine over the run and over layers, and gaps against the share of conflicts."""
+def draw(results: Mapping[str, Any]) -> Any:
+    """Return the figure of the cosine by step and by tensor, and of gaps by conflicts."""
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(1, 3, figsize=(13, 3.6))
@@ -220,9 +203,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
         panels[2].annotate(name, (share, middle), fontsize=5)
     panels[2].axhline(0, color="k", lw=0.6)
     panels[2].set(xlabel="steps with a conflict, %", ylabel="gap without harmonisation - with")
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    return figure
 
 
 if __name__ == "__main__":

@@ -1,37 +1,32 @@
-"""Provoke the failures that the paper's summary lists, and see what in a run gives them away.
+"""Which diagnostics reveal the failures that the paper's summary lists?
 
     python -m experiments.ablations.failure_signatures
     python -m experiments.ablations.failure_signatures --quick
 
-On digits, `mlp`, a random 10 %. Support and query not disjoint: all membership models are one and
-the same. Harmonisation removing too much: the forgetting gradient pushes scores to non-member and
-outweighs remembering. Too many membership models: thirty. Beside each the sound run; for each the
-number that reveals it (`unlearners.ltu.diagnostics`), the library's warning, the average
-gap and the seconds. Five seeds; some minutes. Writes `experiments/results/failure_signatures.json`.
+Each failure is provoked on digits, `mlp`, a random 10 %. Support and query not disjoint: all
+membership models are the same. Harmonisation removing too much: the forgetting gradient pushes
+scores to non-member and outweighs remembering. Too many membership models: thirty. Reported for
+each, and for a sound run: the diagnostics (`unlearners.ltu.diagnostics`), warnings, average gap and
+seconds. Five seeds; some minutes. Writes `experiments/results/failure_signatures.json`.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tyro
 
-from experiments.lib import study
-from experiments.lib.provenance import ROOT, git_state
-from experiments.lib.study import Setting, Variant, variant
+from experiments.lib import study, tables
+from experiments.lib.provenance import command_source
 from ltu_jax.cli.compilation_cache import keep_programs
-from ltu_jax.files import write_json
-from ltu_jax.report.content import plain
-from ltu_jax.report.write import versions
+from ltu_jax.report.comparison.table import interval
+from ltu_jax.runs.comparison.bench import Setting
+from ltu_jax.runs.comparison.jobs import Job, Variant, variant
 from ltu_jax.unlearners.ltu import diagnostics as diagnosis
 from ltu_jax.unlearners.ltu.membership import DIVERSE
 
-OUT = ROOT / "experiments/results/failure_signatures.json"
 SETTING = Setting("digits", None, "mlp")
 CASES = {
     "sound": variant("ltu"),
@@ -47,65 +42,44 @@ CASES = {
 }
 
 
-@dataclass(frozen=True)
-class Options:
-    """Provoke, measure, write.
-
-    Attributes:
-      quick: one seed, 20 steps and three cases, into `runs/`: a test that all of it works.
-    """
-
-    quick: bool = False
+def main(args: Sequence[str] | None = None) -> None:
+    """Run all cases and write the results."""
+    study.main("failure_signatures", compute, render=tables.failures, args=args)
 
 
-def main(args: list[str] | None = None) -> None:
-    """Run all cases and write what was seen."""
-    options = tyro.cli(Options, args=args)
+def compute(options: study.Options) -> dict[str, Any]:
+    """Return the diagnostics of every case."""
     keep_programs(study.FOLDER)
-    seeds = (0,) if options.quick else (0, 1, 2, 3, 4)
-    setting = SETTING._replace(epochs=5) if options.quick else SETTING
-    cases = {}
-    some = list(CASES.items())
-    for name, case in some[:3] if options.quick else some:
-        if options.quick:
-            case = variant(case.method, **{**study.options_of(case), "steps": 20})
-        cases[name] = together([observe(setting, case, seed) for seed in seeds])
-        print(f"{name}: {json.dumps(cases[name], indent=2)}")
-    results = {
-        "source": {
-            "command": "python -m experiments.ablations.failure_signatures",
-            "git": git_state(),
-            "versions": versions(),
-        },
-        "config": {"setting": setting._asdict(), "seeds": seeds},
-        "cases": cases,
-    }
-    out = Path("runs/failure_signatures.json") if options.quick else OUT
-    write_json(out, plain(results))
-
-
-def observe(setting: Setting, case: Variant, seed: int) -> dict[str, Any]:
-    """Return what one run shows."""
-    from ltu_jax.audit.measure import measure_model
-    from ltu_jax.audit.summary import with_gaps
-
-    bench = study.bench(setting, seed, None)
-    bench.unlearned(case)  # compiles
-    start = time.perf_counter()
-    network, history = bench.unlearned(case)
-    seconds = time.perf_counter() - start
-    rows = with_gaps(
-        [
-            measure_model(bench.plan.problem, "retrain", bench.network("retrain")).row,
-            measure_model(bench.plan.problem, "ltu", network).row,
-        ]
-    )
-    removed = diagnosis.share_removed(history["cosine"])
+    setting, seeds, cases = SETTING, (0, 1, 2, 3, 4), CASES
+    if options.quick:
+        setting, seeds = SETTING._replace(epochs=5), (0,)
+        cases = {
+            name: variant("ltu", **{**Job(setting, case, 0).options, "steps": 20})
+            for name, case in list(CASES.items())[:3]
+        }
     return {
-        "gap": rows[-1].avg_gap,
-        "ra": rows[-1].gaps["ra"],
-        "ua": rows[-1].gaps["ua"],
-        "removed": 100 * float(np.median(removed)),
+        "source": command_source("ablations.failure_signatures"),
+        "config": {"setting": setting._asdict(), "seeds": seeds},
+        "cases": {
+            name: together([observe(setting, case, seed, options.data_dir) for seed in seeds])
+            for name, case in cases.items()
+        },
+    }
+
+
+def observe(setting: Setting, case: Variant, seed: int, data_dir: str | None) -> dict[str, Any]:
+    """Return the diagnostics of one run."""
+    bench, options = study.bench(setting, seed, data_dir), Job(setting, case, seed).options
+    bench.unlearned("ltu", options)  # compiles
+    start = time.perf_counter()
+    model, history = bench.unlearned("ltu", options)
+    seconds = time.perf_counter() - start
+    metrics = bench.measure("ltu", model)
+    return {
+        "gap": metrics["avg_gap"],
+        "ra": metrics["gaps"]["ra"],
+        "ua": metrics["gaps"]["ua"],
+        "removed": 100 * float(np.median(diagnosis.share_removed(history["cosine"]))),
         "effective_models": float(history["effective_models"].mean()),
         "seconds": seconds,
         "signs": diagnosis.signs(history),
@@ -117,7 +91,7 @@ def together(seen: list[dict[str, Any]]) -> dict[str, Any]:
     numbers = [name for name in seen[0] if name != "signs"]
     warned = [sign.split(":")[0] for one in seen for sign in one["signs"]]
     return {
-        **{name: study.interval([one[name] for one in seen]) for name in numbers},
+        **{name: interval([one[name] for one in seen]) for name in numbers},
         "seeds": len(seen),
         "warned": sum(bool(one["signs"]) for one in seen),
         "warnings": sorted(set(warned)),

@@ -15,40 +15,23 @@ half a minute. Writes `experiments/results/scheme_check.json` and `docs/scheme_c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
-from experiments.lib import study
-from experiments.lib.provenance import ROOT, git_state
-from ltu_jax.files import write_json
-from ltu_jax.report.content import plain
-from ltu_jax.report.write import versions
+from experiments.lib import study, tables
+from experiments.lib.provenance import command_source
+from ltu_jax.report.comparison.table import interval
 from ltu_jax.unlearners.ltu.meta import InnerStep, meta_gradient
 
-OUT = ROOT / "experiments/results/scheme_check.json"
-FIGURE = ROOT / "docs/scheme_check.png"
 SIGNS = jnp.array([1.0, 1.0, 1.0, -1.0])  # of the nuisance, by task
 SHARED, NUISANCE, NOISE = 1.0, 1.0, 1.0  # strengths
 INNER_LRS = (0.0, 0.1, 0.3, 1.0, 3.0)
 EXAMPLES = 200  # of a task
-
-
-@dataclass(frozen=True)
-class Options:
-    """Train by each scheme, measure, write.
-
-    Attributes:
-      quick: three draws, few steps and one inner step, into `runs/`: a test that all of it works.
-    """
-
-    quick: bool = False
 
 
 class Way(NamedTuple):
@@ -65,27 +48,21 @@ class Way(NamedTuple):
     inner_lr: float
 
 
-def main(args: list[str] | None = None) -> None:
-    """Run, write, draw."""
-    options = tyro.cli(Options, args=args)
+def main(args: Sequence[str] | None = None) -> None:
+    """Train by each scheme and draw the results."""
+    study.main("scheme_check", compute, draw=draw, render=tables.scheme, args=args)
+
+
+def compute(options: study.Options) -> dict[str, Any]:
+    """Return the measurements of each way to train."""
     draws, steps = (3, 50) if options.quick else (20, 500)
     inner_lrs = INNER_LRS[-1:] if options.quick else INNER_LRS
     ways = [Way(gap, order, lr) for gap in (True, False) for order in (2, 1) for lr in inner_lrs]
-    results = {
-        "source": {
-            "command": "python -m experiments.ablations.scheme_check",
-            "git": git_state(),
-            "versions": versions(),
-        },
+    return {
+        "source": command_source("ablations.scheme_check"),
         "config": {"draws": draws, "steps": steps, "signs": SIGNS.tolist()},
         "ways": [{**way._asdict(), **measure(way, draws, steps)} for way in ways],
     }
-    write_json(Path("runs/scheme_check.json") if options.quick else OUT, plain(results))
-    if not options.quick:
-        draw(results["ways"], FIGURE)
-    for way in results["ways"]:
-        text = f"gap {way['gap']}, order {way['order']}, inner_lr {way['inner_lr']}"
-        print(f"{text}: shared {way['shared'][0]:.2f}, reversed {way['reversed'][0]:.1f} %")
 
 
 def measure(way: Way, draws: int, steps: int) -> dict[str, Any]:
@@ -93,7 +70,7 @@ def measure(way: Way, draws: int, steps: int) -> dict[str, Any]:
     keys = jax.random.split(jax.random.key(0), draws)
     found = jax.jit(jax.vmap(partial(train, way=way, steps=steps)))(keys)
     shared, accuracy = (np.asarray(values) for values in found)
-    return {"shared": study.interval(shared), "reversed": study.interval(100 * accuracy)}
+    return {"shared": interval(shared), "reversed": interval(100 * accuracy)}
 
 
 def train(key: jax.Array, *, way: Way, steps: int) -> tuple[jax.Array, jax.Array]:
@@ -131,8 +108,8 @@ def loss(weights: jax.Array, task: tuple[jax.Array, jax.Array]) -> jax.Array:
     return jnp.mean(jax.nn.softplus(-labels * (inputs @ weights)))
 
 
-def draw(ways: list[dict[str, Any]], path: Path) -> None:
-    """Draw the share of the shared weight against the inner step's length."""
+def draw(results: Mapping[str, Any]) -> Any:
+    """Return the figure of the share of the shared weight against the inner step's length."""
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(1, 2, figsize=(8, 3))
@@ -143,7 +120,9 @@ def draw(ways: list[dict[str, Any]], path: Path) -> None:
     for panel, (measured, title) in zip(panels, titles.items(), strict=True):
         for gap in (True, False):
             for order, style in ((2, "-"), (1, ":")):
-                some = [way for way in ways if (way["gap"], way["order"]) == (gap, order)]
+                some = [
+                    way for way in results["ways"] if (way["gap"], way["order"]) == (gap, order)
+                ]
                 low, high = ([way[measured][i] for way in some] for i in (1, 2))
                 name = f"{'other' if gap else 'same'} task, order {order}"
                 at = range(len(some))
@@ -154,9 +133,7 @@ def draw(ways: list[dict[str, Any]], path: Path) -> None:
         panel.set_xticks(range(len(INNER_LRS)), INNER_LRS)
         panel.set(xlabel="inner_lr", ylabel=title)
     panels[0].legend(frameon=False, fontsize=7)
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    return figure
 
 
 if __name__ == "__main__":

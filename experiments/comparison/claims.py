@@ -10,18 +10,17 @@ diverse membership models are better than any single one.
 C1 is judged by the tables of `experiments.comparison.compare`, where the options of every method
 were tuned without Retrain. For the others, variants of LTU differ from it in what their name says
 and in nothing else. Differences are taken within a training seed: a claim *holds* where the 95 %
-t-interval of the difference is above 0, *does not hold* where all of it is below the gap of a
-second Retrain, so that what is gained, if anything, is less than chance between two exact
-unlearnings, and else, as with fewer than three seeds, one *cannot tell*. Over several settings a
-claim holds if it holds in each, and does not if it does not in one.
+t-interval of the difference is above 0, and *does not hold* where all of it is below the gap of a
+second Retrain: any gain is then less than the noise between two exact unlearnings. Otherwise, and
+with fewer than three seeds, one *cannot tell*. Over several settings a claim holds if it holds in
+each, and does not hold if it does not hold in one.
 
-Writes `experiments/results/claims.json` and `docs/claims.png`. What is done is kept in
-`runs/study`, and an interrupted command goes on. LTU_STUDY_WORKERS=2 uses two processes. The three
-settings of `mlp` take about an hour and a half on two CPU cores, that of `cnn` an hour (of its
-single membership models only log-odds has been run); those of `resnet20`, in part, and
-Tiny-ImageNet have been run on a GPU. The other settings of digits take ten minutes.
-`--only SETTING` and `--variants VARIANT` make some rows; what has none in `runs/study` is judged by
-what `claims.json` already holds of it. Rows of one setting must come from one kind of device.
+Writes `experiments/results/claims.json` and `docs/claims.png`. LTU_STUDY_WORKERS=2 uses two
+processes. The three settings of `mlp` take about an hour and a half on two CPU cores, that of `cnn`
+an hour (of its single membership models only log-odds has been run); those of `resnet20`, in part,
+and Tiny-ImageNet have been run on a GPU. The other settings of digits take ten minutes.
+`--only SETTING` and `--variants VARIANT` make some results; `claims.json` supplies those that
+`runs/study` lacks. Results of one setting must come from one type of device.
 """
 
 from __future__ import annotations
@@ -38,9 +37,10 @@ import tyro
 from experiments.lib import study
 from experiments.lib.provenance import ROOT
 from experiments.lib.settings import KNOBS, LTU, PRIMARY, QUICK, SETTINGS, SINGLE, VARIANTS
-from experiments.lib.study import Job, Variant, variant
 from ltu_jax.files import write_json
+from ltu_jax.report.comparison.table import interval
 from ltu_jax.report.content import plain
+from ltu_jax.runs.comparison.jobs import Job, Result, Variant, variant
 
 OUT = ROOT / "experiments/results/claims.json"
 FIGURE = ROOT / "docs/claims.png"
@@ -48,26 +48,21 @@ COMPARED = {
     name: ROOT / f"experiments/results/compare_{name}.json" for name in ("cifar10", "digits")
 }
 OURS = ("ltu", "ltu_first_order", "ltu_paper", "ltu_calibrated", "ltu_joint", "mi_match")
-REFERENCES = ("original", "retrain", "retrain_2")
 FEWEST_SEEDS = 3
+METRICS = ("ua", "ra", "ta", "mia", "auc", "ks", "supervised", "two_model", "ra_accessible")
+METRICS += ("ra_inaccessible", "seconds")
 
 
 @dataclass(frozen=True)
-class Options:
-    """Make the rows that are missing; judge the claims.
+class Options(study.Options):
+    """Make the missing results and judge the claims.
 
     Attributes:
-      data_dir: folder in which TFDS keeps prepared data sets.
-      quick: digits, two seeds, few variants, into `runs/`: a test that all of it works.
-      gather: judge by what is there without making anything.
-      only: make the rows of these settings alone, by their names in `variants.SETTINGS`.
-      variants: make these variants alone, beside the original and the retrained networks; others
-        are taken from `claims.json`.
+      only: make results in these settings alone, by their names in `settings.SETTINGS`.
+      variants: make results of these variants alone, and of the original and retrained models;
+        others are taken from `claims.json`.
     """
 
-    data_dir: str | None = None
-    quick: bool = False
-    gather: bool = False
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SETTING ...")] = ()
     variants: Annotated[tuple[str, ...], tyro.conf.arg(metavar="VARIANT ...")] = ()
 
@@ -79,23 +74,18 @@ def main(args: list[str] | None = None) -> None:
     _check("--only", options.only, SETTINGS)
     _check("--variants", options.variants, VARIANTS)
     chosen = [SETTINGS[name][0] for name in options.only or SETTINGS] + [QUICK]
-    makes = [*map(variant, REFERENCES), *(VARIANTS[name] for name in options.variants)]
-    missing = [
+    makes = [*study.REFERENCES, *(VARIANTS[name] for name in options.variants)]
+    some = [
         job
         for job in wanted
-        if job.setting in chosen and (job.variant in makes or not options.variants)
+        if study.path_of(job).exists()
+        or (job.setting in chosen and (job.variant in makes or not options.variants))
     ]
-    missing = [] if options.gather else missing
-    rows = study.run(
-        [*(job for job in wanted if study.path_of(job).exists()), *missing],
-        data_dir=options.data_dir,
-        workers=study.workers_here(),
-    )
-    out = Path("runs/claims.json") if options.quick else OUT
-    results = judge(wanted, rows, None if options.quick else json.loads(OUT.read_bytes()))
-    write_json(out, plain(results))
+    before = None if options.quick else json.loads(OUT.read_bytes())
+    results = plain(judge(wanted, study.results_of(some, options), before))
+    write_json(Path("runs/claims.json") if options.quick else OUT, results)
     if not options.quick:
-        draw(results, FIGURE)
+        study.save(draw(results), FIGURE)
     for name, claim in results["claims"].items():
         print(f"{name} {claim['statement']}: {claim['verdict']}")
 
@@ -110,40 +100,39 @@ def jobs() -> list[Job]:
     wanted = []
     for setting, seeds in SETTINGS.values():
         single = SINGLE.values() if setting.forget == "random_10" else ()
-        variants = [*map(variant, REFERENCES), *LTU.values(), *single]
+        variants = [*study.REFERENCES, *LTU.values(), *single]
         wanted += [Job(setting, one, seed) for one in variants for seed in seeds]
     return wanted + [Job(PRIMARY, one, seed) for one in KNOBS.values() for seed in (0, 1, 2)]
 
 
 def quick_jobs() -> list[Job]:
     """Return the jobs of a quick run."""
-    variants = [variant(name) for name in REFERENCES]
-    steps = {"steps": 20}
-    variants += [variant("random_label"), variant("mi_match", **steps), variant("ltu", **steps)]
+    few = [variant(name, steps=20) for name in ("mi_match", "ltu")]
+    variants = [*study.REFERENCES, variant("random_label"), *few]
     return [Job(QUICK, one, seed) for one in variants for seed in (0, 1)]
 
 
 def tuned(names: Sequence[str], data: str = "digits") -> dict[str, Variant]:
-    """Return methods with the options that trials without Retrain chose for a random 10 %."""
+    """Return methods with options tuned without Retrain on a random 10 %."""
     chosen = json.loads(COMPARED[data].read_text(encoding="utf-8"))["tuning"]
     return {name: variant(name, **chosen[f"random_10-{name}"]["options"]) for name in names}
 
 
 def judge(
-    wanted: Sequence[Job], rows: Mapping[str, study.Row], before: Mapping[str, Any] | None = None
+    wanted: Sequence[Job], results: Mapping[Job, Result], before: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return verdicts, and for every setting and variant the means and intervals.
+    """Return verdicts, and means and intervals for every setting and variant.
 
     Args:
-      wanted: the jobs of all settings.
-      rows: of those that have been run, by `study.key`.
-      before: earlier results; variants of which there are no rows are taken from them.
+      wanted: jobs of all settings.
+      results: results of the jobs that have been run.
+      before: earlier verdicts; variants without results are taken from them.
     """
     made: dict[str, Any] = {}
     for name, (setting, _) in {**SETTINGS, "quick": (QUICK, ())}.items():
-        here = [job for job in wanted if job.setting == setting and study.key(job) in rows]
+        here = [job for job in wanted if job.setting == setting and job in results]
         if here:
-            made[name] = summarise({job: rows[study.key(job)] for job in here})
+            made[name] = plain(summarise({job: results[job] for job in here}))
     found, sources = dict(made), []
     if before:
         found = {
@@ -156,9 +145,9 @@ def judge(
             if of := {name: sorted(left) for name, left in of.items() if left}:
                 sources.append({**source, "of": of})
     if made:
-        of = {name: sorted(cell) for name, cell in made.items()}
-        command = "experiments.comparison.claims --data-dir DIR"
-        sources.append({"of": of, **study.source(command, rows.values())})
+        of = {name: sorted(variants) for name, variants in made.items()}
+        module = "comparison.claims --data-dir DIR"
+        sources.append({"of": of, **study.source(module, results.values())})
     return {
         "config": {
             "margin": "mean gap of a second Retrain",
@@ -175,46 +164,32 @@ def judge(
     }
 
 
-def summarise(cell: Mapping[Job, study.Row]) -> dict[str, Any]:
-    """Return per variant: gaps by seed, and mean and interval of every measure."""
+def summarise(results: Mapping[Job, Result]) -> dict[str, Any]:
+    """Return per variant: gaps by seed, and mean and interval of every metric."""
     names = {one: name for name, one in VARIANTS.items()}
-    retrain = {job.seed: row for job, row in cell.items() if job.variant.method == "retrain"}
-    by_name: dict[str, dict[int, study.Row]] = {}
-    for job, row in cell.items():
-        name = names.get(job.variant, job.variant.method)
-        if row.get("failure") is None and job.seed in retrain:
-            by_name.setdefault(name, {})[job.seed] = row
-    measures = (
-        "ua",
-        "ra",
-        "ta",
-        "mia",
-        "auc",
-        "ks",
-        "supervised",
-        "two_model",
-        "ra_accessible",
-        "ra_inaccessible",
-        "seconds",
-    )
+    by_name: dict[str, dict[int, Result]] = {}
+    for job, result in results.items():
+        if result["failure"] is None:
+            name = names.get(job.variant, job.variant.method)
+            by_name.setdefault(name, {})[job.seed] = result
     return {
         name: {
-            "gaps": {seed: study.gap(row, retrain[seed]) for seed, row in of_seed.items()},
-            "gap": study.interval([study.gap(r, retrain[s]) for s, r in of_seed.items()]),
+            "gaps": {seed: result["avg_gap"] for seed, result in of_seed.items()},
+            "gap": interval([result["avg_gap"] for result in of_seed.values()]),
             **{
-                measure: study.interval([row[measure] for row in of_seed.values()])
-                for measure in measures
-                if all(row[measure] is not None for row in of_seed.values())
+                metric: interval([result[metric] for result in of_seed.values()])
+                for metric in METRICS
+                if all(result[metric] is not None for result in of_seed.values())
             },
-            "conflicts": next((row["conflicts"] for row in of_seed.values()), None),
+            "conflicts": next((result["conflicts"] for result in of_seed.values()), None),
         }
         for name, of_seed in by_name.items()
     }
 
 
-def best_of(names: Sequence[str], cell: Mapping[str, Any]) -> str:
+def best_of(names: Sequence[str], variants: Mapping[str, Any]) -> str:
     """Return the variant of the smallest mean gap."""
-    return min(names, key=lambda name: cell[name]["gap"][0])
+    return min(names, key=lambda name: variants[name]["gap"][0])
 
 
 CLAIMS = {
@@ -227,18 +202,20 @@ CLAIMS = {
 def claim(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the verdict on a claim about LTU's parts, over all settings that have every rival."""
     statement, rivals = CLAIMS[name]
-    cells = {}
-    for setting, cell in found.items():
-        if {"LTU", *rivals} <= cell.keys():
-            rival = best_of(rivals, cell)
-            floor = cell["retrain_2"]["gap"][0]
-            cells[setting] = verdict(rival, cell["LTU"]["gaps"], cell[rival]["gaps"], floor)
-    return verdict_over(statement, cells)
+    by_setting = {}
+    for setting, variants in found.items():
+        if {"LTU", *rivals} <= variants.keys():
+            rival = best_of(rivals, variants)
+            floor = variants["retrain_2"]["gap"][0]
+            by_setting[setting] = verdict(
+                rival, variants["LTU"]["gaps"], variants[rival]["gaps"], floor
+            )
+    return verdict_over(statement, by_setting)
 
 
 def baselines(ours: str) -> dict[str, Any]:
-    """Return one of our methods against the best that is not, by the comparisons' tables."""
-    cells = {}
+    """Return the verdicts on one of our methods against the best other method of the tables."""
+    by_setting = {}
     for data, path in COMPARED.items():
         results = json.loads(path.read_text(encoding="utf-8"))
         for scenario in dict.fromkeys(row["scenario"] for row in results["rows"]):
@@ -257,62 +234,60 @@ def baselines(ours: str) -> dict[str, Any]:
             rival = min(rivals, key=rivals.get)
             floor = float(np.mean(list(gaps["retrain_2"].values())))
             setting = f"{data}, {results['config']['model']}, {scenario}"
-            cells[setting] = verdict(rival, gaps[ours], gaps[rival], floor)
-    return cells
+            by_setting[setting] = verdict(rival, gaps[ours], gaps[rival], floor)
+    return by_setting
 
 
 def verdict(
     rival: str, ours: Mapping[int, float], theirs: Mapping[int, float], margin: float
 ) -> dict[str, Any]:
-    """Return what the rival's gap less LTU's, seed by seed, says of a claim."""
+    """Return the verdict on a claim by the rival's gap less LTU's, seed by seed."""
     difference = [theirs[seed] - ours[seed] for seed in ours if seed in theirs]
-    mean, low, high = study.interval(difference)
-    said = "holds" if low > 0 else "does not hold" if high < margin else "cannot tell"
+    mean, low, high = interval(difference)
+    verdict = "holds" if low > 0 else "does not hold" if high < margin else "cannot tell"
     return {
         "rival": rival,
         "difference": mean,
         "interval": [low, high],
         "margin": margin,
         "seeds": len(difference),
-        "verdict": said if len(difference) >= FEWEST_SEEDS else "cannot tell",
+        "verdict": verdict if len(difference) >= FEWEST_SEEDS else "cannot tell",
     }
 
 
-def verdict_over(statement: str, cells: Mapping[str, Any]) -> dict[str, Any]:
+def verdict_over(statement: str, by_setting: Mapping[str, Any]) -> dict[str, Any]:
     """Return the verdict over all settings; the interval is that of the first."""
-    verdicts = {cell["verdict"] for cell in cells.values()}
+    verdicts = {one["verdict"] for one in by_setting.values()}
     overall = "holds" if verdicts == {"holds"} else "cannot tell"
     if "does not hold" in verdicts:
         overall = "does not hold"
-    first = next(iter(cells.values()), None)
+    first = next(iter(by_setting.values()), None)
     return {
         "statement": statement,
         "verdict": overall,
         "interval": first and first["interval"],
-        "settings": cells,
+        "settings": by_setting,
     }
 
 
-def draw(results: Mapping[str, Any], path: Path) -> None:
-    """Draw the gap of every variant in the first setting, with its interval and the floor."""
+def draw(results: Mapping[str, Any]) -> Any:
+    """Return the figure of the gaps of all variants in the first setting, with the noise floor."""
     import matplotlib.pyplot as plt
 
-    cell = next(iter(results["settings"].values()))
-    names = [name for name in VARIANTS if name in cell]
+    variants = next(iter(results["settings"].values()))
+    names = [name for name in VARIANTS if name in variants]
     figure, panel = plt.subplots(figsize=(7, 0.22 * len(names) + 1))
     for at, name in enumerate(reversed(names)):
-        mean, low, high = cell[name]["gap"]
+        mean, low, high = variants[name]["gap"]
         colour = "C0" if name in {**LTU, **SINGLE} else "C1"
         panel.plot([max(low, 0), high], [at, at], color=colour, lw=1.5)
         panel.plot(mean, at, "o", color=colour, ms=4)
-    panel.axvline(cell["retrain_2"]["gap"][0], color="k", ls="--", lw=1, label="second Retrain")
-    panel.axvline(cell["LTU"]["gap"][0], color="C0", ls=":", lw=1, label="LTU")
+    panel.axvline(variants["retrain_2"]["gap"][0], color="k", ls="--", lw=1, label="second Retrain")
+    panel.axvline(variants["LTU"]["gap"][0], color="C0", ls=":", lw=1, label="LTU")
     panel.set_yticks(np.arange(len(names)), list(reversed(names)), fontsize=7)
     panel.set(xlabel="average gap to Retrain, points (mean and 95 % interval)", xlim=(0, 36))
     panel.legend(frameon=False, fontsize=7)
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    return figure
 
 
 if __name__ == "__main__":

@@ -1,31 +1,32 @@
-"""The README's comparisons: methods x scenarios x seeds, with the settings that made the tables.
+"""How do methods compare? The comparisons of the README: methods, scenarios and seeds.
 
     python -m experiments.comparison.compare digits
     python -m experiments.comparison.compare cifar10 --data-dir DIR
 
-Everything goes into `runs/compare_<name>/` row by row; an interrupted command goes on when it is
-given again, and one command for each scenario may run at a time. Everything is collected in
-`experiments/results/compare_<name>.json`, whose rows are not made again: `--methods` adds rows of
-other methods, `--anew` does not take them up. For a comparison of your own use `ltu compare`.
+Results go into `runs/compare_<name>/` one by one; an interrupted command continues when repeated,
+and one command per scenario may run at a time. They are collected in
+`experiments/results/compare_<name>.json`, which also supplies results: `--methods` adds other
+methods, `--afresh` ignores the file. Use `ltu compare` for other comparisons.
 """
 
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from experiments.lib.provenance import ROOT, git_state
+from experiments.lib.provenance import ROOT, command_source
 from ltu_jax.cli.compilation_cache import keep_programs
 from ltu_jax.files import write_json
 from ltu_jax.report.comparison import write as report
-from ltu_jax.report.write import versions
-from ltu_jax.runs.comparison import grid
+from ltu_jax.runs.comparison.bench import Setting
+from ltu_jax.runs.comparison.compare import collect, result_path, run
+from ltu_jax.runs.comparison.jobs import Job, Variant
 from ltu_jax.runs.comparison.options import Comparison
 
 RUNS = Path("runs")
@@ -66,15 +67,15 @@ COMPARISONS = {
 
 @dataclass(frozen=True)
 class Options:
-    """Make the runs of a comparison that are missing, and collect all of them.
+    """Make the missing results of a comparison, and collect all of them.
 
     Attributes:
-      name: which comparison.
-      data_dir: folder in which TFDS keeps prepared data sets.
-      scenarios: only these, so that other commands can make the others; by default all.
-      methods: only these; by default all of the comparison.
-      gather: collect what is there without making anything.
-      anew: make also those rows that the result file holds.
+      name: comparison.
+      data_dir: folder of prepared TFDS data.
+      scenarios: scenarios to run; by default all.
+      methods: methods to run; by default all of the comparison.
+      gather: collect the results that exist; make none.
+      afresh: repeat also the results that the result file holds.
     """
 
     name: tyro.conf.Positional[Literal["digits", "cifar10"]]
@@ -82,11 +83,11 @@ class Options:
     scenarios: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
     methods: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
     gather: bool = False
-    anew: bool = False
+    afresh: bool = False
 
 
 def main(args: list[str] | None = None) -> None:
-    """Make what is missing and write the result file."""
+    """Make the missing results and write the result file."""
     options = tyro.cli(Options, args=args)
     whole = COMPARISONS[options.name]
     out = ROOT / f"experiments/results/compare_{options.name}.json"
@@ -96,30 +97,28 @@ def main(args: list[str] | None = None) -> None:
         scenarios=options.scenarios or whole.scenarios,
         methods=options.methods or whole.methods,
     )
-    words = ["python", "-m", "experiments.comparison.compare", options.name]
-    words += ["--data-dir", "DIR"] if options.data_dir else []  # no name of this machine's folders
-    if out.exists() and not options.anew:
+    # Names no folder of this machine.
+    command = f"comparison.compare {options.name}" + (" --data-dir DIR" if options.data_dir else "")
+    if out.exists() and not options.afresh:
         restore(json.loads(out.read_text(encoding="utf-8")), whole.out)
-    source = {"command": shlex.join(words), "git": git_state(), "versions": versions()}
     if options.gather:
-        results = grid.gather(whole)
+        results = collect(whole)
     else:
         keep_programs(comparison.cache)
-        results = grid.run(comparison, source=source, say=lambda line: print(line, flush=True))
+        results = run(comparison, source=command_source(command), say=partial(print, flush=True))
     report.write(results, comparison.out)
     write_json(out, results)
 
 
 def restore(results: Mapping[str, Any], folder: Path) -> None:
-    """Write a result file's rows and choices back into a comparison's folder, over none there."""
+    """Write the results and choices of a result file into a comparison's folder; overwrite none."""
     tuning = results["tuning"].items()
     files = {folder / "tuning" / f"{name}.json": chosen for name, chosen in tuning}
     for entry in results["rows"]:
-        row = {name: value for name, value in entry.items() if name != "source"}
-        path = grid.row_path(
-            folder, row["scenario"], row["train_seed"], row["unlearn_seed"], row["method"]
-        )
-        files[path] = {"row": row, "source": results["sources"][entry["source"]]}
+        setting = Setting(forget=entry["scenario"])
+        job = Job(setting, Variant(entry["method"]), entry["train_seed"], entry["unlearn_seed"])
+        source = results["sources"][entry["source"]]
+        files[result_path(folder, job)] = {**entry, "source": source}
     for path, content in files.items():
         if not path.exists():
             write_json(path, content)

@@ -1,37 +1,21 @@
-"""Whom an experiment forgets: the scenarios of `ltu compare`, and sets from alien to entangled.
+"""Forget sets of the experiments: the scenarios of `ltu compare`, and outlying to entangled ones.
 
-Entangled sets are alike in meaning to what is kept: their nearest neighbours, in the original
-network's outputs, stay in the training set.
+The nearest neighbours of an entangled set, in the original model's outputs, stay in the training
+set.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
 import ltu_jax.data.request as requests
-from ltu_jax.data.scenarios import SCENARIOS
+from ltu_jax.audit import signals
+from ltu_jax.data.scenarios import SCENARIOS, Outputs, Scenario
 from ltu_jax.types import Dataset
 
-Outputs = Callable[[], np.ndarray]
 SHARE = 0.05
-
-
-class ForgetSet(NamedTuple):
-    """A way to choose the forget set.
-
-    Attributes:
-      title: as a heading says it.
-      request: `(seed, dataset, outputs) -> Request`; `outputs()` gives the original's logits
-        `[N, C]` of the training set.
-      dataset: `dataset -> dataset` that the networks are trained on.
-    """
-
-    title: str
-    request: Callable[[int, Dataset, Outputs], requests.Request]
-    dataset: Callable[[Dataset], Dataset] = lambda dataset: dataset
 
 
 def neighbourhood(seed: int, data: Dataset, outputs: Outputs) -> np.ndarray:
@@ -71,10 +55,8 @@ def outliers(seed: int, data: Dataset, outputs: Outputs) -> np.ndarray:
 
 
 def hard(seed: int, data: Dataset, outputs: Outputs) -> np.ndarray:
-    """Return the examples of the smallest margin under the original: learnt by heart, if at all."""
+    """Return the examples of the smallest margin under the original model."""
     del seed
-    from ltu_jax.audit import signals
-
     return np.argsort(signals.margin(outputs(), data.train.labels))[: _size(data)]
 
 
@@ -86,7 +68,7 @@ def half_a_class(seed: int, data: Dataset, outputs: Outputs) -> np.ndarray:
 
 
 def overlap(features: np.ndarray, labels: np.ndarray, forget: np.ndarray) -> float:
-    """Return the overlap score: the share of forget examples whose nearest neighbour is kept.
+    """Return the overlap score: the share of forget examples whose nearest neighbour is retained.
 
     Neighbours are searched among all training examples, whatever their class, by the cosine of the
     original's outputs; the share that a random set of that size would have is divided out, so that
@@ -128,21 +110,14 @@ def _by_rows(choose: Callable[[int, Dataset, Outputs], np.ndarray]):
     )
 
 
-FORGET_SETS: dict[str, ForgetSet] = {
-    **{
-        name: ForgetSet(
-            scenario.title,
-            lambda seed, data, outputs, scenario=scenario: scenario.request(seed, data),
-            scenario.dataset,
-        )
-        for name, scenario in SCENARIOS.items()
-    },
-    "random_5": ForgetSet(
-        "a random 5 %", lambda seed, data, outputs: requests.by_fraction(SHARE, seed=seed)
+FORGET_SETS: dict[str, Scenario] = {
+    **SCENARIOS,
+    "random_5": Scenario(
+        "a random 5 %", lambda seed, data, _: requests.by_fraction(SHARE, seed=seed)
     ),
-    "doubles": ForgetSet("one of each pair of nearest neighbours", _by_rows(doubles)),
-    "neighbourhood": ForgetSet("an example and its neighbours", _by_rows(neighbourhood)),
-    "half_a_class": ForgetSet("half of a class", _by_rows(half_a_class)),
-    "hard": ForgetSet("the hardest examples", _by_rows(hard)),
-    "outliers": ForgetSet("outliers", _by_rows(outliers)),
+    "doubles": Scenario("one of each pair of nearest neighbours", _by_rows(doubles)),
+    "neighbourhood": Scenario("an example and its neighbours", _by_rows(neighbourhood)),
+    "half_a_class": Scenario("half of a class", _by_rows(half_a_class)),
+    "hard": Scenario("the hardest examples", _by_rows(hard)),
+    "outliers": Scenario("outliers", _by_rows(outliers)),
 }

@@ -1,4 +1,4 @@
-"""Which code a result was made by."""
+"""Provenance of results: command, commit, versions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from ltu_jax.report.write import versions
+
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def command_source(module: str) -> dict[str, Any]:
+    """Return the provenance of what a module of `experiments`, with its arguments, makes now."""
+    command = f"python -m experiments.{module}"
+    return {"command": command, "git": git_state(), "versions": versions()}
 
 
 def git_state() -> dict[str, Any]:
@@ -16,7 +24,7 @@ def git_state() -> dict[str, Any]:
 
 
 def _git(*args: str) -> str | None:
-    """Return what git says of this repository; `None` where there is no repository or no git."""
+    """Return the output of a git command; `None` without a repository or git."""
     try:
         done = subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

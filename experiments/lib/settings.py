@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from experiments.lib.study import Setting, variant
+from ltu_jax.runs.comparison.bench import Setting
+from ltu_jax.runs.comparison.jobs import variant
 from ltu_jax.unlearners.ltu.membership import DIVERSE
 
 STILL = [0.0, 1.0, 1, 2]  # an inner step of length 0, as `InnerStep` lists it

@@ -1,210 +1,189 @@
-"""Runs that several experiments share: one network, one method, one row, each kept on disk.
+"""Jobs, results and command line that the experiments share.
 
-A job is a setting, a variant of a method and a training seed. Its row is written under what it
-follows from, so that an interrupted experiment goes on and two experiments share what both need;
-so are the networks. Jobs may be spread over processes.
+Results and models are kept in `runs/study`, so that an interrupted experiment continues and two
+experiments share the results that both need. `LTU_STUDY_WORKERS=2` makes them in two processes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import multiprocessing
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import jax
 import numpy as np
-import scipy.stats
+import tyro
 
 from experiments.lib.forget_sets import FORGET_SETS
-from experiments.lib.provenance import git_state
+from experiments.lib.provenance import ROOT, command_source, git_state
+from ltu_jax.audit import attacks, signals
+from ltu_jax.audit.features import Labelled
+from ltu_jax.cli.compilation_cache import keep_programs
+from ltu_jax.errors import DivergedError, InvariantError
 from ltu_jax.files import write_json
+from ltu_jax.report.comparison.table import interval
 from ltu_jax.report.content import plain
 from ltu_jax.report.write import versions
+from ltu_jax.runs.comparison.bench import Bench, Setting
+from ltu_jax.runs.comparison.jobs import MODELS, Job, Result, make_missing, stages, variant
+from ltu_jax.training.supervised import predict
+from ltu_jax.types import TrainedModel
 
 FOLDER = Path("runs/study")
-NETWORKS = ("original", "retrain", "retrain_2")
-Row = dict[str, Any]
+REFERENCES = tuple(map(variant, MODELS))
 
 
-class Setting(NamedTuple):
-    """What is forgotten from which networks.
-
-    Attributes:
-      data: as for `ltu unlearn`; so for the next two.
-      train_size: training examples; None takes all.
-      model: the network.
-      forget: a name in `forget_sets.FORGET_SETS`.
-      retain_fraction: rho.
-      epochs: of all training; None is the model's own number.
-    """
-
-    data: str = "cifar10"
-    train_size: int | None = 10_000
-    model: str = "cnn"
-    forget: str = "random_10"
-    retain_fraction: float = 0.3
-    epochs: int | None = None
-
-
-class Variant(NamedTuple):
-    """A method with some of its options set; the names in `NETWORKS` are methods as well.
+@dataclass(frozen=True)
+class Options:
+    """Make the missing results, collect them and draw the figure.
 
     Attributes:
-      method: its name.
-      options: those that differ from its defaults, as a JSON object.
+      data_dir: folder of prepared TFDS data.
+      quick: a small version that takes seconds to minutes and writes into `runs/`.
+      gather: collect the results that exist; make none.
     """
 
-    method: str
-    options: str = "{}"
+    data_dir: str | None = None
+    quick: bool = False
+    gather: bool = False
 
 
-def variant(method: str, **options: Any) -> Variant:
-    """Return a method with these options."""
-    return Variant(method, json.dumps(plain(options), sort_keys=True))
-
-
-def options_of(one: Variant) -> dict[str, Any]:
-    """Return a variant's options."""
-    return json.loads(one.options)
-
-
-class Job(NamedTuple):
-    """One row to be made."""
-
-    setting: Setting
-    variant: Variant
-    seed: int
-
-
-def run(
-    jobs: Iterable[Job],
+def main(
+    name: str,
+    compute: Callable[[Options], Mapping[str, Any]],
     *,
-    data_dir: str | None = None,
-    workers: int = 1,
-    until: float | None = None,
-    say: Callable[[str], None] = print,
-) -> dict[str, Row]:
-    """Make the rows that are missing and return all that there are, by `key`.
+    draw: Callable[[Mapping[str, Any]], Any] | None = None,
+    render: Callable[[Mapping[str, Any]], str] | None = None,
+    args: Sequence[str] | None = None,
+) -> None:
+    """Run an experiment.
 
     Args:
-      jobs: in order of importance.
-      data_dir: where TFDS keeps its data.
-      workers: processes; jobs that differ in their seed alone share one, as they share programs.
-      until: of `time.time`; what has not begun by then is left out.
-      say: called with a line for each row that is made.
+      name: stem of its result file and figure.
+      compute: makes the results.
+      draw: returns the figure, a Matplotlib one.
+      render: returns the table to print.
+      args: arguments of the command line.
     """
-    jobs = list(dict.fromkeys(jobs))
-    make = partial(_make_group, data_dir=data_dir, until=until)
-    for stage in stages(jobs):
-        groups = [
-            left for group in stage if (left := [j for j in group if not path_of(j).exists()])
-        ]
-        for lines in _all_done(make, groups, workers):
-            for line in lines:
-                say(line)
-    return {key(job): read(job) for job in jobs if path_of(job).exists()}
+    options = tyro.cli(Options, args=args)
+    results = plain(compute(options))
+    folder = Path("runs") if options.quick else ROOT / "experiments/results"
+    write_json(folder / f"{name}.json", results)
+    if draw and not options.quick:
+        save(draw(results), ROOT / f"docs/{name}.png")
+    if render:
+        print(render(results))
 
 
-def rows_of(
-    wanted: Sequence[Job], *, gather: bool = False, data_dir: str | None = None
-) -> dict[Job, Row]:
-    """Return the rows of jobs, made where they are missing; with `gather` those that are there."""
-    made = [job for job in wanted if not gather or path_of(job).exists()]
-    rows = run(made, data_dir=data_dir, workers=workers_here())
-    return {job: rows[key(job)] for job in made if key(job) in rows}
+def save(figure: Any, path: Path) -> None:
+    """Write a figure as PNG and close it."""
+    import matplotlib.pyplot as plt
+
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
 
 
-def stages(jobs: Sequence[Job]) -> list[list[list[Job]]]:
-    """Return groups of jobs in three stages: original networks, retrained ones, methods.
+def results_of(
+    wanted: Iterable[Job], options: Options, until: float | None = None
+) -> dict[Job, Result]:
+    """Return the results of jobs, made where they are missing; with `gather` those that exist.
 
-    A group goes to one process: jobs that train the same original, or run the same programs.
+    Args:
+      wanted: jobs, the most important first.
+      options: of the command line.
+      until: `time.time` after which no job starts.
     """
-    stage_of = {"original": 0, "retrain": 1, "retrain_2": 1}
-    groups: list[dict[Any, list[Job]]] = [{}, {}, {}]
-    for job in jobs:
-        stage = stage_of.get(job.variant.method, 2)
-        trained = job.setting._replace(forget="", retain_fraction=0.0)
-        same = ((trained, job.seed), job, job[:2])[stage]
-        groups[stage].setdefault(same, []).append(job)
-    return [list(stage.values()) for stage in groups]
+    wanted = list(dict.fromkeys(wanted))
+    make = partial(make_result, folder=FOLDER, data_dir=options.data_dir)
+    workers = int(os.environ.get("LTU_STUDY_WORKERS", "1"))
+    for stage in [] if options.gather else stages(wanted):
+        files = partial(path_of, folder=FOLDER)
+        for line in make_missing(stage, make, files, made_by, workers=workers, until=until):
+            print(line, flush=True)
+    return {job: read(job) for job in wanted if path_of(job).exists()}
 
 
-def _all_done(
-    make: Callable[[Sequence[Job]], list[str]], groups: Sequence[Sequence[Job]], workers: int
-) -> Iterator[list[str]]:
-    if workers == 1:
-        yield from map(make, groups)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        for done in as_completed([pool.submit(make, group) for group in groups]):
-            yield done.result()
+def path_of(job: Job, folder: Path | None = None) -> Path:
+    """Return the file of a job's result."""
+    return (folder or FOLDER) / "results" / f"{job.digest}.json"
 
 
-def read(job: Job) -> Row:
-    """Return the row of a job that has been run."""
+def read(job: Job) -> Result:
+    """Return the result of a job that has been run."""
     return json.loads(path_of(job).read_text(encoding="utf-8"))
 
 
-def key(job: Job) -> str:
-    """Return what a job is called: a digest of all that it says."""
-    text = json.dumps([job.setting, job.variant, job.seed])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def bench(
+    setting: Setting, seed: int, data_dir: str | None = None, folder: Path | None = None
+) -> Bench:
+    """Return the models and measurements of a setting and a training seed."""
+    return _bench(setting, seed, data_dir, folder or FOLDER)
 
 
-def path_of(job: Job) -> Path:
-    """Return the file of a job's row."""
-    return FOLDER / "rows" / f"{key(job)}.json"
+@lru_cache(maxsize=8)
+def _bench(setting: Setting, seed: int, data_dir: str | None, folder: Path) -> Bench:
+    cache = folder / "networks"
+    return Bench(setting, seed, cache=cache, data_dir=data_dir, scenarios=FORGET_SETS)
 
 
-def make_row(job: Job, data_dir: str | None = None) -> Row:
-    """Run a job and return its row; a method that diverges gives a row that says so."""
-    from ltu_jax.audit import attacks, signals
-    from ltu_jax.audit.measure import measure_model
-    from ltu_jax.errors import DivergedError, InvariantError
-
-    made = bench(job.setting, job.seed, data_dir)
-    options = options_of(job.variant)
-    about = {"setting": job.setting._asdict(), "seed": job.seed, "method": job.variant.method}
-    about["options"] = options
-    history: dict[str, Any] = {}
-    if job.variant.method in NETWORKS:
-        network = made.network(job.variant.method)
+def make_result(job: Job, folder: Path, data_dir: str | None = None) -> Result:
+    """Run a job and measure its model; a method that diverges gives a result that says so."""
+    keep_programs(folder)
+    here, method = bench(job.setting, job.seed, data_dir, folder), job.variant.method
+    result = {
+        "setting": job.setting._asdict(),
+        "seed": job.seed,
+        "method": method,
+        "options": job.options,
+        "failure": None,
+    }
+    history: Mapping[str, np.ndarray] = {}
+    if method in MODELS:
+        model = here.model(method)
     else:
         try:
-            network, history = made.unlearned(job.variant)
+            model, history = here.unlearned(method, job.options)
         except (DivergedError, InvariantError) as error:
-            return {**about, "failure": str(error)}
-    measured = measure_model(made.plan.problem, "retrain", network).row._asdict()
-    outputs = {name: made.outputs(one) for name, one in
-               (("before", made.network("original")), ("after", network))}  # fmt: skip
-    forget, test = outputs["after"]
-    enough = min(len(forget.labels), len(test.labels)) >= attacks.LEAST_SUPERVISED
+            return {**result, "failure": str(error)}
+    before, after = outputs(here, here.model("original")), outputs(here, model)
+    enough = min(len(part.labels) for part in after) >= attacks.LEAST_SUPERVISED
     margins = [
         signals.margin(part.logits, part.labels)
-        for pair in zip(outputs["before"], outputs["after"], strict=True)
+        for pair in zip(before, after, strict=True)
         for part in pair
     ]
-    return plain(
-        {
-            **about,
-            "failure": None,
-            **{name: measured[name] for name in measured if name not in ("model", "gaps")},
-            "supervised": attacks.supervised(*forget, *test) if enough else None,
-            "two_model": attacks.two_model(*margins),
-            "conflicts": conflicts(history),
-        }
+    return {
+        **result,
+        **here.measure(method, model),
+        "supervised": attacks.supervised(*after[0], *after[1]) if enough else None,
+        "two_model": attacks.two_model(*margins),
+        "conflicts": conflicts(history),
+    }
+
+
+def outputs(here: Bench, model: TrainedModel) -> list[Labelled]:
+    """Return a model's logits on forget and test examples, with their labels."""
+    plan = here.plan
+    parts = (
+        (plan.dataset.train, plan.split.forget),
+        (plan.dataset.heldout, plan.split.test),
     )
+    return [
+        Labelled(
+            np.asarray(predict(plan.model, model.variables, examples.inputs[rows])),
+            examples.labels[rows],
+        )
+        for examples, rows in parts
+    ]
 
 
-def conflicts(history: Mapping[str, np.ndarray]) -> Row | None:
-    """Return how the two gradients stood to each other over the steps; None without two."""
+def conflicts(history: Mapping[str, np.ndarray]) -> Result | None:
+    """Return statistics of the cosine of both gradients over the steps; None without two."""
     if "cosine" not in history:
         return None
     cosine = np.asarray(history["cosine"])
@@ -218,144 +197,37 @@ def conflicts(history: Mapping[str, np.ndarray]) -> Row | None:
     }
 
 
-class Bench:
-    """A setting and a training seed: plan and networks, each made when it is needed."""
-
-    def __init__(self, setting: Setting, seed: int, data_dir: str | None):
-        from ltu_jax.data import load
-        from ltu_jax.runs.plan import make_plan
-
-        self._networks: dict[str, Any] = {}
-        source = FORGET_SETS[setting.forget]
-        data = load(setting.data, data_dir=data_dir, train_size=setting.train_size, seed=seed)
-        data = source.dataset(data)
-        shared = {"model": setting.model, "epochs": setting.epochs, "seed": seed}
-
-        def outputs() -> np.ndarray:  # of the original, whose training knows no forget set
-            from ltu_jax.training.supervised import predict
-
-            self.plan = make_plan(data, None, **shared)
-            network = self.network("original")
-            return np.asarray(predict(self.plan.model, network.variables, data.train.inputs))
-
-        request = source.request(seed, data, outputs)
-        rho = setting.retain_fraction
-        self.plan = make_plan(data, request, **shared, reference="retrain", retain_fraction=rho)
-
-    def network(self, name: str) -> Any:
-        """Return the original or a retrained network."""
-        from ltu_jax.runs.comparison.cache import cached_network
-
-        if name not in self._networks:
-            self._networks[name] = cached_network(FOLDER / "networks", self.plan, name)
-        return self._networks[name]
-
-    def unlearned(self, variant: Variant) -> tuple[Any, Mapping[str, np.ndarray]]:
-        """Return what a method makes of the original, and its history."""
-        import ltu_jax.unlearners as unlearners
-        from ltu_jax.runs.networks import unlearn_network
-        from ltu_jax.runs.plan import with_method
-
-        method = unlearners.find(variant.method)
-        config = unlearners.configure(method, options_of(variant))
-        plan = with_method(self.plan, method, config)
-        return unlearn_network(plan, self.network("original").variables)
-
-    def outputs(self, network: Any) -> tuple[Any, Any]:
-        """Return a network's logits on forget and test examples, with their labels."""
-        from ltu_jax.audit.features import Labelled
-        from ltu_jax.training.supervised import predict
-
-        parts = (
-            (self.plan.dataset.train, self.plan.split.forget),
-            (self.plan.dataset.heldout, self.plan.split.test),
-        )
-        return tuple(
-            Labelled(
-                np.asarray(predict(self.plan.model, network.variables, examples.inputs[rows])),
-                examples.labels[rows],
-            )
-            for examples, rows in parts
-        )
+def made_by() -> Result:
+    """Return the provenance of a result."""
+    device = jax.devices()[0].device_kind
+    return {"git": git_state(), "versions": versions(), "device": device}
 
 
-bench = lru_cache(maxsize=8)(Bench)
+def source(module: str, results: Iterable[Result]) -> Result:
+    """Return the provenance of a result file made from several results."""
+    unique: list[Result] = []
+    for result in results:
+        if result["source"] not in unique:
+            unique.append(result["source"])
+    return {**command_source(module), "rows_made_by": unique}
 
 
-def _make_group(group: Sequence[Job], *, data_dir: str | None, until: float | None) -> list[str]:
-    """Make the rows of some jobs, and return a line on each."""
-    import jax
-
-    from ltu_jax.cli.compilation_cache import keep_programs
-
-    keep_programs(FOLDER)
-    lines = []
-    for job in group:
-        if until is not None and time.time() > until:
-            break
-        start = time.perf_counter()
-        source = {
-            "git": git_state(),
-            "versions": versions(),
-            "device": jax.devices()[0].device_kind,
-        }
-        row = {**make_row(job, data_dir), "source": source}
-        write_json(path_of(job), row)
-        seconds = time.perf_counter() - start
-        lines.append(f"{_told(job)}: {row['failure'] or 'done'} ({seconds:.0f} s)")
-    return lines
-
-
-def _told(job: Job) -> str:
-    return f"{job.setting.forget}, seed {job.seed}, {' '.join(job.variant)}"
-
-
-def source(command: str, rows: Iterable[Row]) -> Row:
-    """Return what a result file says of where it comes from: its command, and that of its rows."""
-    made_by: list[Row] = []
-    for row in rows:
-        if row["source"] not in made_by:
-            made_by.append(row["source"])
-    return {
-        "command": f"python -m {command}",
-        "git": git_state(),
-        "versions": versions(),
-        "rows_made_by": made_by,
-    }
-
-
-def cell(rows: Mapping[Job, Row], same: Sequence[Job]) -> Row:
+def summary(results: Mapping[Job, Result], jobs: Sequence[Job]) -> Result:
     """Return means and intervals over the seeds of one method in one setting.
 
     Args:
-      rows: those of `same`, and of Retrain in the same setting.
-      same: jobs that differ in their seed alone.
+      results: by job.
+      jobs: those that differ in their seed alone.
     """
-    good = [job for job in same if rows[job]["failure"] is None]
-    retrain = {job.seed: rows[job._replace(variant=variant("retrain"))] for job in good}
-    measures = ("ua", "ra", "ta", "mia", "auc", "ks", "supervised", "two_model")
+    good = {job.seed: results[job] for job in jobs if results[job]["failure"] is None}
+    metrics = ("ua", "ra", "ta", "mia", "auc", "ks", "supervised", "two_model")
     return {
-        "seeds": [job.seed for job in good],
-        "gap": interval([gap(rows[job], retrain[job.seed]) for job in good]),
-        **{name: interval([rows[job][name] for job in good]) for name in measures},
+        "seeds": list(good),
+        "gap": interval([result["avg_gap"] for result in good.values()]),
+        **{name: interval([result[name] for result in good.values()]) for name in metrics},
     }
 
 
-def gap(row: Row, retrain: Row) -> float:
-    """Return the average gap to Retrain over UA, RA, TA and MIA, in points."""
-    return float(np.mean([abs(row[name] - retrain[name]) for name in ("ua", "ra", "ta", "mia")]))
-
-
-def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
-    """Return mean and t-interval of some values; of a single one an interval without end."""
-    values = np.asarray(values, float)
-    half = np.inf
-    if len(values) > 1:
-        quantile = scipy.stats.t.ppf((1 + level) / 2, len(values) - 1)
-        half = quantile * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
-
-
-def workers_here() -> int:
-    """Return how many processes share the jobs: `LTU_STUDY_WORKERS`, or one."""
-    return int(os.environ.get("LTU_STUDY_WORKERS", "1"))
+def same(results: Iterable[Job], job: Job) -> list[Job]:
+    """Return the jobs that differ from `job` in their seed alone."""
+    return [other for other in results if other[:2] == job[:2]]

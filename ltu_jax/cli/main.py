@@ -227,18 +227,17 @@ def compare(options: Compare, command: str) -> None:
     from ltu_jax.cli import compilation_cache as programs
     from ltu_jax.report.comparison import write as report
     from ltu_jax.report.write import versions
-    from ltu_jax.runs.comparison import grid
-    from ltu_jax.runs.comparison.options import Comparison
+    from ltu_jax.runs.comparison import Comparison, run
 
     comparison = Comparison(**{f.name: getattr(options, f.name) for f in fields(options)})
     programs.keep_programs(comparison.cache)
     source = {"command": command, "versions": versions()}
-    results = grid.run(comparison, source=source)
+    results = run(comparison, source=source)
     report.write(results, options.out)
     console = Console(width=max(Console().width, 120))
     for table in report.tables(results):
         console.print(table)
-    print(f"Rows, tables and figures: {options.out}")
+    print(f"Results, tables and figures: {options.out}")
 
 
 def pool(options: Pool) -> None:

@@ -1,4 +1,4 @@
-"""Whom a comparison forgets: the four scenarios of the literature on any labelled data set."""
+"""Scenarios of a comparison: ways to choose the forget set on any labelled data set."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ from typing import NamedTuple
 
 import numpy as np
 
-import ltu_jax.data.request as request
+from ltu_jax.data.request import Request, by_class, by_fraction, by_group
 from ltu_jax.types import Dataset
+
+Outputs = Callable[[], np.ndarray]
 
 
 class Scenario(NamedTuple):
     """A way to choose the forget set.
 
     Attributes:
-      title: as a heading says it.
-      request: `(seed, dataset) -> Request`; another seed forgets others.
-      dataset: `dataset -> dataset` that the networks are trained on.
+      title: phrase for headings.
+      request: `(seed, dataset, outputs) -> Request`; the forget set depends on the seed.
+        `outputs()` returns the original model's logits `[N, C]` on the training set.
+      dataset: `dataset -> dataset`, applied before the models are trained.
     """
 
     title: str
-    request: Callable[[int, Dataset], request.Request]
+    request: Callable[[int, Dataset, Outputs], Request]
     dataset: Callable[[Dataset], Dataset] = lambda dataset: dataset
 
 
 def coarse(dataset: Dataset) -> Dataset:
-    """Return the data set with classes merged in pairs, and a group column `class` of the old ones.
+    """Return the data set with classes merged in pairs and a group column `class` of the old ones.
 
     Classes 0 and 1 become one, 2 and 3 the next; an odd last class stays alone.
     """
@@ -41,21 +44,19 @@ def coarse(dataset: Dataset) -> Dataset:
     return dataset._replace(name=name, class_names=pairs, groups=groups, **merged)
 
 
+def one_subclass(seed: int, dataset: Dataset) -> Request:
+    """Return the request for one of the old classes of a `coarse` data set."""
+    names = np.unique(dataset.groups["class"]).tolist()
+    return by_group("class", names[seed % len(names)])
+
+
 SCENARIOS: dict[str, Scenario] = {
-    "random_10": Scenario("a random 10 %", lambda seed, data: request.by_fraction(0.1, seed=seed)),
-    "random_50": Scenario("a random 50 %", lambda seed, data: request.by_fraction(0.5, seed=seed)),
-    "class": Scenario("one class", lambda seed, data: request.by_class(seed % data.num_classes)),
+    "random_10": Scenario("a random 10 %", lambda seed, data, _: by_fraction(0.1, seed=seed)),
+    "random_50": Scenario("a random 50 %", lambda seed, data, _: by_fraction(0.5, seed=seed)),
+    "class": Scenario("one class", lambda seed, data, _: by_class(seed % data.num_classes)),
     "subclass": Scenario(
         "one of two classes that are trained as one",
-        lambda seed, data: request.by_group("class", _fine_classes(data)[seed % _count(data)]),
+        lambda seed, data, _: one_subclass(seed, data),
         coarse,
     ),
 }
-
-
-def _fine_classes(dataset: Dataset) -> list[str]:
-    return sorted(set(dataset.groups["class"].tolist()))
-
-
-def _count(dataset: Dataset) -> int:
-    return len(_fine_classes(dataset))

@@ -9,7 +9,7 @@ from tests import tiny
 
 def forgotten(scenario, seed):
     dataset = SCENARIOS[scenario].dataset(tiny.table())
-    return dataset, resolve(SCENARIOS[scenario].request(seed, dataset), dataset)
+    return dataset, resolve(SCENARIOS[scenario].request(seed, dataset, None), dataset)
 
 
 def test_pairs_of_classes_become_one():

@@ -61,11 +61,11 @@ def test_another_method_joins_what_the_result_file_holds(small, tmp_path, capsys
     assert both["sources"] == first["sources"]
 
 
-def test_anew_makes_every_row_again(small, tmp_path, capsys):
+def test_afresh_repeats_every_result(small, tmp_path, capsys):
     compare.main(["digits", "--scenarios", "class"])
     made = len(capsys.readouterr().out.splitlines())
     shutil.rmtree(tmp_path / "runs")
-    compare.main(["digits", "--scenarios", "class", "--anew"])
+    compare.main(["digits", "--scenarios", "class", "--afresh"])
     assert len(capsys.readouterr().out.splitlines()) == made
 
 

@@ -18,7 +18,8 @@ from experiments.ablations import (
 from experiments.attacks import movement
 from experiments.comparison import claims
 from experiments.lib import forget_sets, study
-from experiments.lib.study import Job, Setting, variant
+from ltu_jax.runs.comparison.bench import Setting
+from ltu_jax.runs.comparison.jobs import Job, variant
 from tests import tiny
 
 TABLE = Setting("tests.tiny:table", None, "mlp", epochs=2)
@@ -43,39 +44,14 @@ def written(place, name):
     return json.loads((place / "runs" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def test_rows_are_kept_and_nothing_is_made_twice(monkeypatch):
+def test_results_are_kept_and_nothing_is_made_twice(monkeypatch):
     jobs = [Job(TABLE, variant(name), 0) for name in ("original", "retrain", "finetune")]
-    first = study.run(jobs, say=lambda line: None)
-    monkeypatch.setattr(study, "make_row", None)
-    assert study.run(jobs, say=lambda line: None) == first
-    assert {row["method"] for row in first.values()} == {"original", "retrain", "finetune"}
-    assert all(row["failure"] is None for row in first.values())
-
-
-def test_a_time_limit_leaves_out_what_has_not_begun():
-    job = Job(TABLE, variant("finetune", epochs=1), 7)
-    assert study.run([job], until=0.0) == {}
-
-
-def test_stages_keep_programs_and_originals_together():
-    jobs = [
-        Job(TABLE._replace(forget=forget), variant(method), seed)
-        for forget in ("random_10", "class")
-        for method in ("original", "retrain", "scrub")
-        for seed in (0, 1)
-    ]
-    originals, retrained, methods = study.stages(jobs)
-    assert [len(group) for group in originals] == [2, 2]
-    assert all(len({job.seed for job in group}) == 1 for group in originals)
-    assert [len(group) for group in retrained] == [1] * 4
-    assert all(len({job.setting for job in group}) == 1 for group in methods)
-
-
-def test_interval_is_students():
-    mean, low, high = study.interval([1.0, 2.0, 3.0])
-    half = 4.302652729911275 / np.sqrt(3)  # t quantile of two degrees of freedom
-    assert (mean, low, high) == pytest.approx((2, 2 - half, 2 + half))
-    assert study.interval([1.0])[1:] == (-np.inf, np.inf)
+    first = study.results_of(jobs, study.Options())
+    monkeypatch.setattr(study, "make_result", lambda *arguments, **options: None)
+    assert study.results_of(jobs, study.Options()) == first
+    assert [result["method"] for result in first.values()] == ["original", "retrain", "finetune"]
+    assert all(result["failure"] is None for result in first.values())
+    assert first[jobs[1]]["avg_gap"] == 0
 
 
 @pytest.mark.parametrize(
@@ -109,7 +85,7 @@ def test_variants_are_options_that_their_methods_take():
 
     for one in claims.VARIANTS.values():
         method = unlearners.find(one.method)
-        assert unlearners.configure(method, study.options_of(one)) is not None
+        assert unlearners.configure(method, Job(TABLE, one, 0).options) is not None
 
 
 @pytest.mark.parametrize("name", sorted(forget_sets.FORGET_SETS.keys() - {"subclass"}))
@@ -156,9 +132,8 @@ def test_claims_quick(place):
 
 
 def test_claims_keep_the_variants_that_were_not_made_again():
-    row = dict.fromkeys(("ua", "ra", "ta", "mia"), 1.0) | {"conflicts": None, "source": "second"}
-    row |= dict.fromkeys(("auc", "ks", "supervised", "two_model", "seconds"), None)
-    row |= dict.fromkeys(("ra_accessible", "ra_inaccessible"), None)
+    row = dict.fromkeys(claims.METRICS) | {"avg_gap": 0.0, "failure": None}
+    row |= {"conflicts": None, "source": "second"}
     kept, added = list(claims.SETTINGS)[:2]
     jobs = [job._replace(setting=claims.SETTINGS[added][0]) for job in claims.quick_jobs()]
     old = {"retrain": "old", "only hinge": "old"}
@@ -169,7 +144,7 @@ def test_claims_keep_the_variants_that_were_not_made_again():
             {"of": {added: ["only hinge", "retrain"], kept: ["LTU"]}, "command": "first"},
         ],
     }
-    judged = claims.judge(jobs, {study.key(job): row for job in jobs}, before)
+    judged = claims.judge(jobs, dict.fromkeys(jobs, row), before)
     assert list(judged["settings"]) == [kept, added]
     assert judged["settings"][kept] == {"LTU": "as it was"}
     assert judged["settings"][added]["only hinge"] == "old"
@@ -189,13 +164,13 @@ def test_an_unknown_setting_or_variant_of_the_claims_is_named():
 
 def test_only_the_named_variants_are_made(monkeypatch):
     made = []
-    monkeypatch.setattr(study, "run", lambda jobs, **_: made.extend(jobs) or {})
+    monkeypatch.setattr(study, "results_of", lambda jobs, options: made.extend(jobs) or {})
     monkeypatch.setattr(claims, "write_json", lambda *_: None)
-    monkeypatch.setattr(claims, "draw", lambda *_: None)
+    monkeypatch.setattr(study, "save", lambda *_: None)
     setting = "digits, mlp, a random 10 %"
     claims.main(["--only", setting, "--variants", "joint"])
     assert {job.setting for job in made} == {claims.SETTINGS[setting][0]}
-    assert {job.variant.method for job in made} == {*claims.REFERENCES, "ltu_joint"}
+    assert {job.variant.method for job in made} == {"original", "retrain", "retrain_2", "ltu_joint"}
 
 
 def test_rho_sweep_quick(place):
@@ -212,7 +187,7 @@ def test_movement_quick(place):
 
 
 def test_budget_quick(place, monkeypatch):
-    monkeypatch.setattr(budget, "_QUICK", replace(budget._QUICK, setting=TABLE))
+    monkeypatch.setattr(budget, "QUICK_PLAN", replace(budget.QUICK_PLAN, setting=TABLE))
     budget.main(["--quick"])
     rows = written(place, "budget")["rows"]
     assert [(row["method"], row["steps"]) for row in rows] == [("mi_match", 5), ("mi_match", 10)]

@@ -1,4 +1,4 @@
-"""What forgetting costs: each method as a point, distance to Retrain in forgetting and utility."""
+"""Figure of forgetting against utility: each method by its distance to Retrain in both."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ FORGETTING, UTILITY = ("ua", "mia"), ("ra", "ta")
 
 
 def draw(results: Mapping[str, Any], scenario: str, path: Path) -> None:
-    """Write the figure of a scenario as PNG; methods at the lower left lose nothing.
+    """Write the figure of a scenario as PNG; Retrain is at the lower left.
 
-    Horizontal: size of the gap to Retrain of the mean over seeds, in UA and MIA (forgetting).
-    Vertical: the same in RA and TA (utility). The line joins the methods that no other method beats
-    in both.
+    Horizontal: absolute gap to Retrain, averaged over seeds, in UA and MIA (forgetting). Vertical:
+    the same in RA and TA (utility). The line joins the methods that no other method beats in both.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -39,15 +38,15 @@ def draw(results: Mapping[str, Any], scenario: str, path: Path) -> None:
         style = {"color": "black", "marker": "s"} if reference else {"color": "C0", "marker": "o"}
         axes.scatter(x, y, s=25, label=f"{number}  {summary.method}", **style)
         axes.annotate(str(number), (x, y), xytext=(4, 3), textcoords="offset points", size=8)
-    # Square roots spread the small gaps, where the methods worth a look are.
+    # Square roots spread the small gaps, where the good methods are.
     axes.set_xscale("function", functions=(_root, np.square))
     axes.set_yscale("function", functions=(_root, np.square))
     for axis, values in ((axes.xaxis, points[:, 0]), (axes.yaxis, points[:, 1])):
         axis.set_ticks([tick for tick in _TICKS if tick <= 1.2 * max(values.max(), 0.5)])
     axes.set_xlim(0, 1.2 * max(points[:, 0].max(), 0.5))
     axes.set_ylim(0, 1.2 * max(points[:, 1].max(), 0.5))
-    axes.set_xlabel("forgetting: distance to Retrain in UA and MIA, points")
-    axes.set_ylabel("utility: distance to Retrain in RA and TA, points")
+    axes.set_xlabel("forgetting: distance to Retrain in UA and MIA, percentage points")
+    axes.set_ylabel("utility: distance to Retrain in RA and TA, percentage points")
     axes.set_title("\n".join(textwrap.wrap(heading(results, scenario), 80)), size=9)
     figure.legend(loc="outside right upper", fontsize=8, handletextpad=0.2)
     figure.savefig(path, dpi=120)
@@ -58,7 +57,7 @@ def _root(values: np.ndarray) -> np.ndarray:
 
 
 def front_of(points: np.ndarray) -> np.ndarray:
-    """Return `[n]` booleans: the points that no other is at least as good as in both, and better.
+    """Return `[n]` booleans: the points that no other point dominates.
 
     >>> front_of(np.array([[0.0, 2.0], [1.0, 1.0], [2.0, 2.0]])).tolist()
     [True, True, False]

@@ -1,4 +1,4 @@
-"""A comparison's rows as tables: means and 95 % intervals over training seeds."""
+"""Results of a comparison as tables: means and 95 % intervals over training seeds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import scipy
+import scipy.stats
 
 from ltu_jax.data.scenarios import SCENARIOS
 from ltu_jax.report.content import DASH, number, signed
@@ -16,7 +16,7 @@ from ltu_jax.report.content import DASH, number, signed
 if TYPE_CHECKING:
     from rich.table import Table
 
-Row = Mapping[str, Any]
+Result = Mapping[str, Any]
 
 LABELS = {
     "nothing": "original (nothing done)",
@@ -42,56 +42,61 @@ COLUMNS = (
 _HEAD = ("UA", "RA", "TA", "MIA", "Avg. gap", "AUC", "KS", "RA seen / unseen", "RTE", "MiB")
 
 
-class Estimate(NamedTuple):
-    """A mean over training seeds and the half-width of its 95 % t-interval; NaN if unknown."""
+class Interval(NamedTuple):
+    """A mean and its confidence interval; infinite for one value, NaN for none."""
 
     mean: float
-    reach: float
+    low: float
+    high: float
 
     def __str__(self) -> str:
         if not np.isfinite(self.mean):
             return DASH
-        return number(self.mean) + (f" ± {number(self.reach)}" if np.isfinite(self.reach) else "")
+        reach = self.high - self.mean
+        return number(self.mean) + (f" ± {number(reach)}" if np.isfinite(reach) else "")
 
 
 class Summary(NamedTuple):
-    """A method in a scenario.
+    """Results of a method in a scenario.
 
     Attributes:
-      method: its name.
-      scenario: its name.
-      values: per name in `COLUMNS` and per `gap_ua`, ... the mean and interval.
-      seeds: how many training seeds are in it.
-      failed: how many runs failed; they are in no mean.
-      selected_by: who chose the options.
+      method: model label.
+      scenario: name of the scenario.
+      values: mean and interval of each metric in `COLUMNS` and each gap (`gap_ua`, ...).
+      seeds: number of training seeds.
+      failed: number of failed runs, which no mean includes.
+      selected_by: how the options were chosen.
     """
 
     method: str
     scenario: str
-    values: Mapping[str, Estimate]
+    values: Mapping[str, Interval]
     seeds: int
     failed: int
     selected_by: str | None
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """Return mean and half-width of the 95 % t-interval; NaN for what cannot be had.
+def interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Return the mean of some values and its t-interval.
 
-    >>> str(estimate([1.0, 2.0, 3.0]))
+    >>> str(interval([1.0, 2.0, 3.0]))
     '2.0 ± 2.5'
-    >>> str(estimate([2.0]))
+    >>> str(interval([2.0]))
     '2.0'
     """
+    values = np.asarray(values, float)
     if not len(values):
-        return Estimate(float("nan"), float("nan"))
-    if len(values) < 2:
-        return Estimate(float(values[0]), float("nan"))
-    reach = scipy.stats.t.isf(0.025, len(values) - 1) * scipy.stats.sem(values)
-    return Estimate(float(np.mean(values)), float(reach))
+        return Interval(np.nan, np.nan, np.nan)
+    half = np.inf
+    if len(values) > 1:
+        quantile = scipy.stats.t.ppf((1 + level) / 2, len(values) - 1)
+        half = quantile * values.std(ddof=1) / np.sqrt(len(values))
+    mean = float(values.mean())
+    return Interval(mean, float(mean - half), float(mean + half))
 
 
-def summarise(rows: Sequence[Row], scenario: str) -> list[Summary]:
-    """Return one summary per method: the references first, then by the mean of the gap."""
+def summarise(rows: Sequence[Result], scenario: str) -> list[Summary]:
+    """Return one summary per method: the references first, then by the mean gap."""
     rows = [row for row in rows if row["scenario"] == scenario]
     found = [
         _summary([row for row in rows if row["method"] == method], method, scenario)
@@ -107,7 +112,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         parts.append(f"**{heading(results, scenario)}**")
         lines = [f"| method | {' | '.join(_HEAD)} |", "|:--" + "|--:" * len(_HEAD) + "|"]
         for summary in summarise(results["rows"], scenario):
-            lines.append(f"| {_name(summary)} | {' | '.join(_cells(summary))} |")
+            lines.append(f"| {_name(summary)} | {' | '.join(_columns(summary))} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
@@ -122,12 +127,12 @@ def rich_table(results: Mapping[str, Any], scenario: str) -> Table:
     for head in _HEAD:
         table.add_column(head, justify="right")
     for summary in summarise(results["rows"], scenario):
-        table.add_row(_name(summary, short=True), *_cells(summary))
+        table.add_row(_name(summary, short=True), *_columns(summary))
     return table
 
 
 def write_csv(results: Mapping[str, Any], path: Path) -> None:
-    """Write one line per run, with the signed gaps in columns of their own."""
+    """Write one line per run, with the signed gaps in separate columns."""
     about = ("scenario", "method", "train_seed", "unlearn_seed", "selected_by")
     gaps = ("ua", "ra", "ta", "mia")
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -140,7 +145,7 @@ def write_csv(results: Mapping[str, Any], path: Path) -> None:
 
 
 def heading(results: Mapping[str, Any], scenario: str) -> str:
-    """Return what was trained, what was forgotten and how often."""
+    """Return the title of a scenario: data, model, forget set, seeds, and choice of options."""
     config = results["config"]
     size = f", {config['train_size']:,} images" if config["train_size"] else ""
     seeds = len({r["train_seed"] for r in results["rows"] if r["scenario"] == scenario})
@@ -155,7 +160,7 @@ def heading(results: Mapping[str, Any], scenario: str) -> str:
     return f"{setting}: {SCENARIOS[scenario].title} forgotten, {count}, {chosen}{control}"
 
 
-def _summary(rows: Sequence[Row], method: str, scenario: str) -> Summary:
+def _summary(rows: Sequence[Result], method: str, scenario: str) -> Summary:
     good = [row for row in rows if not row.get("failure")]
     values = {name: _over_seeds(good, lambda row, n=name: row.get(n)) for name in COLUMNS}
     for name in ("ua", "ra", "ta", "mia"):
@@ -165,13 +170,13 @@ def _summary(rows: Sequence[Row], method: str, scenario: str) -> Summary:
     return Summary(method, scenario, values, len(seeds), len(rows) - len(good), chosen)
 
 
-def _over_seeds(rows: Sequence[Row], value) -> Estimate:
-    """Average over the runs of a training seed, then estimate over the training seeds."""
+def _over_seeds(rows: Sequence[Result], value) -> Interval:
+    """Return the interval over training seeds of the mean over each seed's runs."""
     seeds: dict[int, list[float]] = {}
     for row in rows:
         if value(row) is not None:
             seeds.setdefault(row["train_seed"], []).append(value(row))
-    return estimate([float(np.mean(values)) for values in seeds.values()])
+    return interval([float(np.mean(values)) for values in seeds.values()])
 
 
 def _place(summary: Summary) -> tuple:
@@ -188,7 +193,7 @@ def _name(summary: Summary, *, short: bool = False) -> str:
     return name + (f" ({summary.failed} failed)" if summary.failed else "")
 
 
-def _cells(summary: Summary) -> list[str]:
+def _columns(summary: Summary) -> list[str]:
     def with_gap(name: str) -> str:
         if summary.method == "retrain" or not summary.seeds:
             return str(summary.values[name])
@@ -208,6 +213,6 @@ def _cells(summary: Summary) -> list[str]:
 
 
 def scenarios(results: Mapping[str, Any]) -> list[str]:
-    """Return the scenarios that there are rows of, in the usual order."""
-    there = {row["scenario"] for row in results["rows"]}
-    return [name for name in SCENARIOS if name in there]
+    """Return the scenarios that have results, in the usual order."""
+    present = {row["scenario"] for row in results["rows"]}
+    return [name for name in SCENARIOS if name in present]

@@ -1,4 +1,4 @@
-"""What a comparison leaves beside its rows: tables as text and CSV, and a figure a scenario."""
+"""Files of a comparison: tables as Markdown and CSV, and a figure per scenario."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trained networks by the content they follow from, so that no network is trained twice."""
+"""Trained models kept by the digest of everything their training depends on."""
 
 from __future__ import annotations
 
@@ -7,31 +7,29 @@ from pathlib import Path
 
 from ltu_jax.files import new_folder, write_json
 from ltu_jax.runs.networks import train_network, training_digest
-from ltu_jax.types import TrainedModel
 from ltu_jax.runs.plan import Plan, trace
-from ltu_jax.runs.progress import OnInfo
 from ltu_jax.training.checkpoint import export, restore
+from ltu_jax.types import TrainedModel
 
 
-def cached_network(folder: Path, plan: Plan, name: str, on_info: OnInfo | None = None) -> Network:
-    """Return `original`, `retrain` or `retrain_2` of a plan, trained now or at an earlier time.
+def cached_model(folder: Path, plan: Plan, name: str) -> TrainedModel:
+    """Return `original`, `retrain` or `retrain_2` of a plan, trained now or read from the cache.
 
     Args:
-      folder: of the cache; created where missing. Entries appear whole or not at all.
-      plan: of a deletion; its method and split matter only as far as the training does.
-      name: which network.
-      on_info: called for every step of a training.
+      folder: cache folder, created where missing. Entries appear whole or not at all.
+      plan: deletion; method and split matter only as far as the training depends on them.
+      name: model to return.
 
     Raises:
       InputError: an entry of the cache is damaged.
     """
     entry = folder / training_digest(plan, name)
     if not entry.exists():
-        network = train_network(plan, name, on_info)
+        trained = train_network(plan, name)
         with new_folder(entry) as part:
-            export(part / "network", network.variables)
-            write_json(part / "about.json", {"seconds": network.seconds, "name": name})
-        return network
+            export(part / "network", trained.variables)
+            write_json(part / "about.json", {"seconds": trained.seconds, "name": name})
+        return trained
     like = trace(plan.model, plan.dataset)
     variables = restore(entry / "network", like, argument="cache")
     about = json.loads((entry / "about.json").read_text(encoding="utf-8"))

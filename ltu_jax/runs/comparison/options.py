@@ -1,4 +1,4 @@
-"""What is compared, and how; checked when it is set."""
+"""Options of a comparison, checked when they are set."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any, Literal
 import ltu_jax.unlearners as unlearners
 from ltu_jax.data.scenarios import SCENARIOS
 from ltu_jax.errors import InputError, check_integer
-from ltu_jax.runs.plan import check_writable
 from ltu_jax.report.content import plain
+from ltu_jax.runs.comparison.bench import Setting
+from ltu_jax.runs.plan import check_writable
 from ltu_jax.runs.tuning import DEFAULT_TRIALS, check_trials
 from ltu_jax.unlearners.base import Method
 
@@ -20,26 +21,26 @@ Match = Literal["none", "data", "compute"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared, and how.
+    """Methods, scenarios and seeds to compare, and how.
 
     Attributes:
-      out: the folder; one that holds rows of the same comparison is gone on with.
-      data: as for `pipeline.unlearn`.
-      data_dir: where TFDS keeps its data.
-      train_size: train on a stratified subset of this size.
-      model: as for `pipeline.unlearn`.
-      epochs: passes over the data when training; None is the model's own number.
+      out: results folder; a comparison in it continues.
+      data: data set, as for `ltu_jax.unlearn`.
+      data_dir: folder of prepared TFDS data.
+      train_size: size of a stratified training subset; None takes all.
+      model: model, as for `ltu_jax.unlearn`.
+      epochs: passes over the data in training; None is the model's default.
       methods: names, or `package.module:OBJECT` of your own; empty means all.
       scenarios: names in `SCENARIOS`.
-      train_seeds: of subset, split and training; each has references of its own.
-      unlearn_seeds: how often each method runs on each original, and as what number.
+      train_seeds: seeds of subset, split and training; each has its own retrained models.
+      unlearn_seeds: numbers of the runs of a method on each original model.
       retain_fraction: share of the retain set that methods may see.
-      select: how options are chosen: without Retrain, not at all, or by the oracle.
-      trials: how many options every method tries; the same for all.
-      select_seed: the training seed on which options are chosen; not one of `train_seeds`.
-      match: `data` also gives methods without membership models the validation images, labelled;
+      select: how options are chosen: without Retrain, defaults, or by the oracle.
+      trials: number of options that every method tries.
+      select_seed: training seed on which options are chosen; not one of `train_seeds`.
+      match: `data` adds the labelled validation images for methods without membership models;
         `compute` scales their epochs or steps to LTU's floating-point operations.
-      cache: folder of trained networks, shared by comparisons.
+      cache: folder of trained models, shared by comparisons.
     """
 
     out: Path
@@ -61,46 +62,51 @@ class Comparison:
 
     def __post_init__(self):
         for name in self.scenarios:
-            if name not in SCENARIOS:
-                raise InputError(f"--scenarios {name}: choose from {', '.join(SCENARIOS)}")
+            _check_choice("scenarios", name, SCENARIOS)
         for name in self.methods:
-            unlearners.find(name, flag="--methods")
-        for flag, value, choices in (
-            ("--select", self.select, ("oracle_free", "default", "oracle")),
-            ("--match", self.match, ("none", "data", "compute")),
-        ):
-            if value not in choices:
-                raise InputError(f"{flag} {value}: choose one of {', '.join(choices)}")
-        if not (self.train_seeds and self.unlearn_seeds and self.scenarios):
-            raise InputError("--train-seeds, --unlearn-seeds, --scenarios: give at least one each")
-        for flag, seeds in (
-            ("--train-seeds", self.train_seeds),
-            ("--unlearn-seeds", self.unlearn_seeds),
-            ("--select-seed", (self.select_seed,)),
-        ):
-            for seed in seeds:
-                check_integer(flag, seed)
+            unlearners.find(name, flag="methods")
+        _check_choice("select", self.select, ("oracle_free", "default", "oracle"))
+        _check_choice("match", self.match, ("none", "data", "compute"))
+        for argument in ("train_seeds", "unlearn_seeds", "scenarios"):
+            if not getattr(self, argument):
+                raise InputError(argument, "is empty", "give at least one")
+        seeds = {name: getattr(self, name) for name in ("train_seeds", "unlearn_seeds")}
+        for argument, values in {**seeds, "select_seed": (self.select_seed,)}.items():
+            for seed in values:
+                check_integer(argument, seed)
                 if seed < 0:
-                    raise InputError(f"{flag} {seed}: give 0 or more")
-        for flag, folder in (("--out", self.out), ("--cache", self.cache)):
-            check_writable(flag, folder)
+                    raise InputError(argument, f"includes {seed}", "give 0 or more")
+        check_writable("out", self.out)
+        check_writable("cache", self.cache)
         check_trials(self.trials, "oracle_free")
         if self.select != "default" and self.select_seed in self.train_seeds:
             raise InputError(
-                f"--select-seed {self.select_seed}: is one of --train-seeds; options may not be "
-                "chosen on what the table reports"
+                "select_seed",
+                f"{self.select_seed} is one of `train_seeds`, which the table reports",
+                "choose another seed",
             )
 
     @property
     def entries(self) -> dict[str, Method]:
-        """The methods that run, by the names of their rows; the original is there anyway."""
+        """The methods, by the model labels of their results; the original is always included."""
         found = [unlearners.find(name) for name in self.methods or unlearners.METHODS]
         whole = self.retain_fraction == 1.0  # then `retrain_accessible` equals `retrain_2`
         left_out = ("nothing", "retrain_accessible") if whole else ("nothing",)
         return {entry.name: entry for entry in found if entry.name not in left_out}
 
+    def setting(self, scenario: str) -> Setting:
+        """Return data, model and forget set of a scenario."""
+        return Setting(
+            self.data, self.train_size, self.model, scenario, self.retain_fraction, self.epochs
+        )
+
     def config(self) -> dict[str, Any]:
-        """Return what must be the same for rows to stand in one table."""
+        """Return what results of one table have in common."""
         shared = ("data", "train_size", "model", "epochs", "retain_fraction", "select", "match")
         chosen = ("trials", "select_seed") if self.select != "default" else ()
         return plain({name: getattr(self, name) for name in (*shared, *chosen)})
+
+
+def _check_choice(argument: str, value: str, choices) -> None:
+    if value not in choices:
+        raise InputError(argument, f"{value!r} is unknown", f"choose from {', '.join(choices)}")

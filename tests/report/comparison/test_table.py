@@ -41,10 +41,11 @@ ROWS = [
 
 def test_runs_of_a_seed_are_averaged_before_the_interval():
     better = table.summarise(ROWS, "class")[1]
-    mean, reach = better.values["avg_gap"]
+    mean, low, high = better.values["avg_gap"]
     values = [1.5, 2.0, 3.0]
     wanted = scipy.stats.t.interval(0.95, 2, np.mean(values), scipy.stats.sem(values))
-    np.testing.assert_allclose([mean - reach, mean + reach], wanted)
+    np.testing.assert_allclose([low, high], wanted)
+    assert mean == 2
     assert better.seeds == 3
     assert better.values["gap_ua"].mean == pytest.approx(-np.mean(values))
 
@@ -73,3 +74,11 @@ def test_one_seed_has_no_interval():
 def test_the_front_holds_what_no_other_beats():
     points = np.array([[1.0, 1.0], [1.0, 1.0], [0.5, 3.0], [2.0, 0.5], [2.0, 1.5], [3.0, 3.0]])
     assert pareto.front_of(points).tolist() == [True, True, True, True, False, False]
+
+
+def test_the_interval_is_students():
+    mean, low, high = table.interval([1.0, 2.0, 3.0])
+    half = 4.302652729911275 / np.sqrt(3)  # t quantile of two degrees of freedom
+    assert (mean, low, high) == pytest.approx((2, 2 - half, 2 + half))
+    assert table.interval([1.0])[1:] == (-np.inf, np.inf)
+    assert np.isnan(table.interval([])).all()

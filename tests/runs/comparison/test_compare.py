@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from ltu_jax import unlearners
-from ltu_jax.runs.comparison import cell, grid
+from ltu_jax.runs.comparison import bench, compare
+from ltu_jax.runs.comparison.bench import Bench
+from ltu_jax.runs.comparison.jobs import Job, Variant
+from ltu_jax.runs.plan import visible_data
 from ltu_jax.report.comparison import write as report
 from ltu_jax.runs.comparison.options import Comparison
 from ltu_jax.data.scenarios import SCENARIOS
@@ -16,7 +19,6 @@ from ltu_jax.errors import InputError, InvariantError
 from ltu_jax.unlearners.base import Choice
 
 DATA = "tests.tiny:table"
-FINETUNE = unlearners.find("finetune")
 SOURCE = {"command": "pytest", "versions": {}}
 KEYS = {"method", "scenario", "train_seed", "unlearn_seed", "ua", "ra", "ta", "mia"}
 KEYS |= {"avg_gap", "auc", "ks", "seconds", "selected_by", "gaps", "rte", "options"}
@@ -49,12 +51,12 @@ def results(comparison):
             space = {key: entry.space[key] for key in list(entry.space)[:1]}
             patch.setitem(unlearners.METHODS, name, replace(entry, space=space))
         lines = []
-        found = grid.run(comparison, source=SOURCE, say=lines.append)
+        found = compare.run(comparison, source=SOURCE, say=lines.append)
     assert len(lines) == len(found["rows"])
     return found
 
 
-def test_every_method_has_a_row_on_every_seed_beside_the_references(results):
+def test_every_method_and_reference_has_a_result_on_every_seed(results):
     rows = {(row["method"], row["train_seed"]): row for row in results["rows"]}
     methods = ("retrain", "retrain_2", "nothing", "finetune", "l1_sparse")
     assert set(rows) == {(method, seed) for method in methods for seed in (0, 1)}
@@ -71,7 +73,7 @@ def test_every_method_has_a_row_on_every_seed_beside_the_references(results):
     assert rows["finetune", 0]["peak_bytes"] > 0
 
 
-def test_trials_are_as_many_for_every_method_and_written_down(results, comparison):
+def test_every_method_has_the_same_number_of_trials_on_record(results, comparison):
     assert set(results["tuning"]) == {"class-finetune", "class-l1_sparse"}
     for name, tuning in results["tuning"].items():
         assert len(tuning["trials"]) == 2
@@ -84,37 +86,40 @@ def test_trials_are_as_many_for_every_method_and_written_down(results, compariso
         assert json.loads((comparison.out / "tuning" / f"{name}.json").read_text()) == tuning
 
 
-def test_what_is_missing_is_made_again_alike_and_nothing_else_is(results, comparison):
-    (comparison.out / "rows" / "class-1-0-finetune.json").unlink()
+def test_a_missing_result_alone_is_made_and_is_the_same(results, comparison):
+    (comparison.out / "results" / "class-1-0-finetune.json").unlink()
     lines = []
-    again = grid.run(comparison, source={"command": "again"}, say=lines.append)
+    again = compare.run(comparison, source={"command": "again"}, say=lines.append)
     assert len(lines) == 1
     assert [numbers(row) for row in again["rows"]] == [numbers(row) for row in results["rows"]]
     assert again["sources"] == [SOURCE, {"command": "again"}]
     assert json.loads((comparison.out / "compare.json").read_text()) == again
 
 
-def test_another_comparison_does_not_get_into_the_folder(comparison, results):
-    with pytest.raises(InputError, match=r"--out .*: holds a comparison with epochs 2, not 3"):
-        grid.run(replace(comparison, epochs=3), source=SOURCE)
+def test_a_folder_of_another_comparison_is_refused(comparison, results):
+    with pytest.raises(InputError) as refused:
+        compare.run(replace(comparison, epochs=3), source=SOURCE)
+    assert refused.value.argument == "out"
+    assert "epochs 2, not 3" in refused.value.problem
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("argument", "value"),
     [
-        ({"scenarios": ("all",)}, "--scenarios all: choose from random_10"),
-        ({"methods": ("magic",)}, "--methods magic"),
-        ({"select_seed": 1}, "--select-seed 1: is one of --train-seeds"),
-        ({"select": "luck"}, "--select luck"),
-        ({"match": "all"}, "--match all"),
-        ({"trials": 0}, "--trials 0"),
-        ({"train_seeds": ()}, "give at least one"),
-        ({"unlearn_seeds": (-1,)}, "--unlearn-seeds -1"),
+        ("scenarios", ("all",)),
+        ("methods", ("magic",)),
+        ("select_seed", 1),
+        ("select", "luck"),
+        ("match", "all"),
+        ("trials", 0),
+        ("train_seeds", ()),
+        ("unlearn_seeds", (-1,)),
     ],
 )
-def test_bad_options_are_refused_at_once(tmp_path, options, message):
-    with pytest.raises(InputError, match=message):
-        Comparison(out=tmp_path / "out", **options)
+def test_bad_options_are_refused_at_once(tmp_path, argument, value):
+    with pytest.raises(InputError) as refused:
+        Comparison(out=tmp_path / "out", **{argument: value})
+    assert argument in str(refused.value).split()[0]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -126,57 +131,56 @@ def test_no_method_is_missing_from_a_comparison_of_all(tmp_path):
     assert set(whole) == names - {"retrain_accessible"}
 
 
-def the_cell(comparison, **options):
-    return cell.Cell(replace(comparison, **options), "class", 0)
+def matched(comparison, method, options, **changes):
+    """The plan and the data of a method under a control of data or compute."""
+    comparison = replace(comparison, **changes)
+    here = compare.bench(comparison, "class", 0)
+    data = visible_data(here.plan.dataset, here.plan.split)
+    return *compare.matched(comparison, here, unlearners.find(method), options, data), data
 
 
 def test_data_matched_methods_get_the_validation_images(comparison, results):
-    matched = the_cell(comparison, match="data")
-    data = cell.visible_data(matched.plan.dataset, matched.plan.split)
     options = {"batch_size": 8}
-    plan, seen = matched._matched(FINETUNE, options, data)
+    plan, seen, data = matched(comparison, "finetune", options, match="data")
     np.testing.assert_array_equal(
         seen.retain.inputs, np.concatenate([data.retain.inputs, data.validation.inputs])
     )
-    alone = the_cell(comparison)._matched(FINETUNE, options, data)[0]
+    alone = matched(comparison, "finetune", options)[0]
     assert plan.unlearner.num_steps > alone.unlearner.num_steps
-    assert matched._matched(unlearners.find("mi_match"), {}, data)[1] is data
+    _, seen, data = matched(comparison, "mi_match", {}, match="data")
+    assert seen is data
 
 
 def test_compute_matched_methods_run_as_long_as_ltu(comparison, results, monkeypatch):
-    matched = the_cell(comparison, match="compute", select="default")
     costs = {"ltu": 6000.0, "finetune": 100.0}
-    monkeypatch.setattr(matched, "_flops", lambda plan, data: costs[plan.method.name])
-    data = cell.visible_data(matched.plan.dataset, matched.plan.split)
-    plan, seen = matched._matched(FINETUNE, {"epochs": 3}, data)
+    monkeypatch.setattr(compare, "flops", lambda here, plan, data: costs[plan.method.name])
+    control = {"match": "compute", "select": "default"}
+    plan, seen, data = matched(comparison, "finetune", {"epochs": 3}, **control)
     assert plan.config.epochs == 180
     assert seen is data
-    assert (
-        matched._matched(unlearners.find("ssd"), {}, data)[0].config
-        == unlearners.find("ssd").config
-    )
+    plan = matched(comparison, "ssd", {}, **control)[0]
+    assert plan.config == unlearners.find("ssd").config
 
 
-def test_a_method_that_fails_is_a_row_that_says_so(comparison, results, monkeypatch, tmp_path):
+def test_a_method_that_fails_gives_a_result_with_the_reason(comparison, results, monkeypatch):
     entry = unlearners.METHODS["finetune"]
-    broken = replace(entry.config, learning_rate=1e30)
-    monkeypatch.setitem(
-        unlearners.METHODS,
-        "finetune",
-        replace(entry, config=broken, space={"epochs": Choice((1,))}),
-    )
-    row = the_cell(comparison, select="default").row("finetune", 0)
-    assert "became" in row["failure"]
+    broken = replace(entry.config, learning_rate=1e30, epochs=1)
+    monkeypatch.setitem(unlearners.METHODS, "finetune", replace(entry, config=broken))
+    comparison = replace(comparison, select="default")
+    job = Job(comparison.setting("class"), Variant("finetune"), 0)
+    row = compare.make_result(comparison, job)
+    assert row["failure"]
     assert row["avg_gap"] is None
     page = report.table.markdown({**results, "rows": [*results["rows"], row]})
     assert "`finetune` (1 failed)" in page
 
 
-def test_a_retrained_network_that_is_the_originals_is_refused(comparison, results, monkeypatch):
-    original = the_cell(comparison).network("original")
-    monkeypatch.setattr(cell, "cached_network", lambda *arguments: original)
-    with pytest.raises(InvariantError, match="before the first step"):
-        the_cell(comparison).network("retrain")
+def test_a_retrained_model_with_the_weights_of_the_original_is_refused(comparison, monkeypatch):
+    there = Bench(comparison.setting("class"), 0, cache=comparison.cache)
+    original = there.model("original")
+    monkeypatch.setattr(bench, "cached_model", lambda *arguments: original)
+    with pytest.raises(InvariantError):
+        there.model("retrain")
 
 
 def test_tables_and_figures_hold_every_run(results, tmp_path):
