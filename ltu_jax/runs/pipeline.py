@@ -17,7 +17,7 @@ from ltu_jax.errors import InputError, check_integer
 from ltu_jax.audit.measure import measure
 from ltu_jax.unlearners.ltu import diagnostics as diagnosis
 from ltu_jax.runs.plan import Plan, check_folder, make_folder, make_plan, with_method
-from ltu_jax.runs.progress import Log, Progress
+from ltu_jax.runs.progress import Log, Progress, check_installed, open_trackers
 from ltu_jax.runs.recording import record
 from ltu_jax.runs.results import report_content
 from ltu_jax.report import sentences as words
@@ -25,7 +25,6 @@ from ltu_jax.report import write as report
 from ltu_jax.report.read import read_content
 from ltu_jax.runs.folder import SAVE_EVERY, Running
 from ltu_jax.runs.settings import (Asked, load_unfinished, save_chosen, save_request, save_settings)
-from ltu_jax.runs.trackers import check_installed, open_trackers
 from ltu_jax.training import hosts
 from ltu_jax.training.loop import History
 from ltu_jax.training.devices import over_devices
@@ -235,9 +234,9 @@ def check_asked(asked: Asked, out: str | os.PathLike | None, config: Any, refere
         if config is not None:
             raise InputError("config: is what --trials is to choose; give one of the two")
     if asked.tensorboard:
-        check_installed("--tensorboard", "tensorboardX", "tensorboard")
+        check_installed("tensorboard", "tensorboardX", "tensorboard")
     if asked.wandb is not None:
-        check_installed(f"--wandb {asked.wandb}", "wandb", "wandb")
+        check_installed("wandb", "wandb", "wandb")
     over_devices(asked.devices)
 
 

@@ -1,34 +1,101 @@
-"""What a run shows and writes while it works: bars or JSON lines, `metrics.jsonl`, trackers."""
+"""Progress of a run: bars or JSON lines, `metrics.jsonl`, TensorBoard and Weights & Biases."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import rich.progress
 from rich.console import Console
 
 from ltu_jax import files
-from ltu_jax.runs.trackers import Tracker
+from ltu_jax.errors import InputError
+from ltu_jax.training import hosts
 
 OnInfo = Callable[[int, dict[str, float]], None]
 Log = Literal["text", "json"]
-EVENT_SECONDS = 1.0  # between two steps of a phase that are told as JSON
+EVENT_SECONDS = 1.0  # least time between two JSON events of a phase
+
+
+class Tracker(Protocol):
+    """A receiver of metrics: names of phases, steps and numbers, never an id or an example."""
+
+    def write(self, phase: str, step: int, info: dict[str, float]) -> None:
+        """Send the metrics of one step."""
+
+    def close(self) -> None:
+        """Send all pending metrics."""
+
+
+class TensorBoard:
+    """Event files in a folder."""
+
+    def __init__(self, folder: Path):
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder))
+
+    def write(self, phase: str, step: int, info: dict[str, float]) -> None:
+        """Write one scalar per metric."""
+        for name, value in info.items():
+            self._writer.add_scalar(f"{phase}/{name}", value, step)
+
+    def close(self) -> None:
+        """Write all pending metrics."""
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """A run of a W&B project; a resumed run starts a new one there."""
+
+    def __init__(self, project: str, name: str, folder: Path):
+        import wandb
+
+        # Neither the terminal's text nor the code: both may hold names that should stay here.
+        settings = wandb.Settings(console="off", disable_git=True, save_code=False)
+        self._run = wandb.init(project=project, name=name, dir=str(folder), settings=settings)
+
+    def write(self, phase: str, step: int, info: dict[str, float]) -> None:
+        """Log one step, with the phase's step counter."""
+        named = {f"{phase}/{name}": value for name, value in info.items()}
+        self._run.log({f"{phase}/step": step, **named})
+
+    def close(self) -> None:
+        """Wait until everything is sent."""
+        self._run.finish()
+
+
+def open_trackers(folder: Path, tensorboard: bool, wandb: str | None) -> list[Tracker]:
+    """Return the trackers of the run in `folder`; only process 0 has any."""
+    if not hosts.is_main():
+        return []
+    trackers: list[Tracker] = [TensorBoard(folder / "tensorboard")] if tensorboard else []
+    return trackers if wandb is None else [*trackers, WeightsAndBiases(wandb, folder.name, folder)]
+
+
+def check_installed(argument: str, package: str, extra: str) -> None:
+    """Raise `InputError` unless the package that an argument needs is installed."""
+    if importlib.util.find_spec(package) is None:
+        raise InputError(
+            argument,
+            f"needs the package {package}, which is not installed",
+            f"run pip install 'ltu-jax[{extra}]'",
+        )
 
 
 class Progress:
-    """A context in which phases are announced; leaving it closes bars and file.
+    """Context manager that shows and records the phases of a run.
 
     Args:
-      metrics: the JSON-lines file that receives one object per step; `None` writes none. In a file
-        of a run that was stopped, a phase that begins again replaces what it had written.
+      metrics: JSON-lines file that receives one object per step; `None` writes none. In the file
+        of an interrupted run, a phase that starts again replaces its earlier lines.
       quiet: show no bars.
-      trackers: also receive every step.
-      log: `json` writes one object a line to stdout in place of the bars, unless `quiet`.
+      trackers: receivers of every step.
+      log: `json` writes one object per line to stdout instead of bars, unless `quiet`.
     """
 
     def __init__(
@@ -40,7 +107,7 @@ class Progress:
         log: Log = "text",
     ):
         self._metrics = metrics
-        # Line by line, so that a process that is killed has written every step.
+        # Line by line, so that a killed process has written every step.
         self._file = metrics.open("a", encoding="utf-8", buffering=1) if metrics else None
         self._resumed = self._file is not None and self._file.tell() > 0
         self._trackers = trackers
@@ -60,12 +127,7 @@ class Progress:
         self._bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bars.stop()
         if self._file:
             self._file.close()
@@ -73,29 +135,29 @@ class Progress:
             tracker.close()
 
     def phase(self, name: str, total: int) -> OnInfo:
-        """Announce a phase of `total` steps; call the result after each of them.
+        """Start a phase of `total` steps.
 
         Args:
-          name: shown beside the bar and written to the metrics.
-          total: how many steps the phase has.
+          name: name of the phase in bars and metrics.
+          total: number of steps.
 
         Returns:
-          `(step, {name: value}) -> None`.
+          `(step, {name: value}) -> None`, to be called after each step.
         """
         if self._metrics and self._file and self._resumed:
             self._file.close()
             _drop_phase(self._metrics, name)
             self._file = self._metrics.open("a", encoding="utf-8", buffering=1)
         task = self._bars.add_task(name, total=total, note="")
-        tell = _teller(name, total) if self._json else None
+        write_step = _start_json_phase(name, total) if self._json else None
 
         def on_info(step: int, info: dict[str, float]) -> None:
             # One value, a loss if there is one: more would push the counts out of 80 columns.
             losses_first = sorted(info.items(), key=lambda item: not item[0].startswith("loss"))
             note = " ".join(f"{key} {value:.3g}" for key, value in losses_first[:1])
             self._bars.update(task, completed=step + 1, note=note)
-            if tell:
-                tell(step, info)
+            if write_step:
+                write_step(step, info)
             if self._file:
                 self._file.write(json.dumps({"phase": name, "step": step, **info}) + "\n")
             for tracker in self._trackers:
@@ -109,27 +171,26 @@ def write_event(event: str, **values: Any) -> None:
     print(json.dumps({"event": event, **values}, ensure_ascii=False, allow_nan=False), flush=True)
 
 
-def _teller(name: str, total: int) -> OnInfo:
-    """Announce a phase as JSON; return what tells of its steps: the last, and one a second."""
+def _start_json_phase(name: str, total: int) -> OnInfo:
+    """Write the event of a phase; return the writer of its steps: the last, and one per second."""
     write_event("phase", phase=name, steps=total)
-    began = told = time.monotonic()
+    start = latest = time.monotonic()
 
-    def tell(step: int, info: dict[str, float]) -> None:
-        nonlocal told
+    def write_step(step: int, info: dict[str, float]) -> None:
+        nonlocal latest
         now, done = time.monotonic(), step + 1
-        if done < total and now - told < EVENT_SECONDS:
+        if done < total and now - latest < EVENT_SECONDS:
             return
-        told = now
-        eta = round((total - done) * (now - began) / done, 1)
+        latest = now
+        eta = round((total - done) * (now - start) / done, 1)
         write_event("step", phase=name, step=done, steps=total, eta_seconds=eta, **info)
 
-    return tell
+    return write_step
 
 
 def _drop_phase(metrics: Path, name: str) -> None:
-    """Take the lines of a phase out of the file, and a last line that was not finished."""
+    """Remove the lines of a phase from the file, and an incomplete last line."""
     lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
-    files.write(
-        metrics, "".join(line for line in whole if json.loads(line)["phase"] != name).encode()
-    )
+    complete = [line for line in lines if line.endswith("\n")]
+    kept = [line for line in complete if json.loads(line)["phase"] != name]
+    files.write(metrics, "".join(kept).encode())
