@@ -23,7 +23,7 @@ import tyro
 from experiments.lib.provenance import ROOT, command_source
 from ltu_jax.cli.compilation_cache import keep_programs
 from ltu_jax.files import write_json
-from ltu_jax.report.comparison import write as report
+from ltu_jax.report import comparison as report
 from ltu_jax.runs.comparison.bench import Setting
 from ltu_jax.runs.comparison.compare import collect, result_path, run
 from ltu_jax.runs.comparison.jobs import Job, Variant

@@ -225,7 +225,7 @@ def compare(options: Compare, command: str) -> None:
     from rich.console import Console
 
     from ltu_jax.cli import compilation_cache as programs
-    from ltu_jax.report.comparison import write as report
+    from ltu_jax.report import comparison as report
     from ltu_jax.report.write import versions
     from ltu_jax.runs.comparison import Comparison, run
 

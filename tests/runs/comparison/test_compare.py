@@ -12,7 +12,7 @@ from ltu_jax.runs.comparison import bench, compare
 from ltu_jax.runs.comparison.bench import Bench
 from ltu_jax.runs.comparison.jobs import Job, Variant
 from ltu_jax.runs.plan import visible_data
-from ltu_jax.report.comparison import write as report
+from ltu_jax.report import comparison as report
 from ltu_jax.runs.comparison.options import Comparison
 from ltu_jax.data.scenarios import SCENARIOS
 from ltu_jax.errors import InputError, InvariantError
