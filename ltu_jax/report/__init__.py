@@ -1,1 +1,18 @@
-"""From the numbers of a run to `report.json`, `report.html`, figures and a table."""
+"""A finished run as text, tables, figures and one HTML page."""
+
+from ltu_jax.report.content import ReportContent
+from ltu_jax.report.read import read_content
+from ltu_jax.report.result_table import result_table
+from ltu_jax.report.sentences import Verdict, verdict
+from ltu_jax.report.write import as_json, versions, write_report
+
+__all__ = [
+    "ReportContent",
+    "Verdict",
+    "as_json",
+    "read_content",
+    "result_table",
+    "verdict",
+    "versions",
+    "write_report",
+]

@@ -1,4 +1,4 @@
-"""What a report is made of: plain dictionaries and NumPy arrays, no models and no devices."""
+"""The content of a report: plain dictionaries and NumPy arrays, no models and no devices."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROW_KEYS = (
     "ra_inaccessible",
     "attack_success",
 )
-DASH = "\N{EN DASH}"  # stands for what was not measured
+DASH = "\N{EN DASH}"  # shown for a value that was not measured
 LABELS = {
     "original": "Original",
     "retrain": "Retrain",
@@ -33,35 +33,34 @@ LABELS = {
 
 
 class ReportContent(NamedTuple):
-    """Everything the report says. Accuracies, rates, gaps and AUCs are in percent (0 to 100).
+    """The data of a report. Accuracies, rates, gaps and AUCs are in percent (0 to 100).
 
     Attributes:
       run: `data`, `model`, `method` (the `model` of the row the report is about), `seeds` (name to
         integer), `command` (the exact command line) and `sizes` (`train`, `forget`, `retain`,
         `accessible`, `validation`, `test`, in examples).
-      request: what `request.describe` says of it: `kind` (`ids`, `class`, `group` or `fraction`)
-        with `sha256`, `value`, `column` and `value`, or `fraction`. Never the ids themselves.
+      request: the result of `data.request.describe`: `kind` (`ids`, `class`, `group` or `fraction`)
+        with `sha256`, `value`, `column` and `value`, or `fraction`. Never the ids.
       rows: one per model, an `audit.summary.Row` as a dict; `model` is `original`, `retrain`,
         `retrain_2` or a method's name, `gaps` holds the signed differences to Retrain of `METRICS`.
-        What was not measured is absent, None or NaN.
+        A value that was not measured is absent, None or NaN.
       config: the options of the run; may be nested.
       versions: see `write.versions`.
-      attacks: `name`, `data` (what it was fitted and scored on), `shares_features` and
-        `shares_data` (whether the method's own MI models use the same) and `sentence`.
+      attacks: `name`, `data` (of fitting and scoring), `shares_features` and `shares_data`
+        (whether the method's membership models use the same) and `sentence`.
       signals: per model `forget_confidence` and `forget_loss`, `[n]`, `test_confidence` and
         `test_loss`, `[m]`: confidence in the true class (0 to 1) and cross-entropy in nats.
       class_accuracy: per model `[C]`, test accuracy of each class.
       class_names: `C` names.
       history: per-step diagnostics of the method, lists of equal length: `step`, any `loss_*`,
         `cosine` of the two gradients, `conflict` (0 or 1, or a share). Empty for other methods.
-      auc_band: `audit.bounds.auc_floor_band`, which holds the loss attack's AUC in 95 % of exact
-        unlearnings. None where forget and test examples are not exchangeable even for Retrain: a
-        class or a group was asked for.
+      auc_band: `audit.bounds.auc_floor_band`, the null interval of the loss attack's AUC. None
+        where forget and test examples are not exchangeable for Retrain: a class or a group.
       roc_band: `audit.bounds.ks_floor`, the half-width of the band around the diagonal that holds
         the whole ROC curve in 95 % of exact unlearnings. None as for `auc_band`.
-      audit: what `ltu audit` found, see `auditing.audit_run`; None before it was asked for.
-      ledger: number and SHA-256 of the run's entry in the ledger, and `drift`, what the model's
-        requests have come to, see `drift.measure_drift`; None where no ledger is kept.
+      audit: the result of `runs.audit_run`; None before an audit.
+      ledger: number and SHA-256 of the run's ledger entry, and `drift`, the cumulative drift of the
+        model's requests; None where no ledger is kept.
     """
 
     run: Mapping[str, Any]
@@ -81,27 +80,27 @@ class ReportContent(NamedTuple):
 
 
 def find_row(content: ReportContent, model: str) -> Mapping[str, Any]:
-    """The row of `model`; an empty mapping if it has none."""
+    """Return the row of `model`; an empty mapping if it has none."""
     return next((row for row in content.rows if row["model"] == model), {})
 
 
 def label(model: str) -> str:
-    """The name of a model as people read it: `retrain_2` is "Second Retrain"."""
+    """Return the display name of a model: `retrain_2` is "Second Retrain"."""
     return LABELS.get(model, model)
 
 
 def measured(value: Any) -> bool:
-    """Whether `value` is a number: not None, NaN or infinite."""
+    """Return whether `value` is a finite number."""
     return value is not None and bool(np.isfinite(value))
 
 
 def number(value: Any, digits: int = 1) -> str:
-    """`value` rounded to `digits`, thousands set apart; a dash where it was not measured."""
+    """Return `value` with `digits` decimals and thousands separators; a dash if not measured."""
     return f"{value:,.{digits}f}".replace("-", "\N{MINUS SIGN}") if measured(value) else DASH
 
 
 def signed(value: Any) -> str:
-    """A difference with its sign and one digit, zero as "0.0"; a dash if not measured."""
+    """Return a difference with its sign and one decimal, zero as "0.0"; a dash if unmeasured."""
     if not measured(value):
         return DASH
     text = f"{value:+.1f}"
@@ -109,7 +108,7 @@ def signed(value: Any) -> str:
 
 
 def seconds(value: Any) -> str:
-    """A duration with its unit: seconds below ten minutes, then minutes and hours."""
+    """Return a duration with its unit: seconds below ten minutes, then minutes and hours."""
     if not measured(value):
         return DASH
     if value < 600:
@@ -118,7 +117,7 @@ def seconds(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON holds it: plain containers and scalars, null for what is not finite."""
+    """Return `value` as JSON types: plain containers and scalars, null if not finite."""
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, np.ndarray):

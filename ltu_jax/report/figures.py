@@ -1,6 +1,6 @@
-"""The figures of a report as PNG pictures, each with its caption and a text for those who hear it.
+"""The figures of a report as PNG pictures, each with a caption and an alternative text.
 
-Colours are those of Okabe and Ito, told apart by colour-blind readers; lines differ by dash too.
+Colours are those of Okabe and Ito, which colour-blind readers distinguish; dashes differ too.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Picture(NamedTuple):
     Attributes:
       name: its file name without `.png`.
       png: the file.
-      alt: what it shows, for a reader who cannot see it.
-      caption: how to read it.
+      alt: text for readers who cannot see it.
+      caption: explanation below the figure.
     """
 
     name: str
@@ -51,13 +51,13 @@ class Picture(NamedTuple):
 
 
 def pictures(content: ReportContent) -> list[Picture]:
-    """Every figure for which `content` holds data."""
+    """Return every figure for which `content` holds data."""
     found = (confidences(content), roc(content), steps(content), classes(content))
     return [picture for picture in found if picture is not None]
 
 
 def confidences(content: ReportContent) -> Picture | None:
-    """Histograms of the confidence in the true class, forget against test, one panel a model."""
+    """Draw histograms of the confidence in the true class, forget against test, per model."""
     models = [m for m in ("original", "retrain", content.run["method"]) if m in content.signals]
     if not models:
         return None
@@ -77,10 +77,10 @@ def confidences(content: ReportContent) -> Picture | None:
         "confidences",
         to_png(figure),
         "Histograms of the confidence in the true class, forget set against test set. "
-        f"Kolmogorov-Smirnov distance in points: {listed}.",
-        "How sure each model is of the true class, for the examples to unlearn (filled) and for "
-        "test examples that no model trained on (line). A retrained model sets the pattern to "
-        "match. KS distance: the largest difference between the two cumulative curves, in points.",
+        f"Kolmogorov-Smirnov distance in percentage points: {listed}.",
+        "Confidence in the true class for the forget set (filled) and for test examples that no "
+        "model was trained on (line). The retrained model's pattern is the target. KS distance: "
+        "the largest difference between the two cumulative curves, in percentage points.",
     )
 
 
@@ -92,7 +92,7 @@ def _histogram(axes: Axes, forget: np.ndarray, test: np.ndarray) -> None:
     ):
         share = np.full(values.size, 100 / max(values.size, 1))
         axes.hist(values, bins, weights=share, label=name, **look)
-    # A memorised set piles up at 1; the root leaves the rest of the histogram readable.
+    # A memorised set concentrates at 1; the root scale keeps the rest readable.
     axes.set_yscale("function", functions=(np.sqrt, np.square))
     axes.set_yticks([0, 10, 40, 90])
     axes.set(xlim=(0, 1), ylim=(0, 100))
@@ -100,7 +100,7 @@ def _histogram(axes: Axes, forget: np.ndarray, test: np.ndarray) -> None:
 
 
 def roc(content: ReportContent) -> Picture | None:
-    """ROC curves of the loss attack on every model, with the band of exact unlearning."""
+    """Draw ROC curves of the loss attack on every model, with the band of exact unlearning."""
     curves = {}
     for model in (row["model"] for row in content.rows if row["model"] in content.signals):
         forget, test = _pair(content, model, "loss")
@@ -134,12 +134,12 @@ def roc(content: ReportContent) -> Picture | None:
         "roc",
         to_png(figure),
         f"ROC curves of the loss attack, forget set against test set. AUC: {listed}.",
-        "The attack calls an example a member of the training set when its loss is low; on the "
-        "diagonal it guesses. "
+        "The attack calls an example a member of the training set if its loss is low; the diagonal "
+        "is chance. "
         + (
             "Under exact unlearning the whole curve stays in the grey band in 95 % of cases."
             if content.roc_band is not None
-            else "The curve to match is that of a retrained model."
+            else "The retrained model's curve is the target."
         ),
     )
 
@@ -160,7 +160,7 @@ def _roc_title(content: ReportContent) -> str:
 
 
 def steps(content: ReportContent) -> Picture | None:
-    """Losses and the cosine of the two gradients over the method's steps."""
+    """Draw the losses and the cosine of the two gradients over the method's steps."""
     history = {key: np.asarray(values, float) for key, values in content.history.items()}
     losses = {key: values for key, values in history.items() if key.startswith("loss")}
     cosine = history.get("cosine", np.empty(0))
@@ -181,7 +181,7 @@ def steps(content: ReportContent) -> Picture | None:
         "steps",
         to_png(figure),
         f"Curves over {length} steps. {_steps_title(history)}.",
-        ("The losses that the method works with. " if losses else "")
+        ("The losses of the method. " if losses else "")
         + (
             "The cosine between the gradients of remembering and of forgetting: below zero they "
             "conflict. "
@@ -229,14 +229,14 @@ def _cosine(axes: Axes, step: np.ndarray, cosine: np.ndarray) -> None:
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """Running mean over a twentieth of the steps, with shorter windows at both ends."""
+    """Return the running mean over a twentieth of the steps, with shorter windows at the ends."""
     window = np.ones(max(1, values.size // 20))
     weight = np.convolve(np.ones(values.size), window, "same")
     return np.convolve(values, window, "same") / weight
 
 
 def classes(content: ReportContent) -> Picture | None:
-    """Test accuracy of each class: bars for few classes, sorted differences for many."""
+    """Draw the test accuracy of each class: bars for few classes, sorted differences for many."""
     method = content.run["method"]
     if method not in content.class_accuracy:
         return None
@@ -249,19 +249,19 @@ def classes(content: ReportContent) -> Picture | None:
     if np.isfinite(change).any():
         worst = int(np.nanargmax(np.abs(change)))
         name = _short(content.class_names[worst])
-        title = f"Furthest from {label(base)}: {name}, {signed(change[worst])} points"
+        title = f"Furthest from {label(base)}: {name}, {signed(change[worst])} percentage points"
     figure = new_figure(title)
     axes = figure.subplots()
     if len(content.class_names) <= MOST_BARS:
         _bars(
             axes, content, accuracy, [m for m in ("original", "retrain", method) if m in accuracy]
         )
-        caption = "Share of each class's test examples that a model gets right."
+        caption = "Share of the test examples of each class that a model classifies correctly."
     else:
         _differences(axes, content, accuracy, base)
         caption = (
-            f"Test accuracy of each class minus {label(base)}'s, sorted. Grey: the same for a "
-            "second Retrain, the spread that chance alone gives."
+            f"Test accuracy of each class minus {label(base)}'s, sorted. Grey: the same for the "
+            "second Retrain, the noise floor."
             if base == "retrain" and "retrain_2" in accuracy
             else f"Test accuracy of each class minus {label(base)}'s, sorted."
         )
@@ -324,27 +324,27 @@ def _differences(
             parse_math=False,
         )
     axes.set_xlabel("classes, sorted by difference", fontsize=9)
-    axes.set_ylabel(f"test accuracy minus {label(base)}'s (points)", fontsize=9)
+    axes.set_ylabel(f"test accuracy minus {label(base)}'s (percentage points)", fontsize=9)
     axes.legend(frameon=False, fontsize=9, loc="upper left")
     style_axes(axes)
 
 
 def model_styles(content: ReportContent) -> dict[str, tuple]:
-    """A colour and a dash for every model: fixed for references, in row order for methods."""
+    """Return a colour and a dash per model: fixed for references, in row order for methods."""
     methods = [row["model"] for row in content.rows if row["model"] not in REFERENCE_STYLES]
     looks = {name: METHOD_STYLES[i % len(METHOD_STYLES)] for i, name in enumerate(methods)}
     return {**REFERENCE_STYLES, **looks}
 
 
 def _pair(content: ReportContent, model: str, signal: str) -> tuple[np.ndarray, np.ndarray]:
-    """The finite forget and test values of a signal."""
+    """Return the finite forget and test values of a signal."""
     values = (np.asarray(content.signals[model][f"{s}_{signal}"]) for s in ("forget", "test"))
     forget, test = (v[np.isfinite(v)] for v in values)
     return forget, test
 
 
 def new_figure(title: str) -> Figure:
-    """An empty figure of the common size; object by object, so no pyplot state is touched."""
+    """Return an empty figure of the common size, without pyplot's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -355,7 +355,7 @@ def new_figure(title: str) -> Figure:
 
 
 def style_axes(axes: Axes) -> None:
-    """Give axes the look that all pictures share."""
+    """Apply the common style to axes."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
     axes.tick_params(labelsize=9, color=GREY)
@@ -366,7 +366,7 @@ def _short(name: str) -> str:
 
 
 def to_png(figure: Figure) -> bytes:
-    """The figure as a PNG file that depends on nothing but its content."""
+    """Return the figure as PNG bytes that depend only on its content."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
     return buffer.getvalue()

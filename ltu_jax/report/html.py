@@ -1,4 +1,4 @@
-"""`report.html`: one file that needs nothing else, readable on a screen, a phone and paper."""
+"""`report.html`: one self-contained file for screen, phone and paper."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ltu_jax.report import sentences as words
+from ltu_jax.report import sentences
 from ltu_jax.report.audit import html as audit_html
 from ltu_jax.report.content import (
     METRICS,
@@ -28,7 +28,7 @@ COLUMNS = (
     ("ra", "RA", "retain acc."),
     ("ta", "TA", "test acc."),
     ("mia", "MIA", "look unseen"),
-    ("avg_gap", "Avg. gap", "points"),
+    ("avg_gap", "Avg. gap", "% points"),
     ("auc", "AUC", "loss attack"),
     ("ks", "KS", "distance"),
     ("ra_accessible", "RA seen", "by method"),
@@ -43,34 +43,34 @@ ROLES = {
 }
 READING = (
     "<p><strong>The target of every metric is Retrain's value</strong>, not 0 and not 100: Retrain "
-    "is a model trained from scratch without the examples to unlearn. Small numbers are signed "
-    "gaps to it; too high is as telling as too low. "
-    "<strong>The second Retrain is the floor</strong>: it differs from the first by its seed "
-    "alone, so its gaps are what chance gives.</p>"
-    "<p>UA is the error on the examples to unlearn, RA the accuracy on the training examples to "
-    "keep, TA the accuracy on test data. MIA is the share of the examples to unlearn that an SVC "
-    "on the model's confidence calls unseen. Avg. gap is the mean of the four distances to "
-    "Retrain. AUC is that of a loss attack that tells the examples to unlearn from test data: 50 "
-    "is guessing, and “in band” means within what 95 % of exact unlearnings give. KS is the "
-    "largest difference between the distributions of the confidence on both. RA seen and RA "
-    "unseen split RA by whether the method had access to the examples.</p>"
+    "is a model trained from scratch without the forget set. Small numbers are signed gaps to it; "
+    "a gap in either direction is informative. "
+    "<strong>The second Retrain is the noise floor</strong>: it differs from the first by its seed "
+    "alone.</p>"
+    "<p>UA is the error on the forget set, RA the accuracy on the retain set, TA the accuracy on "
+    "test data. MIA is the share of the forget set that an SVC on the model's confidence calls "
+    "unseen. Avg. gap is the mean of the four distances to Retrain. AUC is that of a loss attack "
+    "on forget set against test data: 50 is chance, and “in interval” means within the null "
+    "interval, which holds 95 % of exact unlearnings. KS is the largest difference between the "
+    "distributions of the confidence on both. RA seen and RA unseen split RA by whether the method "
+    "had access to the examples.</p>"
 )
 
 
 def render(content: ReportContent, pictures: Sequence[Picture]) -> str:
-    """The whole page; every value of `content` is escaped."""
-    level = words.verdict(content).level
+    """Return the page; every value of `content` is escaped."""
+    level = sentences.verdict(content).level
     return PAGE.substitute(
-        title=escape(words.title(content)),
+        title=escape(sentences.title(content)),
         level=level,
         worst="outside" if audit_html.level(content) == "outside" else level,
-        asked=escape(words.asked(content)),
-        done=escape(words.done(content)),
+        request=escape(sentences.request(content)),
+        actions=escape(sentences.actions(content)),
         claims=_claims(content),
-        confidence=_paragraphs(words.confidence(content)),
+        confidence=_paragraphs(sentences.confidence(content)),
         terms="".join(
             f"<p><b>{escape(term)}</b>: {escape(meaning)}</p>"
-            for term, meaning in words.terms(content)
+            for term, meaning in sentences.terms(content)
         ),
         tiles="".join(_tile(*tile) for tile in _tiles(content)),
         results=_results(content),
@@ -78,16 +78,16 @@ def render(content: ReportContent, pictures: Sequence[Picture]) -> str:
         audit=audit_html.section(content),
         reading=READING,
         figures="".join(map(_figure, pictures)),
-        limits="".join(f"<li>{escape(text)}</li>" for text in words.limits(content)),
+        limits="".join(f"<li>{escape(text)}</li>" for text in sentences.limits(content)),
         attacks=_attacks(content.attacks),
         command=escape(content.run["command"]),
-        again=escape(words.again(content)),
+        reproduction=escape(sentences.reproduction(content)),
         details=_details(content),
     )
 
 
 def _claims(content: ReportContent) -> str:
-    finding, *others = words.measurements(content)
+    finding, *others = sentences.measurements(content)
     return f'<p class="finding">{escape(finding)}</p>{_paragraphs(others)}'
 
 
@@ -96,7 +96,7 @@ def _paragraphs(sentences: Sequence[str]) -> str:
 
 
 def _tiles(content: ReportContent) -> list[tuple[str, str, str]]:
-    """The numbers to see first: name, value, and what to compare it with."""
+    """Return the headline numbers: name, value, and the value to compare it with."""
     method, retrain = find_row(content, content.run["method"]), find_row(content, "retrain")
     original = find_row(content, "original")
     floor = find_row(content, "retrain_2").get("avg_gap")
@@ -108,7 +108,7 @@ def _tiles(content: ReportContent) -> list[tuple[str, str, str]]:
             number(method.get("avg_gap")),
             f"second Retrain {number(floor)}, Original {number(original.get('avg_gap'))}"
             if retrain
-            else "unknown: nothing was retrained",
+            else "unknown: no model was retrained",
         ),
         (
             "Loss attack's AUC",
@@ -148,7 +148,7 @@ def _results(content: ReportContent) -> str:
 
 
 def _columns(content: ReportContent) -> Sequence[tuple[str, str, str]]:
-    """The columns of the result table; a backdoor's is there where one was measured."""
+    """Return the columns of the result table; with the attack success rate if measured."""
     known = any(measured(row.get("attack_success")) for row in content.rows)
     return (*COLUMNS[:-1], BACKDOOR, COLUMNS[-1]) if known else COLUMNS
 
@@ -170,12 +170,12 @@ def _cell(content: ReportContent, row: Mapping[str, Any], key: str) -> str:
         below = signed(gap) if measured(gap) else ""
     if key == "auc" and measured(value) and _band_applies(content):
         low, high = content.auc_band
-        below = "in band" if low <= value <= high else "outside"
+        below = "in interval" if low <= value <= high else "outside"
     return number(value) + (f"<small>{below}</small>" if below else "")
 
 
 def _band_applies(content: ReportContent) -> bool:
-    return words.verdict(content).level in ("inside", "outside", "powerless")
+    return sentences.verdict(content).level in ("inside", "outside", "powerless")
 
 
 def _figure(picture: Picture) -> str:
@@ -192,9 +192,9 @@ def _attacks(attacks: Sequence[Mapping[str, Any]]) -> str:
         f'<th scope="col">{name}</th>'
         for name in (
             "Attack",
-            "Data it used",
-            "Shares with the method's own MI models",
-            "What it does",
+            "Data",
+            "Shared with the method's membership models",
+            "Definition",
         )
     )
     body = "".join(
@@ -234,7 +234,7 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested mappings as `outer.inner` names, each with its value as text."""
+    """Return nested mappings as `outer.inner` names, each with its value as text."""
     flat: list[tuple[str, str]] = []
     for key, value in values.items():
         name = f"{prefix}{key}"

@@ -1,4 +1,4 @@
-"""A finished report, read back so that an audit can be added to it."""
+"""A finished report, read back to add an audit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ltu_jax.report.content import ReportContent
 
 
 def read_content(folder: Path) -> ReportContent:
-    """Return what the report in `folder` was made of.
+    """Return the content of the report in `folder`.
 
     Raises:
       InputError: a file of the run is missing or damaged.
@@ -26,11 +26,15 @@ def read_content(folder: Path) -> ReportContent:
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         return _content(report, scores, [json.loads(line) for line in lines])
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"RUN {folder}: is no finished run ({error}); give one that is") from error
+        raise InputError(
+            "run", f"{folder} is not a finished run ({error})", "give the folder of a finished run"
+        ) from error
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"RUN {folder}: report.json, scores.npz or metrics.jsonl is not what the run wrote "
-            f"({type(error).__name__}: {error}); give one with its own files"
+            "run",
+            f"report.json, scores.npz or metrics.jsonl in {folder} is not what the run wrote "
+            f"({type(error).__name__}: {error})",
+            "give a run folder with its original files",
         ) from error
 
 
@@ -67,7 +71,7 @@ def _by_model(scores: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]
 
 
 def _history(steps: list[dict[str, Any]]) -> dict[str, list[float]]:
-    """Return the diagnostics of the method's own steps as columns."""
+    """Return the diagnostics of the method's steps as columns."""
     own = [row for row in steps if row.get("phase", "").startswith("unlearn (")]
     names = [name for name in (own[0] if own else {}) if name != "phase"]
     return {name: [row[name] for row in own] for name in names}

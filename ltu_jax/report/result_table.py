@@ -1,4 +1,4 @@
-"""The result table as the terminal shows it."""
+"""The result table of a run for the terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def result_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """One line a model, with the signed gaps to Retrain under its values; fits 80 columns.
+    """Return a table of 80 columns: one row per model, signed gaps to Retrain below the values.
 
     Example:
       rich.print(result_table(content.rows))
@@ -25,7 +25,7 @@ def result_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     table.add_column("model\n", no_wrap=True)
     headers = (
         *(f"{key.upper()}\n%" for key in METRICS),
-        "gap\npoints",
+        "gap\n% pts",
         "AUC\n%",
         "RA seen\nunseen",
     )

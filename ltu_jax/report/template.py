@@ -1,6 +1,6 @@
-"""The frame of `report.html`: styles and the order of the sections.
+"""The template of `report.html`: styles and sections.
 
-The policy in its head forbids the browser to load anything that is not in the file.
+The content security policy forbids the browser to load anything from outside the file.
 """
 
 from string import Template
@@ -132,11 +132,11 @@ li { margin-bottom: .35rem; }
 <section class="first" aria-labelledby="title">
 <h1 id="title">$title</h1>
 <dl class="card summary $worst">
-<dt>Asked</dt><dd>$asked</dd>
-<dt>Done</dt><dd>$done</dd>
-<dt>Can be claimed</dt><dd class="$level">$claims</dd>
+<dt>Request</dt><dd>$request</dd>
+<dt>Actions</dt><dd>$actions</dd>
+<dt>You can claim</dt><dd class="$level">$claims</dd>
 $headline
-<dt>Cannot be claimed</dt><dd><ul>$limits</ul></dd>
+<dt>You cannot claim</dt><dd><ul>$limits</ul></dd>
 <dt>Confidence</dt><dd>$confidence</dd>
 <dt>Terms</dt><dd>$terms</dd>
 </dl>
@@ -144,7 +144,7 @@ $headline
 </section>
 
 <h2>Results</h2>
-<p class="soft">In percent; the small numbers are signed gaps to Retrain in points.</p>
+<p class="soft">In percent; the small numbers are signed gaps to Retrain in percentage points.</p>
 <div class="card scroll" role="region" aria-label="Results" tabindex="0">$results</div>
 
 <h2>How to read the table</h2>
@@ -155,11 +155,11 @@ $audit
 <h2>Figures</h2>
 <div class="figures">$figures</div>
 
-<h2>What the attacks saw</h2>
+<h2>Data of the attacks</h2>
 <div class="card scroll left" role="region" aria-label="Attacks" tabindex="0">$attacks</div>
 
-<h2>How to get this report again</h2>
-<p class="soft">$again</p>
+<h2>How to repeat this run</h2>
+<p class="soft">$reproduction</p>
 <pre class="card">$command</pre>
 <div class="pairs">$details</div>
 </main>

@@ -1,4 +1,4 @@
-"""Write a report: `report.json`, `report.html` and `figures/*.png`."""
+"""The files of a report: `report.json`, `report.html` and `figures/*.png`."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ PACKAGES = (
 )
 
 
-def write(content: ReportContent, folder: str | os.PathLike[str]) -> Path:
-    """Write the report into `folder`, made if absent, and return the path of `report.html`.
+def write_report(content: ReportContent, folder: str | os.PathLike[str]) -> Path:
+    """Write the report into `folder`, created if absent, and return the path of `report.html`.
 
-    Every file appears whole or not at all, the page last.
+    Every file is written atomically, the page last.
 
     Raises:
       OSError: the folder cannot be written.
@@ -47,9 +47,9 @@ def write(content: ReportContent, folder: str | os.PathLike[str]) -> Path:
 
 
 def as_json(content: ReportContent) -> dict[str, Any]:
-    """The report as plain JSON values; every row has all keys, what is not finite becomes null.
+    """Return the report as plain JSON values; every row has all keys, non-finite becomes null.
 
-    Scores of single examples are left out: they belong to people and stay with the run.
+    Scores of single examples are personal data and left out.
     """
     run = dict(content.run)
     return plain(
@@ -72,7 +72,7 @@ def as_json(content: ReportContent) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of what the numbers depend on, the platform and the device."""
+    """Return the versions of Python and of the packages, the platform and the device."""
     import jax
 
     devices = jax.devices()

@@ -76,7 +76,7 @@ def audit_run(
         result |= compare_models(plan.problem, saved.load_networks(folder, plan), alpha)
         on_info(0, {})
         result |= audit_ensembles(plan, found, alpha, lambda done: on_info(done + 1, {}))
-    report.write(content._replace(audit=plain(result)), folder)
+    report.write_report(content._replace(audit=plain(result)), folder)
     write_json(folder / "audit.json", plain(result))
     return plain(result)
 

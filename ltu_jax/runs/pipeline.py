@@ -269,6 +269,6 @@ def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool, log: Log =
             save_chosen(plan, folder)
         content = report_content(plan, measured, history, asked.command, chosen)
         entry = record(plan, networks, measured, asked, running, folder)
-        report.write(content._replace(ledger=entry), folder)
+        report.write_report(content._replace(ledger=entry), folder)
         running.end()
     return Result(folder, unlearned.variables, plan.model, measured.rows, plan.split, history)

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from ltu_jax.report.content import METRICS, ReportContent
 from ltu_jax.report.figures import Picture, pictures
-from ltu_jax.report.write import write
+from ltu_jax.report.write import write_report
 from tests.report.audit.made_up_audit import make_audit
 
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -160,4 +160,4 @@ def drawn(content) -> list[Picture]:
 @pytest.fixture(scope="session")
 def page(content, tmp_path_factory) -> Path:
     """The path of a written report.html."""
-    return write(content, tmp_path_factory.mktemp("report") / "new")
+    return write_report(content, tmp_path_factory.mktemp("report") / "new")

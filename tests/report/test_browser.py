@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ltu_jax.report.write import write
+from ltu_jax.report.write import write_report
 
 from .conftest import make_content
 
@@ -118,7 +118,7 @@ def test_a_picture_of_the_whole_page(browser, page, tmp_path, width, scheme):
 @pytest.mark.parametrize("audited", [False, True], ids=["run", "audited"])
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_axe_finds_no_barrier(browser, content, audit, tmp_path, width, scheme, audited):
-    page = write(content._replace(audit=audit if audited else None), tmp_path)
+    page = write_report(content._replace(audit=audit if audited else None), tmp_path)
     _show(browser, page, width=width, scheme=scheme)
     _add_axe(browser)
     assert browser.execute_async_script(AXE) == []
@@ -139,7 +139,7 @@ def test_plain_words_fill_one_printed_page_and_tables_begin_on_the_next(browser,
     assert after == "page"
     assert height <= A4[1]
     text = browser.execute_script("return document.querySelector('.first').innerText")
-    for part in ("Asked", "Done", "Can be claimed", "Cannot be claimed", "Confidence"):
+    for part in ("Request", "Actions", "You can claim", "You cannot claim", "Confidence"):
         assert part in text
 
 
@@ -166,7 +166,7 @@ def test_long_and_hostile_names_neither_run_nor_overflow(browser, tmp_path):
     hostile = content._replace(
         run=content.run | {"data": name, "command": name}, config={name: name}
     )
-    _show(browser, write(hostile, tmp_path), width=390)
+    _show(browser, write_report(hostile, tmp_path), width=390)
     assert _severe(browser) == []
     assert len(_elements(browser, "img")) == 4
     assert browser.execute_script(OVERFLOW)[0] <= 0

@@ -1,7 +1,4 @@
-"""The figures of an audit: what the attacks find in single examples, and how far margins lie apart.
-
-They have the look of the other figures of the report.
-"""
+"""The figures of an audit: attacks on single examples, and distances of margins."""
 
 from __future__ import annotations
 
@@ -24,12 +21,12 @@ SHADOW = {  # colour, marker and height above the middle of a row
     "shadow_unlearned": (GREEN, "o", 0.0),
     "shadow_retrain": (SKY, "D", -0.22),
 }
-KINDS = {"original": (VERMILION, 0.17), "unlearned": (GREEN, -0.17)}
+ENSEMBLES = {"original": (VERMILION, 0.17), "unlearned": (GREEN, -0.17)}
 MARKS = {"mean": "o", "worst_5": "^", "worst_1": "x"}
 
 
 def pictures(content: ReportContent) -> list[Picture]:
-    """Every figure for which the content's audit holds data; none where nothing was audited."""
+    """Return every figure for which the audit holds data."""
     audit = content.audit or {}
     found = (
         membership(audit.get("per_example", {}), label(content.run["method"])),
@@ -39,7 +36,7 @@ def pictures(content: ReportContent) -> list[Picture]:
 
 
 def membership(found: Mapping[str, Mapping[str, Any]], method: str) -> Picture | None:
-    """AUC of each attack on single examples with its interval: before, after, never trained on."""
+    """Draw the AUC of each attack on single examples: before, after, never trained on."""
     attacks = [name for name in ATTACKS if any(name in ensemble for ensemble in found.values())]
     if not attacks:
         return None
@@ -50,7 +47,7 @@ def membership(found: Mapping[str, Mapping[str, Any]], method: str) -> Picture |
         _intervals(axes, [found[ensemble].get(name, {}) for name in attacks], ensemble)
     axes.set_yticks(range(len(attacks)), [ATTACKS[name] for name in attacks])
     axes.set_ylim(len(attacks) - 0.5, -0.5)
-    axes.set_xlabel("AUC (%), with its interval; 50 is guessing", fontsize=9)
+    axes.set_xlabel("AUC (%), with its interval; 50 is chance", fontsize=9)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     figures.style_axes(axes)
     listed = "; ".join(
@@ -65,9 +62,9 @@ def membership(found: Mapping[str, Mapping[str, Any]], method: str) -> Picture |
         "audit_examples",
         figures.to_png(figure),
         f"AUC of attacks on single examples, {method}. {listed}.",
-        "How well attacks on single examples tell those that were trained on from those that never "
-        "were. Before unlearning: whether an attack has any power. After: the method. Never "
-        "trained on: the floor. An interval that holds 50 is no evidence.",
+        "How well attacks distinguish single examples that were trained on from examples that "
+        "never were. Before unlearning: the attack's power. After: the method. Never trained on: "
+        "the floor. An interval that holds 50 is no evidence.",
     )
 
 
@@ -89,26 +86,26 @@ def _intervals(axes: Axes, attacks: list[Mapping[str, Any]], ensemble: str) -> N
 
 
 def klom(distinguishing: Mapping[str, Mapping[str, Any]], method: str) -> Picture | None:
-    """KLoM to retrained networks by part of the data, before and after unlearning, and its floor.
+    """Draw KLoM to retrained models by part of the data, before and after, and its floor.
 
     Each line goes from the mean over the worst 5 % to the worst 1 % of the examples.
     """
     rows = [
         (part, kind, distinguishing[kind][part]["margin"]["klom"])
         for part in PARTS
-        for kind in KINDS
+        for kind in ENSEMBLES
         if part in distinguishing.get(kind, {})
     ]
     if not any(measured(values.get("mean")) for _, _, values in rows):
         return None
-    figure = figures.new_figure("KLoM: distance of each example's margin to retrained networks")
+    figure = figures.new_figure("KLoM: distance of each example's margin to retrained models")
     axes = figure.subplots()
     most = max(v for _, _, values in rows for v in values.values() if measured(v))
-    # The root leaves differences near the floor readable beside those before unlearning.
+    # The root scale keeps differences near the floor readable.
     axes.set_xlim(0, max(1.05 * most, 0.1))
     axes.set_xscale("function", functions=(_root, np.square))
     for part, kind, values in rows:
-        _distances(axes, list(PARTS).index(part) - KINDS[kind][1], kind, values)
+        _distances(axes, list(PARTS).index(part) - ENSEMBLES[kind][1], kind, values)
     axes.set_yticks(range(len(PARTS)), list(PARTS.values()))
     axes.set_ylim(len(PARTS) - 0.5, -0.5)
     axes.set_xlabel("KLoM (nats), root scale", fontsize=9)
@@ -123,9 +120,9 @@ def klom(distinguishing: Mapping[str, Mapping[str, Any]], method: str) -> Pictur
         "audit_klom",
         figures.to_png(figure),
         f"Mean KLoM in nats, {method}: {listed}.",
-        "How far each example's margin is distributed from that in retrained networks: the mean "
+        "Distance of each example's margin distribution from that in retrained models: the mean "
         "(circle), the worst 5 % (triangle) and the worst 1 % of the examples (cross). The bar is "
-        "the floor, where exact unlearning puts the mean: from its average to its 95 % point.",
+        "the floor of the mean under exact unlearning: from its average to its 95 % point.",
     )
 
 
@@ -135,7 +132,7 @@ def _distances(axes: Axes, row: float, kind: str, values: Mapping[str, Any]) -> 
         name = "floor of the mean"
         axes.barh(row, max(high - low, 0.0), 0.26, low, color=FAINT, edgecolor=GREY, label=name)
     known = {name: values[name] for name in MARKS if measured(values.get(name))}
-    color = KINDS[kind][0]
+    color = ENSEMBLES[kind][0]
     axes.plot(list(known.values()), [row] * len(known), color=color, linewidth=1.2)
     for name, value in known.items():
         mark = {"marker": MARKS[name], "linestyle": "none", "markersize": 6}
@@ -147,6 +144,6 @@ def _root(values: np.ndarray) -> np.ndarray:
 
 
 def _unique(axes: Axes) -> tuple[list[Any], list[str]]:
-    """The legend's handles and labels, each label once."""
+    """Return the legend's handles and labels, each label once."""
     by_name = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
     return list(by_name.values()), list(by_name)

@@ -6,54 +6,54 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
-from ltu_jax.report.audit import sentences as audit_words
+from ltu_jax.report.audit import sentences
 from ltu_jax.report.audit.tables import Cell, Grid, grids
 from ltu_jax.report.content import ReportContent, label, seconds
 
 
 def section(content: ReportContent) -> str:
-    """The whole section, every value escaped; empty where nothing was audited."""
+    """Return the section, every value escaped; empty without an audit."""
     audit = content.audit
     if audit is None:
         return ""
-    found = audit_words.summary(audit, label(content.run["method"]))
+    found = sentences.summary(audit, label(content.run["method"]))
     parts = (
-        ("Found", [found.sentence, *audit_words.tests(audit), *audit_words.floors(audit)]),
-        ("Direction", audit_words.shifts(audit)),
-        ("Not known", audit_words.missing(audit)),
+        ("Found", [found.sentence, *sentences.tests(audit), *sentences.floors(audit)]),
+        ("Direction", sentences.shifts(audit)),
+        ("Unknown", sentences.missing(audit)),
     )
-    items = "".join(f"<dt>{name}</dt><dd>{_paragraphs(said)}</dd>" for name, said in parts if said)
+    items = "".join(f"<dt>{name}</dt><dd>{_paragraphs(text)}</dd>" for name, text in parts if text)
     has_bounds = any(test["bound"] for test in audit["tests"])
     return (
         '<h2 id="audit">Audit</h2>'
         f'<dl class="card summary {found.level}">{items}</dl>'
         f"{''.join(map(_table, grids(audit)))}"
         f"{_reading() if has_bounds else ''}"
-        "<h3>How to get this audit again</h3>"
+        "<h3>How to repeat this audit</h3>"
         f'{_ensembles(audit["ensembles"])}<pre class="card">{escape(audit["command"])}</pre>'
     )
 
 
 def level(content: ReportContent) -> str:
-    """The level of the audit's verdict; empty where nothing was audited."""
+    """Return the level of the audit's verdict; empty without an audit."""
     if content.audit is None:
         return ""
-    return audit_words.summary(content.audit, label(content.run["method"])).level
+    return sentences.summary(content.audit, label(content.run["method"])).level
 
 
 def headline(content: ReportContent) -> str:
-    """The audit's finding for the summary at the top; empty where nothing was audited."""
+    """Return the audit's verdict for the summary at the top; empty without an audit."""
     if content.audit is None:
         return ""
-    found = audit_words.summary(content.audit, label(content.run["method"]))
+    found = sentences.summary(content.audit, label(content.run["method"]))
     return (
         f'<dt>Audited</dt><dd class="{found.level}"><p class="finding">{escape(found.sentence)}</p>'
         '<p>The evidence is in <a href="#audit">the audit</a>.</p></dd>'
     )
 
 
-def _paragraphs(sentences: Iterable[str]) -> str:
-    return "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
+def _paragraphs(texts: Iterable[str]) -> str:
+    return "".join(f"<p>{escape(text)}</p>" for text in texts)
 
 
 def _table(grid: Grid) -> str:
@@ -78,7 +78,7 @@ def _cell(cell: Cell) -> str:
 
 
 def _reading() -> str:
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in audit_words.BOUNDS)
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences.BOUNDS)
     return f'<h3>How to read the bounds</h3><ul class="prose">{items}</ul>'
 
 
@@ -87,4 +87,4 @@ def _ensembles(ensembles: Mapping[str, Mapping[str, Any]]) -> str:
         f"{kind}: {ensemble['models']:,} in {seconds(ensemble['seconds'])} ({ensemble['folder']})"
         for kind, ensemble in ensembles.items()
     )
-    return f'<p class="soft">Networks of the ensembles: {escape(made)}.</p>' if ensembles else ""
+    return f'<p class="soft">Models of the ensembles: {escape(made)}.</p>' if ensembles else ""

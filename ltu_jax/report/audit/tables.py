@@ -16,7 +16,7 @@ from ltu_jax.report.content import label, number, signed
 if TYPE_CHECKING:
     from rich.table import Table
 
-Cell = tuple[str, str]  # a value, and small below it what belongs to it
+Cell = tuple[str, str]  # a value and the small text below it
 
 SHORT = {**ATTACKS, "u_lira_noisy": "U-LiRA, noisy"}
 WHEN = {
@@ -49,7 +49,7 @@ def grids(audit: Mapping[str, Any]) -> list[Grid]:
     """Return the tables for which the audit holds numbers."""
     found = (
         examples(audit["per_example"]),
-        networks(audit["distinguishing"]),
+        models(audit["distinguishing"]),
         bounds(audit["per_example"], audit["distinguishing"]),
         population(audit["population"]),
         distances(audit.get("distances", ())),
@@ -58,14 +58,14 @@ def grids(audit: Mapping[str, Any]) -> list[Grid]:
 
 
 def examples(per_example: Mapping[str, Any]) -> Grid:
-    """Return what the attacks on single examples find, in percent, by attack and ensemble."""
+    """Return the results of attacks on single examples, in percent, by attack and ensemble."""
     return Grid(
         "Attacks on single examples",
-        "In percent: was this example trained on, or never seen? 50 is guessing. Before unlearning "
-        "is the attack's power, after it the method, never trained on the floor. Below the AUC its "
-        "interval, below a TPR, at that FPR, the negatives behind it. Worst: mean AUC of the "
-        "examples most at risk. Noisy: on noisy copies. Right: guesses on the surer half of the "
-        "pairs. SWAP: what exchanging the roles of the pairs' halves changes.",
+        "In percent: was this example trained on, or never seen? 50 is chance. Before unlearning "
+        "shows the attack's power, after it the method, never trained on the floor. Below the AUC "
+        "its interval, below a TPR, at that FPR, the number of negatives. Worst: mean AUC of the "
+        "examples most at risk. Noisy: on noisy copies. Right: correct predictions on the more "
+        "confident half of the pairs. SWAP: change when the halves of the pairs swap roles.",
         (
             ("Attack", ""),
             ("AUC", "interval"),
@@ -97,16 +97,16 @@ def _example_cells(found: Mapping[str, Any]) -> list[Cell]:
     ]
 
 
-def networks(distinguishing: Mapping[str, Any]) -> Grid:
-    """Return how networks differ from retrained ones, by part of the data."""
+def models(distinguishing: Mapping[str, Any]) -> Grid:
+    """Return how models differ from retrained ones, by part of the data."""
     return Grid(
-        "Told from retrained networks",
-        "AUC, in percent, of telling networks of the two kinds apart by their margins, also on "
-        "noisy copies. Shift: of the mean margin, in standard deviations of retrained networks; "
-        "negative is over-unlearning or damage. KLoM in nats: distance of the margins' "
-        "distributions, by example; its floor is what exact unlearning gives with as many "
-        "networks, on average and in 95 % of cases. Rows of retrained networks, one half "
-        "against the other, are the floor of AUC and shift.",
+        "Distinguishing attack on models",
+        "AUC, in percent, of an attack that distinguishes models from retrained ones by their "
+        "margins, also on noisy copies. Shift: of the mean margin, in standard deviations of "
+        "retrained models; negative is over-unlearning or damage. KLoM in nats: distance of the "
+        "margins' distributions, by example; its floor is the value of exact unlearning with as "
+        "many models, on average and in 95 % of cases. Rows of retrained models, one half against "
+        "the other, are the floor of AUC and shift.",
         (
             ("Data", ""),
             ("AUC", "p"),
@@ -118,7 +118,7 @@ def networks(distinguishing: Mapping[str, Any]) -> Grid:
             ("floor", "95 %"),
         ),
         [
-            [(PARTS[part], WHEN[kind]), *_network_cells(distinguishing[kind][part])]
+            [(PARTS[part], WHEN[kind]), *_model_cells(distinguishing[kind][part])]
             for part in PARTS
             for kind in distinguishing
             if part in distinguishing[kind]
@@ -126,7 +126,7 @@ def networks(distinguishing: Mapping[str, Any]) -> Grid:
     )
 
 
-def _network_cells(found: Mapping[str, Any]) -> list[Cell]:
+def _model_cells(found: Mapping[str, Any]) -> list[Cell]:
     margin, noisy = found["margin"], found.get("noisy", {})
     klom = margin["klom"]
     return [
@@ -139,11 +139,11 @@ def _network_cells(found: Mapping[str, Any]) -> list[Cell]:
 
 
 def bounds(per_example: Mapping[str, Any], distinguishing: Mapping[str, Any]) -> Grid:
-    """Return lower bounds on epsilon after unlearning, with their reach, in nats."""
+    """Return lower bounds on epsilon after unlearning, with their power, in nats."""
     return Grid(
-        "What leaks at least",
-        "Epsilon in nats. 0 is no evidence of a leak; one below the smallest detectable epsilon "
-        "often leaves none.",
+        "Lower bounds on the leak",
+        "Epsilon in nats. 0 is no evidence of a leak; a leak below the smallest detectable epsilon "
+        "often leaves no evidence.",
         (
             ("Evidence", ""),
             ("lower", "bound"),
@@ -165,8 +165,8 @@ def _bounds(
 ) -> Iterator[tuple[str, Any]]:
     for attack, found in per_example.get("shadow_unlearned", {}).items():
         for key, what in (
-            ("one_run", "one network"),
-            ("bound", "all networks"),
+            ("one_run", "one model"),
+            ("bound", "all models"),
             ("group", "the forget set as a group"),
         ):
             yield f"{SHORT.get(attack, attack)}: {what}", found.get(key) or {}
@@ -175,15 +175,14 @@ def _bounds(
 
 
 def population(rows: Sequence[Mapping[str, Any]]) -> Grid:
-    """Return the population attacks, in percent, a row for each network of the run."""
+    """Return the population attacks, in percent, a row per model of the run."""
     return Grid(
         "Legacy attacks on the forget set as a whole",
-        "In percent, on the run's own networks. Older papers print these; the evidence is above, "
-        "where there is any. The target of each is Retrain's own value, also of the drop from the "
-        "original model. MIA: share of the forget set called unseen, below it by a threshold for "
-        "each class. Below the loss attack's AUC its interval, below a TPR the negatives behind "
-        "it.",
-        (("Network", ""), *((name, "") for name in COLUMNS.values())),
+        "In percent, on the models of the run. Older papers report these. The target of each is "
+        "Retrain's value, also of the drop from the original model. MIA: share of the forget set "
+        "called unseen, below it by a threshold for each class. Below the loss attack's AUC its "
+        "interval, below a TPR the number of negatives.",
+        (("Model", ""), *((name, "") for name in COLUMNS.values())),
         [
             [
                 (label(row["model"]), "target" if row["model"] == "retrain" else ""),
@@ -195,15 +194,15 @@ def population(rows: Sequence[Mapping[str, Any]]) -> Grid:
 
 
 def distances(rows: Sequence[Mapping[str, Any]]) -> Grid:
-    """Return how far the run's networks are from the retrained one."""
+    """Return the distances of the run's models from the retrained one."""
     return Grid(
         "Distances from Retrain",
         "Outputs on the forget set (L1, 0 to 2; Jensen-Shannon in bits), and all weights together "
-        "in units of Retrain's. ZRF: likeness to an untrained network, 0 to 1. Relearn: steps on "
+        "in units of Retrain's. ZRF: similarity to an untrained model, 0 to 1. Relearn: steps on "
         "the forget set until its loss is the original's again. The second Retrain is the floor, "
-        "and the target of ZRF and relearning is Retrain's own value.",
+        "and the target of ZRF and relearning is Retrain's value.",
         (
-            ("Network", ""),
+            ("Model", ""),
             ("L1", ""),
             ("JS", "bits"),
             ("weights", ""),
@@ -227,7 +226,7 @@ def _steps(row: Mapping[str, Any]) -> str:
 
 
 def _below(row: Mapping[str, Any], key: str) -> str:
-    """What stands small below a population attack's value."""
+    """Return the small text below a population attack's value."""
     threshold = (row.get("thresholds") or {}).get(key.removeprefix("svc_"))
     if key.startswith("svc_") and threshold is not None:
         return number(threshold)
@@ -248,7 +247,7 @@ def tables(audit: Mapping[str, Any]) -> list[Table]:
 
 
 def _turned(grid: Grid) -> Grid:
-    """Rows to columns: many attacks fit the terminal's height, not its width."""
+    """Transpose: many attacks fit the terminal's height, not its width."""
     head, *rows = zip(grid.head, *grid.rows, strict=True)
     names = [(textwrap.fill(name, 15), below) for name, below in head[1:]]
     return grid._replace(head=[("Attack", ""), *names], rows=rows)

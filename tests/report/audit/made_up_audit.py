@@ -22,7 +22,7 @@ def attack(auc, p_value, detectable=0.42):
     }
 
 
-def _told(auc, p_value, shift, shift_p):
+def _distinguishing(auc, p_value, shift, shift_p):
     return {
         **{"auc": auc, "p_value": p_value, "bound": _bound(0.0, 2.1, None), "models": 32},
         **{"shift": shift, "shift_p": shift_p},
@@ -35,7 +35,7 @@ def _told(auc, p_value, shift, shift_p):
 
 def _parts(*values):
     return {
-        part: {"margin": _told(*value), "noisy": _told(*value)}
+        part: {"margin": _distinguishing(*value), "noisy": _distinguishing(*value)}
         for part, value in zip(("forget", "retain", "test"), values, strict=True)
     }
 
