@@ -40,7 +40,7 @@ def workplace(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pipeline, "carry_out", compute)
     monkeypatch.setattr(ensembles, "train_members", compute)
-    monkeypatch.setattr(cache, "train_network", compute)
+    monkeypatch.setattr(cache, "train_model", compute)
     monkeypatch.chdir(tmp_path)
     # As for a console script: the working directory is not on the path.
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])

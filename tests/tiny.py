@@ -3,6 +3,8 @@
 import numpy as np
 
 import ltu_jax
+from ltu_jax.runs.plan import make_plan
+from ltu_jax.runs.spec import RunSpec, separate
 from ltu_jax.unlearners.ltu.membership import MembershipSpec
 
 # Two one-line membership models and one query set: little to compile, every branch taken.
@@ -54,3 +56,18 @@ def two_sites(size=240):
         name="sites",
         groups={"site": np.array(["north", "south"])[site[:size]]},
     )
+
+
+def plan(data=None, forget=None, **options):
+    """A plan from the arguments of `ltu_jax.unlearn`; without a method and without references."""
+    named = ("model", "params", "method", "config", "only")
+    given = {name: options.pop(name) for name in named if name in options}
+    values, objects = separate(data=table() if data is None else data, **given)
+    return make_plan(
+        RunSpec(**{"method": "nothing", "reference": "none", **values, **options}), forget, objects
+    )
+
+
+def argument(error):
+    """The argument that an `InputError` names."""
+    return error.argument.removeprefix("--").split(":")[0].split(" ")[0].replace("-", "_")

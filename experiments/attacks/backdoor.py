@@ -35,8 +35,9 @@ from ltu_jax.errors import DivergedError, InputError, InvariantError
 from ltu_jax.files import write_json
 from ltu_jax.report.content import label, number, plain
 from ltu_jax.report.write import versions
-from ltu_jax.runs.networks import RETRAINED, train_network, unlearn_network
+from ltu_jax.runs.models import REFERENCES, train_model, unlearn_model
 from ltu_jax.runs.plan import Plan, make_plan, with_method
+from ltu_jax.runs.spec import InMemory, RunSpec
 from ltu_jax.runs.tuning import select
 from ltu_jax.types import Dataset, Triggered, Variables
 
@@ -156,7 +157,8 @@ def plan_for(setting: Setting, seed: int, data_dir: str | None) -> Plan:
     """Return the deletion of all poisoned examples."""
     dataset = poisoned(setting, seed, data_dir)
     request = ltu_jax.by_group("poisoned", True)
-    return make_plan(dataset, request, model=setting.model, seed=seed)
+    spec = RunSpec(data=None, model=setting.model, method="nothing", seed=seed)
+    return make_plan(spec, request, InMemory(dataset))
 
 
 def choose(setting: Setting, data_dir: str | None) -> dict[str, Any]:
@@ -164,7 +166,7 @@ def choose(setting: Setting, data_dir: str | None) -> dict[str, Any]:
     if not setting.trials:
         return {name: unlearners.find(name).config for name in setting.methods}
     plan = plan_for(setting, SELECT_SEED, data_dir)
-    original = train_network(plan, "original").variables
+    original = train_model(plan, "original").variables
     chosen = {}
     for name in setting.methods:
         found = select(with_method(plan, name, None), original, trials=setting.trials)
@@ -176,7 +178,7 @@ def choose(setting: Setting, data_dir: str | None) -> dict[str, Any]:
 def rows(setting: Setting, seed: int, chosen: Mapping[str, Any], data_dir: str | None):
     """Yield a row for each network of a seed, as each is made."""
     plan = plan_for(setting, seed, data_dir)
-    networks = {name: train_network(plan, name) for name in ("original", *RETRAINED)}
+    networks = {name: train_model(plan, name) for name in ("original", *REFERENCES)}
     target = measure_model(plan.problem, "retrain", networks["retrain"]).row
     for name, network in networks.items():
         yield _row(seed, name, measure_model(plan.problem, name, network).row, target)
@@ -187,7 +189,7 @@ def rows(setting: Setting, seed: int, chosen: Mapping[str, Any], data_dir: str |
 def _unlearned(plan, seed: int, name: str, config: Any, original: Variables, target):
     try:
         ready = with_method(plan, name, config)
-        network, _ = unlearn_network(ready, original)
+        network, _ = unlearn_model(ready, original)
         return _row(seed, name, measure_model(ready.problem, name, network).row, target)
     except (DivergedError, InputError, InvariantError) as error:
         return {"seed": seed, "method": name, "failure": str(error)}
@@ -217,7 +219,7 @@ def _table(part: Mapping[str, Any]) -> str:
         found.setdefault(row["method"], []).append(row)
     aim = _mean(found["retrain"], "attack_success")
     names = sorted(
-        (name for name in found if name not in ("original", *RETRAINED)),
+        (name for name in found if name not in ("original", *REFERENCES)),
         key=lambda name: abs((_mean(found[name], "attack_success") or 1e9) - aim),
     )
     lines = [
@@ -226,8 +228,8 @@ def _table(part: Mapping[str, Any]) -> str:
         "| network | " + " | ".join(COLUMNS.values()) + " | seconds |",
         "|:--|" + "--:|" * (len(COLUMNS) + 1),
     ]
-    for name in ("original", *RETRAINED, *names):
-        shown = label(name) if name in ("original", *RETRAINED) else f"`{name}`"
+    for name in ("original", *REFERENCES, *names):
+        shown = label(name) if name in ("original", *REFERENCES) else f"`{name}`"
         cells = [_cell(found[name], key) for key in COLUMNS]
         lines.append(f"| {shown} | {' | '.join(cells)} | {number(_mean(found[name], 'seconds'))} |")
     return "\n".join(lines) + f"\n\n{origin([part['source']])}\n"

@@ -28,9 +28,10 @@ from ltu_jax.report.content import plain
 from ltu_jax.report.write import versions
 from ltu_jax.runs import ensembles
 from ltu_jax.runs.audit import audit_ensembles
-from ltu_jax.runs.networks import train_network
+from ltu_jax.runs.models import train_model
 from ltu_jax.runs.plan import Plan, make_plan, with_method
 from ltu_jax.runs.progress import Progress
+from ltu_jax.runs.spec import RunSpec
 from ltu_jax.runs.tuning import select
 
 METHODS = ("ltu", "ltu_joint", "random_label", "salun", "scrub", "finetune")
@@ -120,12 +121,14 @@ def main(args: list[str] | None = None) -> None:
 def plan_for(setting: Setting, seed: int, data_dir: str | None) -> Plan:
     """Return the deletion of a random tenth."""
     return make_plan(
-        setting.data,
-        None,
-        model=setting.model,
-        seed=seed,
-        data_dir=data_dir,
-        train_size=setting.train_size,
+        RunSpec(
+            data=setting.data,
+            data_dir=data_dir,
+            train_size=setting.train_size,
+            model=setting.model,
+            method="nothing",
+            seed=seed,
+        )
     )
 
 
@@ -136,7 +139,7 @@ def choose(setting: Setting, name: str, data_dir: str | None) -> Any:
     method = unlearners.find(name)
     if not path.exists():
         plan = with_method(plan_for(setting, SELECT_SEED, data_dir), name, None)
-        original = train_network(plan, "original").variables
+        original = train_model(plan, "original").variables
         chosen = select(plan, original, trials=setting.trials).describe()
         write_json(path, plain(chosen))
     values = json.loads(path.read_text(encoding="utf-8"))["options"]

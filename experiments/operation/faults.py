@@ -149,8 +149,8 @@ def finish(work: Path, arguments: list[str]) -> None:
 
 def outcome(run: Path) -> dict[str, Any]:
     """Return the bits of every network and all numbers of the report but wall times."""
+    from ltu_jax.runs.loading import load_plan
     from ltu_jax.runs.plan import trace
-    from ltu_jax.runs.settings import load_plan
     from ltu_jax.training.checkpoint import restore
 
     plan = load_plan(run)

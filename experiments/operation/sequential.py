@@ -23,16 +23,15 @@ import tyro
 from experiments.lib.provenance import ROOT, git_state
 from ltu_jax import unlearners
 from ltu_jax.cli.compilation_cache import keep_programs
+from ltu_jax.data import load
 from ltu_jax.errors import InputError
 from ltu_jax.files import write_json
 from ltu_jax.report.content import plain
 from ltu_jax.report.write import versions
 from ltu_jax.runs import pipeline
-from ltu_jax.runs.folder import Running
-from ltu_jax.runs.plan import as_dataset
+from ltu_jax.runs.folder import RunFolder
 from ltu_jax.runs.sequential import ledger
 from ltu_jax.runs.sequential import unlearn_next as sequential
-from ltu_jax.runs.settings import SETTINGS as RUN_SETTINGS
 from ltu_jax.types import Dataset
 
 COLOURS = {"method": "#D55E00", "retrain": "#0072B2", "second": "#56B4E9", "band": "#999999"}
@@ -105,11 +104,15 @@ def main(args: list[str] | None = None) -> None:
     last = answer_all(setting, chain, options.data_dir)
     path = options.out / "experiments/results/sequential.json"
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    entries = ledger.read(last)
     results[options.name] = {
         "config": {**asdict(setting), "retain_fraction": 0.3},
         "source": source,
-        "ledger": {"unchecked": ledger.verify(last), "entries": len(ledger.read(last))},
-        "requests": [numbers(entry) for entry in ledger.read(last)],
+        "ledger": {
+            "unchecked": ledger.verify(last),
+            "entries": len(entries),
+        },
+        "requests": [numbers(entry) for entry in entries],
     }
     write_json(path, plain(results))
     (options.out / "docs").mkdir(parents=True, exist_ok=True)
@@ -126,19 +129,21 @@ def check_same(setting: Setting, chain: Path) -> None:
 
 def answer_all(setting: Setting, chain: Path, data_dir: str | None) -> Path:
     """Answer the requests that are not answered yet; return the folder of the last run."""
-    dataset = as_dataset(setting.data, data_dir, setting.train_size, setting.seed)
+    dataset = load(
+        setting.data, data_dir=data_dir, train_size=setting.train_size, seed=setting.seed
+    )
     before = None
     for number, ids in enumerate(draw_requests(setting, dataset.train_ids), start=1):
-        folder = chain / f"{number:03d}"
-        if Running(folder).under_way() and (folder / RUN_SETTINGS).exists():
-            pipeline.resume(folder, data=dataset, quiet=True)
-        elif not (folder / ledger.NAME).exists():
+        folder = RunFolder(chain / f"{number:03d}")
+        if folder.is_unfinished() and folder.spec.exists():
+            pipeline.resume(folder.path, data=dataset, quiet=True)
+        elif not folder.ledger.exists():
             if before is None:
-                first(setting, dataset, ids, folder)
+                first(setting, dataset, ids, folder.path)
             else:
-                sequential.unlearn_next(before, ids, data=dataset, out=folder, quiet=True)
+                sequential.unlearn_next(before, ids, data=dataset, out=folder.path, quiet=True)
         print(f"request {number}: {ledger.read(folder)[-1]['drift']['sentence']}", flush=True)
-        before = folder
+        before = folder.path
     return before
 
 
@@ -192,7 +197,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
         low, high = zip(*(d["band"] for d in drift), strict=True)
         leakage.fill_between(at, low, high, color=COLOURS["band"], alpha=0.3, label="95 % band")
         leakage.plot(at, [d["auc"] for d in drift], color=COLOURS["method"], label=method)
-        target = [d["networks"]["retrain"]["auc"] for d in drift]
+        target = [d["models"]["retrain"]["auc"] for d in drift]
         leakage.plot(at, target, "--", color=COLOURS["retrain"], label="Retrain")
         leakage.set(title="loss attack on all forgotten so far", ylabel="AUC, percent")
         for axes in (gaps, utility, leakage):

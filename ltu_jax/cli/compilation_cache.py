@@ -1,4 +1,4 @@
-"""Compiled programs kept on disk: small networks take longer to compile than to run."""
+"""The compilation cache of the command line: small models take longer to compile than to run."""
 
 from __future__ import annotations
 
@@ -7,18 +7,26 @@ from pathlib import Path
 
 import jax
 
-LEAST_SECONDS = 0.2  # what compiles faster is not kept
+LEAST_SECONDS = 0.2  # programs that compile faster are not kept
+
+
+def prepare(folder: Path | None = None) -> None:
+    """Silence Orbax's log, which repeats every exception, and keep compiled programs."""
+    from absl import logging
+
+    logging.set_verbosity(logging.FATAL)
+    keep_programs(folder)
 
 
 def keep_programs(folder: Path | None = None) -> None:
-    """Have JAX keep compiled programs for the next command, unless it has been told where to.
+    """Have JAX keep compiled programs for the next command, unless it has a cache folder already.
 
-    They are found again by their content, JAX's version and the kind of device, and give the same
-    bits. A folder that cannot be written costs a warning and nothing else.
+    Programs are found by their content, JAX's version and the type of device, and give the same
+    bits. A folder that cannot be written costs only a warning.
 
     Args:
-      folder: in which they go into `programs/`; None is `ltu_jax` in the user's cache folder
-        (`$XDG_CACHE_HOME`, or `~/.cache`).
+      folder: programs are kept in its subfolder `programs`; None takes `ltu_jax` in the user's
+        cache folder (`$XDG_CACHE_HOME`, or `~/.cache`).
     """
     if jax.config.jax_compilation_cache_dir is not None:
         return

@@ -1,4 +1,4 @@
-"""`ltu ledger` and `ltu queue`: what a model has forgotten so far, and what it still has to."""
+"""`ltu ledger` and `ltu queue`: what a model has forgotten, and what it has yet to forget."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import fields
 from ltu_jax.cli.options import Ledger, Queue
 from ltu_jax.errors import InputError
 
-# Which options of `ltu queue` belong to which action.
+# The options of `ltu queue` that belong to each action.
 OF_ACTION = {
     "add": ("forget_ids", "forget_id_column"),
     "show": (),
@@ -16,12 +16,13 @@ OF_ACTION = {
 
 
 def ledger(options: Ledger) -> None:
-    """Run `ltu ledger show` or `ltu ledger verify`; an edit is raised as a `TamperedError`."""
+    """Run `ltu ledger show` or `ltu ledger verify`."""
+    from ltu_jax.runs.folder import RunFolder
     from ltu_jax.runs.sequential import ledger as ledgers
 
     if options.action == "show":
         if options.head is not None:
-            raise InputError(f"--head {options.head}: is for verify; leave it out")
+            raise InputError("head", f"is {options.head}; only verify takes it", "leave it out")
         _print_entries(ledgers.read(options.run))
         return
     unchecked = ledgers.verify(options.run, head=options.head)
@@ -29,7 +30,7 @@ def ledger(options: Ledger) -> None:
     for sentence in unchecked:
         print(f"Not checked: {sentence}")
     count = f"{len(entries)} entr{'y' if len(entries) == 1 else 'ies'}"
-    print(f"{options.run / ledgers.NAME}: {count}, nothing was edited.")
+    print(f"{RunFolder(options.run).ledger}: {count}, nothing was edited.")
     print(f"Newest entry's SHA-256: {entries[-1]['sha256']}")
 
 
@@ -38,59 +39,57 @@ def queue(options: Queue, command: str) -> None:
     allowed = {"action", "run", *OF_ACTION[options.action]}
     for field in fields(options):
         if field.name not in allowed and getattr(options, field.name) != field.default:
-            flag = f"--{field.name.replace('_', '-')}"
-            raise InputError(f"{flag}: is not for ltu queue {options.action}; leave it out")
+            raise InputError(field.name, f"is not for ltu queue {options.action}", "leave it out")
     if options.action == "add":
         _add(options)
     elif options.action == "show":
         _print_pending(options)
     else:
-        _serve(options, command)
+        _complete(options, command)
 
 
 def _add(options: Queue) -> None:
     if options.forget_ids is None:
-        raise InputError("--forget-ids: is missing; give the file of ids to queue")
+        raise InputError("forget_ids", "is missing", "give the file of ids to queue")
     from ltu_jax.data.request import by_ids
-    from ltu_jax.runs.sequential import queue as pending
+    from ltu_jax.runs.sequential.queue import add
 
     request = by_ids(options.forget_ids, column=options.forget_id_column)
-    filed = pending.add(options.run, request)
-    print(f"Request {filed.name}: {len(filed.ids)} ids are pending.")
+    added = add(options.run, request)
+    print(f"Request {added.name}: {len(added.ids)} ids are pending.")
 
 
 def _print_pending(options: Queue) -> None:
-    from ltu_jax.runs.sequential import queue as pending
+    from ltu_jax.runs.sequential.queue import show
 
-    waiting = pending.show(options.run)
-    for one in waiting:
-        state = ", being answered" if one.in_batch else ""
-        print(f"Request {one.name}: {len(one.ids)} ids{state}")
-    print(f"{len(waiting)} pending, {sum(len(one.ids) for one in waiting)} ids in all.")
+    waiting = show(options.run)
+    for pending in waiting:
+        state = ", in a deletion that has begun" if pending.in_batch else ""
+        print(f"Request {pending.name}: {len(pending.ids)} ids{state}")
+    print(f"{len(waiting)} pending, {sum(len(pending.ids) for pending in waiting)} ids in all.")
 
 
-def _serve(options: Queue, command: str) -> None:
-    from absl import logging
-    from rich.console import Console
+def _complete(options: Queue, command: str) -> None:
+    from ltu_jax.cli import unlearn
+    from ltu_jax.cli.compilation_cache import prepare
+    from ltu_jax.runs.sequential.queue import complete
 
-    from ltu_jax.cli import compilation_cache as programs
-    from ltu_jax.report.result_table import result_table
-    from ltu_jax.runs.sequential import queue as pending
-
-    logging.set_verbosity(logging.FATAL)  # Orbax logs tracebacks of what it raises as well
-    programs.keep_programs()
-    begun = {"reference": options.reference, "quiet": options.quiet, "command": command}
-    result = pending.serve(options.run, out=options.out, **begun)
+    prepare()
+    result = complete(
+        options.run,
+        out=options.out,
+        reference=options.reference,
+        quiet=options.quiet,
+        command=command,
+    )
     if result is None:
-        print("The pending requests were answered before; their files are deleted now.")
-        return
-    Console().print(result_table([row._asdict() for row in result.rows]))
-    print(f"Unlearned checkpoint: {result.folder / 'unlearned'}")
-    print(f"Report:               {result.folder / 'report.html'}")
+        print("The pending requests were completed before; their files are deleted now.")
+    else:
+        unlearn.show(result)
 
 
 def _print_entries(entries: list[dict]) -> None:
-    """Print a line for each deletion, and what they have come to."""
+    """Print a line for each deletion, and the drift after the last."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -114,10 +113,11 @@ def _print_entries(entries: list[dict]) -> None:
             number(drift["auc"]),
         )
     Console().print(table)
-    print("Gap and floor: to Retrain on the same remaining set, in points. Utility: points of test")
-    print("accuracy since the last training. AUC: the loss attack on everything forgotten so far.")
+    print("Gap and floor: distance to Retrain on the same remaining set, in percentage points.")
+    print("Utility: percentage points of test accuracy since the last training.")
+    print("AUC: the loss attack's, on everything forgotten so far, in percent.")
     print(entries[-1]["drift"]["sentence"])
     for entry in entries:
-        if entry["served"]:
-            print(f"Entry {entry['entry']} answered {', '.join(entry['served'])}")
+        if entry["completed"]:
+            print(f"Entry {entry['entry']} completed {', '.join(entry['completed'])}")
     print(f"Newest entry's SHA-256: {entries[-1]['sha256']}")

@@ -8,7 +8,6 @@ shown never becomes test data.
 
 from __future__ import annotations
 
-import os
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +19,6 @@ from ltu_jax.data.arrays import take_train
 from ltu_jax.data.request import Request
 from ltu_jax.errors import InputError, few
 from ltu_jax.types import Dataset, Examples, Split
-
-NAME = "past.npz"
 
 
 class Past(NamedTuple):
@@ -123,19 +120,18 @@ def check_not_forgotten(request: Request, forgotten: np.ndarray) -> None:
         )
 
 
-def save(folder: Path, past: Past) -> None:
-    """Write `past.npz`; like `split.npz`, it says which examples were forgotten."""
-    with open(folder / NAME, "wb") as file:
+def save(path: Path, past: Past) -> None:
+    """Write the history; like the split, it says which examples were forgotten."""
+    with open(path, "wb") as file:
         np.savez(file, **past._asdict())
 
 
-def load(folder: str | os.PathLike) -> Past | None:
-    """Return what `save` wrote, or None for a run that is the first of its model.
+def load(path: Path) -> Past | None:
+    """Return what `save` wrote, or None if there is no such file.
 
     Raises:
       InputError: the file holds something else.
     """
-    path = Path(folder) / NAME
     if not path.exists():
         return None
     try:
@@ -143,5 +139,5 @@ def load(folder: str | os.PathLike) -> Past | None:
             return Past(*(arrays[name] for name in Past._fields))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
-            f"{path}: is not what the run wrote ({type(error).__name__}); restore it from a copy"
+            "run", f"{path} is damaged ({type(error).__name__})", "restore it from a copy"
         ) from error

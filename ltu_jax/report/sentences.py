@@ -173,8 +173,8 @@ def sequential_requests(content: ReportContent) -> list[str]:
     drift, entry = content.ledger["drift"], content.ledger["entry"]
     sentences = [drift["sentence"]]
     if drift["earlier"]:
-        now = drift["networks"][content.run["method"]]
-        retrain = drift["networks"].get("retrain", {})
+        now = drift["models"][content.run["method"]]
+        retrain = drift["models"].get("retrain", {})
         target = f" (Retrain {number(retrain['auc_earlier'])})" if retrain else ""
         sentences.append(
             f"Earlier requests removed {drift['earlier']:,} other examples, which are in no set of "

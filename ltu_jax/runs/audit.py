@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import ltu_jax.runs.ensembles as ensembles
-import ltu_jax.runs.settings as saved
+import ltu_jax.runs.loading as saved
 from ltu_jax.audit.ensembles import (
     NOISE,
     attack_ensembles,
@@ -67,13 +67,13 @@ def audit_run(
     folder = Path(folder)
     if not 0 < alpha < 1:
         raise InputError(f"--alpha {alpha}: give a level between 0 and 1, such as 0.05")
-    plan = saved.load_plan(folder, data=data, model=model, method=method)
+    plan = load_plan(folder, InMemory(data, model, method=method))
     content = read_content(folder)
     found = {} if pools_in is None else find_ensembles(plan, Path(pools_in))
     with Progress(None, quiet=quiet) as progress:
         on_info = progress.phase("audit", 1 + len(found))
         result: dict[str, Any] = {"alpha": alpha, "command": command}
-        result |= compare_models(plan.problem, saved.load_networks(folder, plan), alpha)
+        result |= compare_models(plan.problem, by_label(plan, load_models(folder, plan)), alpha)
         on_info(0, {})
         result |= audit_ensembles(plan, found, alpha, lambda done: on_info(done + 1, {}))
     report.write_report(content._replace(audit=plain(result)), folder)

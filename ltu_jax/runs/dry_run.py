@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 import ltu_jax.data.request as requests
-from ltu_jax.runs.networks import RETRAINED, training_rows, training_steps
+from ltu_jax.runs.models import REFERENCES, training_rows, training_steps
 from ltu_jax.runs.plan import Plan, trace, visible_data, with_method
 from ltu_jax.report.content import DASH, plain
 from ltu_jax.report.sentences import request_in_words
@@ -84,9 +84,9 @@ def forecast(plan: Plan, trials: int | None = None) -> Forecast:
         flops = None if deletion is None else trials * deletion
         phases.append(Phase(f"choose options ({plan.method.name})", trials, flops))
     phases.append(Phase(f"unlearn ({plan.method.name})", plan.unlearner.num_steps, deletion))
-    if plan.reference == "retrain":
+    if plan.spec.reference == "retrain":
         phases += [
-            Phase(f"train {name}", training_steps(plan, name), retraining) for name in RETRAINED
+            Phase(f"train {name}", training_steps(plan, name), retraining) for name in REFERENCES
         ]
     return Forecast(
         request=request_in_words(requests.describe(plan.request), sizes),

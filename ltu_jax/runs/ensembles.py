@@ -145,7 +145,7 @@ def ensemble_folder(plan: Plan, name: str, size: int, folder: Path) -> Path:
         settings |= {
             "method": plan.method.name,
             "options": plain(asdict(plan.config)),
-            "only": plan.only,
+            "only": plan.spec.only,
             "ltu-jax": versions()["ltu-jax"],
         }
     digest = fingerprint(arrays, settings, program(plan.model, train.inputs))

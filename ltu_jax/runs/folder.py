@@ -1,15 +1,18 @@
-"""What a run keeps while it is under way, in `RUN/running`: all that it takes to go on with it.
+"""The folder of a run: the names of its files, and its state while it is unfinished.
 
-Each network is exported whole or not at all, and a record says what it follows from, how it came
-about and what its files are. A phase whose network and record agree is not done again. At the end
-the folder is deleted: no optimizer state, membership model or teacher outlives the run. Several
-processes read the same folder, and process 0 alone changes it.
+An unfinished run keeps its state in `RUN/running`. Each model is exported whole or not at all, and
+a record says what it follows from and which files it has. A model whose files and record agree is
+not made again. At the end the folder is deleted: no optimizer state, membership model or teacher
+outlives the run. Several processes read the same folder, and only process 0 changes it.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import re
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,165 +20,256 @@ from typing import Any
 import jax
 import numpy as np
 
-from ltu_jax.models.fingerprint import fingerprint
-from ltu_jax.runs.networks import training_digest
-from ltu_jax.types import TrainedModel
-from ltu_jax.runs.plan import Plan, trace
 from ltu_jax import files
-from ltu_jax.errors import DamagedError
+from ltu_jax.errors import DamagedError, InputError, check_path
+from ltu_jax.runs.spec import SAVE_EVERY
 from ltu_jax.training import hosts
 from ltu_jax.training.checkpoint import export, restore
 from ltu_jax.training.loop import History
 from ltu_jax.training.resume import Saver
-from ltu_jax.types import Variables
-
-SAVE_EVERY = 200  # steps; a checkpoint of a small network takes a tenth of a second
-# What a process that is killed while it writes a file leaves beside it.
-PARTS = [f"{part}{files.PART}*" for part in ("", "running/", "figures/")]
+from ltu_jax.types import TrainedModel, Variables
 
 _log = logging.getLogger(__name__)
 
 
-class Running:
-    """The state of a run that is under way.
+class _Entry:
+    """The path of a file or folder in the folder of a run."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __get__(self, folder: RunFolder, owner: type) -> Path:
+        return folder.path / self.name
+
+
+class RunFolder:
+    """The folder of a run. Its attributes are the paths of all files that a run may hold.
 
     Args:
-      run: the run's folder.
+      path: the folder, which need not exist yet.
+    """
+
+    spec = _Entry("run.json")
+    request = _Entry("request.json")
+    split = _Entry("split.npz")
+    history = _Entry("past.npz")
+    continued = _Entry("continued.json")
+
+    original = _Entry("original")
+    unlearned = _Entry("unlearned")
+
+    metrics = _Entry("metrics.jsonl")
+    tensorboard = _Entry("tensorboard")
+    tuning = _Entry("tuning.json")
+    scores = _Entry("scores.npz")
+    report = _Entry("report.json")
+    page = _Entry("report.html")
+    figures = _Entry("figures")
+    audit = _Entry("audit.json")
+
+    ledger = _Entry("ledger.jsonl")
+    salts = _Entry("ledger.salts.json")
+    queue = _Entry("queue")
+    batch = _Entry("queue/batch.json")
+
+    running = _Entry("running")
+    records = _Entry("running/finished.json")
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def model(self, name: str) -> Path:
+        """Return the path of `original`, `retrain`, `retrain_2` or `unlearned`."""
+        return self.path / name
+
+    def is_unfinished(self) -> bool:
+        """Whether the run was started and has not ended."""
+        return self.records.exists()
+
+    def is_unused(self) -> bool:
+        """Whether the folder is empty, except for what a run leaves that never started."""
+        if not self.path.is_dir():
+            return True
+        before = {self.running, self.request, self.split, self.history}
+        found = {path for path in self.path.iterdir() if not path.name.startswith(files.PART)}
+        return found <= before
+
+    def unwritten(self) -> list[Path]:
+        """Return what a killed process left of files that it was writing."""
+        folders = (self.path, self.running, self.figures)
+        return [path for folder in folders for path in folder.glob(f"{files.PART}*")]
+
+
+def check_folder(out: str | os.PathLike | None) -> None:
+    """Raise `InputError` unless a run can be written to `out`; leave nothing behind."""
+    if out is not None:
+        check_path("out", out)
+    check_writable("out", "runs" if out is None else out)
+    if out is not None and not RunFolder(out).is_unused():
+        raise InputError("out", f"{out} holds another run or other files", "name a new folder")
+
+
+def check_writable(argument: str, folder: str | os.PathLike) -> None:
+    """Raise `InputError` unless files can be written below `folder`; leave nothing behind."""
+    check_path(argument, folder)
+    parent = folder = Path(folder)
+    try:
+        while not parent.exists():
+            parent = parent.parent
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise InputError(
+            argument,
+            f"is {folder}, but {parent} cannot be written to ({error.strerror})",
+            "name another folder",
+        ) from error
+
+
+def make_folder(out: str | os.PathLike | None, name: str) -> RunFolder:
+    """Create the folder of a run; without `out` the first free `runs/NAME-001`, `-002`, ..."""
+    if out is not None:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        return RunFolder(out)
+    name = re.sub(r"[^\w.-]+", "-", name)[:60]  # no path separators, no overlong names
+    for number in range(1, 10_000):
+        folder = Path("runs") / f"{name}-{number:03d}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return RunFolder(folder)
+    raise InputError("out", f"is not given, and runs/ holds 9,999 runs of {name}", "name a folder")
+
+
+class RunState:
+    """The state of an unfinished run.
+
+    All processes make one together.
+
+    Args:
+      folder: the folder of the run.
       every: steps between two checkpoints.
     """
 
-    def __init__(self, run: Path, every: int = SAVE_EVERY):
-        self.run = hosts.common(run)
-        self.folder, self.every = self.run / "running", every
-        self._record = self.folder / "finished.json"
+    def __init__(self, folder: RunFolder, every: int = SAVE_EVERY):
+        self.folder, self.every = RunFolder(hosts.common(folder.path)), every
 
     def begin(self) -> None:
-        """Mark the run as under way."""
+        """Mark the run as unfinished."""
         if hosts.is_main():
-            self.folder.mkdir(exist_ok=True)
-            files.write_checksummed(self._record, {})
+            self.folder.running.mkdir(exist_ok=True)
+            files.write_checksummed(self.folder.records, {})
         hosts.meet("begin")
 
-    def under_way(self) -> bool:
-        """Whether the run was begun and has not ended."""
-        return self._record.exists()
-
     def end(self) -> None:
-        """Mark the run as finished, which one deletion does, and delete what it kept."""
+        """Mark the run as finished and delete its state."""
         hosts.meet("end")
         if hosts.is_main():
-            self._record.unlink()
-            shutil.rmtree(self.folder)
+            self.folder.records.unlink()
+            shutil.rmtree(self.folder.running)
 
     def reopen(self) -> None:
-        """Delete what was being written when the run was stopped; records must be whole."""
+        """Delete files that were being written when the run was stopped, and damaged records."""
         if hosts.is_main():
-            self._clean()
+            for part in self.folder.unwritten():
+                files.remove(part) if part.is_dir() else part.unlink()
+            try:
+                self.records()
+            except DamagedError as error:
+                _log.warning("all phases of %s are repeated: %s", self.folder, error)
+                files.write_checksummed(self.folder.records, {})
         hosts.meet("reopen")
 
-    def _clean(self) -> None:
-        for part in [path for pattern in PARTS for path in self.run.glob(pattern)]:
-            files.remove(part) if part.is_dir() else part.unlink()
-        try:
-            self.records()
-        except DamagedError as error:
-            _log.warning("all phases of %s are done again: %s", self.run, error)
-            files.write_checksummed(self._record, {})
-
-    def saver(self, name: str, follows_from: str) -> Saver:
+    def saver(self, name: str, source: str) -> Saver:
         """Return the saver of a phase, see `training.resume`."""
-        return Saver(self.folder / name, f"{name} {follows_from}", self.every)
+        return Saver(self.folder.running / name, f"{name} {source}", self.every)
 
-    def finished(self, plan: Plan, name: str, follows_from: str) -> tuple[TrainedModel, History] | None:
-        """Return an exported network and its history; one that is damaged is named and deleted."""
-        folder = self.run / name
-        if not hosts.agree(hosts.is_main() and self._is_good(name, follows_from)):
+    def finished(
+        self, name: str, source: str, like: Variables
+    ) -> tuple[TrainedModel, History] | None:
+        """Return an exported model and its history; None if it is missing or damaged.
+
+        Args:
+          name: name of the model.
+          source: digest of what the model follows from.
+          like: shapes of its variables.
+        """
+        if not hosts.agree(hosts.is_main() and self._is_good(name, source)):
             return None
         record = self.records()[name]
-        variables = restore(folder, trace(plan.model, plan.dataset), argument="--resume")
+        variables = restore(self.folder.model(name), like, argument="run")
         history = {key: np.array(values) for key, values in record["history"].items()}
         return TrainedModel(variables, record["seconds"]), history
 
-    def _is_good(self, name: str, follows_from: str) -> bool:
-        """Whether there is such a network, as recorded; delete it if it is another one."""
-        folder = self.run / name
-        if not folder.exists():
+    def _is_good(self, name: str, source: str) -> bool:
+        """Whether the model is there, as recorded; delete it if it is another one."""
+        path = self.folder.model(name)
+        if not path.exists():
             return False
         try:
             record = self.records().get(name)
-            if record is None or record["follows_from"] != follows_from:
+            if record is None or record["follows_from"] != source:
                 raise DamagedError("belongs to another run or to other settings")
-            files.check_files(folder, record["files"])
+            files.check_files(path, record["files"])
         except DamagedError as error:
-            _log.warning("network %s is made again: %s", folder, error)
-            shutil.rmtree(folder)
+            _log.warning("model %s is made again: %s", path, error)
+            shutil.rmtree(path)
             return False
         return True
 
     def finish(
-        self, name: str, follows_from: str, network: TrainedModel, history: History | None = None
+        self, name: str, source: str, model: TrainedModel, history: History | None = None
     ) -> None:
-        """Export a network, and delete the checkpoints that led to it.
+        """Export a model, and delete the checkpoints that led to it.
 
         Raises:
-          OSError: the disk refused it; nothing is left of the network then.
+          OSError: the disk refused it; nothing is left of the model then.
         """
-        part = self.folder / f"{files.PART}{name}"
+        part = self.folder.running / f"{files.PART}{name}"
         if hosts.is_main():
             files.remove(part)
         hosts.meet(f"export {name}")
         try:
-            export(part, network.variables)
+            export(part, model.variables)
             if hosts.is_main():
                 record = {
-                    "follows_from": follows_from,
-                    "seconds": network.seconds,
+                    "follows_from": source,
+                    "seconds": model.seconds,
                     "history": {key: values.tolist() for key, values in (history or {}).items()},
                     "files": files.file_digests(part),
                 }
                 self.note(name, record)
-                files.publish(part, self.run / name)
-                files.remove(self.folder / name)
+                files.publish(part, self.folder.model(name))
+                files.remove(self.folder.running / name)
         finally:
             if hosts.is_main():
                 files.remove(part)
         hosts.meet(f"exported {name}")
 
     def records(self) -> dict[str, Any]:
-        """Return what was noted of finished phases, by name.
+        """Return the records of finished phases, by name.
 
         Raises:
           DamagedError: the file of records is not what was written.
         """
-        return files.read_checksummed(self._record) if self._record.exists() else {}
+        return files.read_checksummed(self.folder.records) if self.folder.records.exists() else {}
 
     def note(self, name: str, record: Mapping[str, Any]) -> None:
-        """Add a record of a finished phase."""
+        """Add the record of a finished phase."""
         if hosts.is_main():
-            self.folder.mkdir(exist_ok=True)
-            files.write_checksummed(self._record, {**self.records(), name: record})
-
-
-def follows_from(plan: Plan, name: str, original: Variables | None = None) -> str:
-    """Return the SHA-256 of all that a network of a run follows from.
-
-    Args:
-      plan: of the run.
-      name: `original`, `retrain`, `retrain_2` or `unlearned`.
-      original: where `unlearned` starts; for `original` the one given, if one was.
-    """
-    settings = {
-        "training": training_digest(plan, "original" if name == "unlearned" else name),
-        "given": None if original is None else variables_digest(original),
-    }
-    if name != "unlearned":
-        return fingerprint({}, settings)
-    split = plan.split._asdict()
-    return fingerprint(split, settings, plan.method.name, repr(plan.config), repr(plan.only))
+            self.folder.running.mkdir(exist_ok=True)
+            files.write_checksummed(self.folder.records, {**self.records(), name: record})
 
 
 def variables_digest(variables: Variables) -> str:
-    """Return the SHA-256 of a network's arrays."""
+    """Return the SHA-256 of the arrays of a model."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
     return files.array_digest(
         {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}

@@ -1,70 +1,81 @@
-"""A deletion, end to end: request, model, unlearning, audit, report, as one readable function."""
+"""A deletion, end to end: request, model, unlearning, audit, report."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import ltu_jax.data.request as requests
-import ltu_jax.runs.tuning as selection
-import ltu_jax.runs.stages as stages
+import numpy as np
+
+import ltu_jax.runs.sequential.ledger as ledger
 import ltu_jax.unlearners as unlearners
-from ltu_jax.audit.summary import Row
-from ltu_jax.errors import InputError, check_integer
-from ltu_jax.audit.measure import measure
-from ltu_jax.unlearners.ltu import diagnostics as diagnosis
-from ltu_jax.runs.plan import Plan, check_folder, make_folder, make_plan, with_method
+from ltu_jax.audit.measure import Measurements, measure
+from ltu_jax.audit.summary import GAP_METRICS, Row
+from ltu_jax.errors import InputError
+from ltu_jax.files import write_json
+from ltu_jax.report import ReportContent, verdict, versions, write_report
+from ltu_jax.report.content import plain
+from ltu_jax.runs import tuning
+from ltu_jax.runs.folder import RunFolder, RunState, check_folder, make_folder
+from ltu_jax.runs.loading import load_unfinished, save_options, save_plan
+from ltu_jax.runs.models import (
+    by_label,
+    original_model,
+    reference_models,
+    unlearned_model,
+)
+from ltu_jax.runs.plan import Forget, Plan, changed_options, make_plan, with_method
 from ltu_jax.runs.progress import Log, Progress, check_installed, open_trackers
-from ltu_jax.runs.recording import record
 from ltu_jax.runs.results import report_content
-from ltu_jax.report import sentences as words
-from ltu_jax.report import write as report
-from ltu_jax.report.read import read_content
-from ltu_jax.runs.folder import SAVE_EVERY, Running
-from ltu_jax.runs.settings import (Asked, load_unfinished, save_chosen, save_request, save_settings)
+from ltu_jax.runs.sequential.drift import measure_drift
+from ltu_jax.runs.spec import SAVE_EVERY, InMemory, Reference, Rule, RunSpec, separate
 from ltu_jax.training import hosts
-from ltu_jax.training.loop import History
 from ltu_jax.training.devices import over_devices
+from ltu_jax.training.loop import History
 from ltu_jax.training.resume import exit_on_sigterm
 from ltu_jax.training.supervised import Recipe
-from ltu_jax.types import Dataset, Model, Split, Variables
+from ltu_jax.types import Dataset, Model, Split, TrainedModel, Variables
 from ltu_jax.unlearners.base import Method
+from ltu_jax.unlearners.ltu import diagnostics
 from ltu_jax.unlearners.parameter_subset import Only
 
 _log = logging.getLogger(__name__)
 
 
 class Result(NamedTuple):
-    """What a deletion leaves.
+    """The result of a deletion.
 
     Attributes:
-      folder: of the run: checkpoints, report, scores, metrics.
-      unlearned: parameters and model state of the unlearned network.
-      model: the network as pure functions of raw inputs.
-      rows: one per audited network, gaps to Retrain included where there is one.
+      folder: the folder of the run: checkpoints, report, scores, metrics.
+      unlearned: parameters and model state of the unlearned model.
+      model: the model as pure functions of raw inputs.
+      metrics: the audit's row of each model, by `original`, `retrain`, `retrain_2` and `unlearned`.
       split: which examples played which part.
       history: per-step diagnostics of the method.
+      content: everything that the report says.
     """
 
     folder: Path
     unlearned: Variables
     model: Model
-    rows: list[Row]
+    metrics: dict[str, Row]
     split: Split
     history: History
+    content: ReportContent
 
     @property
     def verdict(self) -> str:
-        """The sentence that the report begins its results with."""
-        return words.verdict(read_content(self.folder)).sentence
+        """The sentence with which the report begins its results."""
+        return verdict(self.content).sentence
 
 
 def unlearn(
     data: str | Dataset = "digits",
-    forget: requests.Request | str | os.PathLike | Iterable | None = None,
+    forget: Forget = None,
     *,
     model: Any = None,
     params: Any = None,
@@ -73,9 +84,9 @@ def unlearn(
     only: Only | None = None,
     checkpoint: str | os.PathLike | None = None,
     retain_fraction: float = 0.3,
-    reference: Literal["retrain", "none"] = "retrain",
+    reference: Reference = "retrain",
     trials: int | None = None,
-    select: selection.Rule = "oracle_free",
+    select: Rule = "oracle_free",
     recipe: Recipe | None = None,
     epochs: int | None = None,
     seed: int = 0,
@@ -93,98 +104,104 @@ def unlearn(
 ) -> Result:
     """Unlearn training examples, audit the result and write the report.
 
-    A run that is stopped, at any moment and in any way, is gone on with by `resume`. SIGTERM has it
-    save its state, and ends the process with code 143.
+    `resume` continues a run that was stopped at any moment. On SIGTERM the run saves its state and
+    the process exits with code 143.
 
     Args:
       data: `"digits"`, a TFDS name, `"package.module:function"`, or a `Dataset` from
         `ltu_jax.from_arrays`.
       forget: a request from `by_ids`, `by_class`, `by_group` or `by_fraction`, or the ids
         themselves, or a file of ids; `None` forgets a random tenth.
-      model: a name in `ltu_jax.models.MODELS`, `"package.module:function"`, or a network of yours:
-        a Linen module, a class or function that makes an NNX module of `nnx.Rngs`, or a `Model`.
+      model: a name in `ltu_jax.models.MODELS`, `"package.module:function"`, or your own model: a
+        Linen module, a class or function that makes an NNX module from `nnx.Rngs`, or a `Model`.
         `None` takes `mlp` for tables and images below 16 pixels, else `cnn`.
-      params: the trained network to start from, in memory: an NNX module, Linen variables, or the
-        pytree of parameters of a network without state; `None` trains one, or reads `checkpoint`.
-      method: a name in `ltu_jax.unlearners.METHODS`, `"package.module:OBJECT"`, or a `Method` of
-        your own.
+      params: trained parameters to start from: an NNX module, Linen variables, or the parameters of
+        a model without state. `None` trains a model, or reads `checkpoint`.
+      method: a name in `ltu_jax.unlearners.METHODS`, `"package.module:OBJECT"`, or your own
+        `Method`.
       config: the method's options, such as `LTUConfig(steps=100)`; `None` takes its defaults.
-      only: unlearn these parameters alone: a pattern over their paths such as `"head/*"`, several,
-        or a function from a path to whether it is chosen. All others come out equal to the bit.
-      checkpoint: an exported network to start from; `None` trains the original.
+      only: change only these parameters: patterns over their paths such as `"head/*"`, or a
+        function from a path to whether it is chosen. All others stay bit-identical.
+      checkpoint: exported model to start from; `None` trains the original.
       retain_fraction: share of the retain set that the method may see.
-      reference: `"retrain"` also trains two networks without the forget set, to compare with.
-      trials: choose the method's options among so many (`ltu_jax.runs.tuning`); None takes `config`.
+      reference: `"retrain"` also trains two models without the forget set, to compare with.
+      trials: number of trials that tune the method's options (`ltu_jax.runs.tuning`); `None` takes
+        `config`.
       select: `"oracle_free"` chooses without Retrain, `"oracle"` by the gap to it.
       recipe: how original and references are trained; `None` takes the model's own.
-      epochs: passes over the data when training, in place of the recipe's.
-      seed: of subset, splits and all training.
-      out: folder of the run, new or empty; `None` makes a fresh one under `runs/`.
-      data_dir: where TFDS keeps its data.
-      train_size: train on a stratified subset of this size.
-      stream: leave the training images on disk, for TFDS sets that no memory holds. What the method
-        sees (the forget set, the accessible share) and the held-out set are in memory all the same.
+      epochs: training epochs, in place of the recipe's.
+      seed: seed of subset, splits and all training.
+      out: folder of the run, new or empty; `None` makes a new one under `runs/`.
+      data_dir: folder in which TFDS keeps its data.
+      train_size: size of a stratified subset to train on.
+      stream: leave the training images of a TFDS data set on disk. The forget set, the accessible
+        share and the held-out set are in memory nevertheless.
       quiet: show no progress.
-      log: `"json"` writes progress to stdout as one JSON object a line, in place of bars.
-      tensorboard: also write every step for TensorBoard, into the run's folder.
+      log: `"json"` writes progress to stdout as one JSON object a line, instead of bars.
+      tensorboard: also write every step for TensorBoard, into the folder of the run.
       wandb: also send every step to this project of Weights & Biases.
-      save_every: steps between two checkpoints of the running state.
-      devices: how many share the work of every step; None takes all. Their number changes the
-        results by rounding alone.
-      command: what the report names as the way to make it again.
+      save_every: steps between two checkpoints of the unfinished run.
+      devices: number of devices that share each step; `None` takes all. Their number changes the
+        results only by rounding.
+      command: how the report says that the run was started.
 
     Returns:
       See `Result`.
 
     Raises:
-      InputError: something asked for is wrong; nothing was computed or written.
-      DivergedError: training or unlearning became NaN; what had been written stays.
+      InputError: an argument is wrong; nothing was computed or written.
+      DivergedError: training or unlearning became NaN; files written before stay.
 
     Example:
       >>> import ltu_jax
       >>> result = ltu_jax.unlearn("digits", ltu_jax.by_class(3))  # doctest: +SKIP
       >>> result.folder / "report.html"  # doctest: +SKIP
     """
-    asked = Asked(command, trials, select, tensorboard, save_every, devices, wandb)
-    check_asked(asked, out, config, reference)
-    plan = make_plan(
-        data,
-        forget,
-        model=model,
-        params=params,
-        method=method,
-        config=config,
-        only=only,
+    named, objects = separate(
+        data=data, model=model, params=params, method=method, config=config, only=only
+    )
+    spec = RunSpec(
+        **named,
+        data_dir=data_dir,
+        train_size=train_size,
+        stream=stream,
         checkpoint=checkpoint,
         retain_fraction=retain_fraction,
         reference=reference,
         recipe=recipe,
         epochs=epochs,
         seed=seed,
-        data_dir=data_dir,
-        train_size=train_size,
-        stream=stream,
+        trials=trials,
+        select=select,
+        save_every=save_every,
+        devices=devices,
+        tensorboard=tensorboard,
+        wandb=wandb,
+        command=command,
     )
+    return start(spec, forget, objects, out=out, quiet=quiet, log=log)
+
+
+def start(
+    spec: RunSpec,
+    forget: Forget,
+    objects: InMemory,
+    *,
+    out: str | os.PathLike | None = None,
+    quiet: bool = False,
+    log: Log = "text",
+) -> Result:
+    """Start a run from its specification; see `unlearn`."""
+    check_start(spec, objects, out)
+    plan = make_plan(spec, forget, objects)
     folder = make_folder(out, f"{plan.dataset.name}-{plan.method.name}")
-    Running(folder).begin()
-    save_request(plan, folder)
-    save_settings(
-        plan,
-        folder,
-        data=data,
-        model=model,
-        method=method,
-        data_dir=data_dir,
-        train_size=train_size,
-        stream=stream,
-        checkpoint=checkpoint,
-        asked=asked,
-    )
-    return carry_out(plan, folder, asked, quiet=quiet, log=log)
+    RunState(folder).begin()
+    save_plan(plan, folder)
+    return carry_out(plan, folder, quiet=quiet, log=log)
 
 
 def resume(
-    folder: str | os.PathLike,
+    run: str | os.PathLike,
     *,
     data: Dataset | None = None,
     model: Any = None,
@@ -192,16 +209,15 @@ def resume(
     quiet: bool = False,
     log: Log = "text",
 ) -> Result:
-    """Go on with a run that was stopped; the result is that of a run which never was.
+    """Continue a run that was stopped. The result is that of an uninterrupted run.
 
-    Networks that are finished are not made again. Whatever is damaged is named in a warning and
-    made again.
+    Finished models are not made again. Damaged files are named in a warning and made again.
 
     Args:
-      folder: of the run.
-      data: the data set, where the run was given one made in Python; so for the next two.
-      model: the network.
-      method: the method.
+      run: the folder of the run.
+      data: the data set, if it was made in Python.
+      model: the model, if it was made in Python.
+      method: the method, if it was made in Python.
       quiet: show no progress.
       log: as for `unlearn`.
 
@@ -209,66 +225,160 @@ def resume(
       See `Result`.
 
     Raises:
-      InputError: there is no run to go on with, or its data are no longer what they were.
+      InputError: the folder holds no unfinished run, or its data or checkpoint have changed.
       DivergedError: training or unlearning became NaN.
 
     Example:
       >>> import ltu_jax
       >>> result = ltu_jax.resume("runs/digits-ltu-001")  # doctest: +SKIP
     """
-    folder = Path(folder)
-    plan, asked = load_unfinished(folder, data=data, model=model, method=method)
-    Running(folder).reopen()
-    with hosts.results_folder(folder) as results:
-        return carry_out(plan, results or folder, asked, quiet=quiet, log=log)
+    folder = RunFolder(run)
+    plan = load_unfinished(run, InMemory(data, model, method=method))
+    RunState(folder).reopen()
+    with hosts.results_folder(folder.path) as results:
+        return carry_out(plan, RunFolder(results or folder.path), quiet=quiet, log=log)
 
 
-def check_asked(asked: Asked, out: str | os.PathLike | None, config: Any, reference: str) -> None:
-    """Raise `InputError` unless a run could be begun so; the names are `unlearn`'s."""
+def check_start(spec: RunSpec, objects: InMemory, out: str | os.PathLike | None) -> None:
+    """Raise `InputError` unless a new run can be started with these settings."""
     check_folder(out)
-    check_integer("--save-every", asked.save_every)
-    if not asked.save_every > 0:
-        raise InputError(f"--save-every {asked.save_every}: give a number of steps above 0")
-    if asked.trials is not None:
-        selection.check_trials(asked.trials, asked.select, reference)
-        if config is not None:
-            raise InputError("config: is what --trials is to choose; give one of the two")
-    if asked.tensorboard:
+    if spec.trials is not None and (objects.config is not None or spec.options):
+        raise InputError("config", "is what `trials` chooses", "give one of the two")
+    if spec.tensorboard:
         check_installed("tensorboard", "tensorboardX", "tensorboard")
-    if asked.wandb is not None:
+    if spec.wandb is not None:
         check_installed("wandb", "wandb", "wandb")
-    over_devices(asked.devices)
+    over_devices(spec.devices)
 
 
-def carry_out(plan: Plan, folder: Path, asked: Asked, *, quiet: bool, log: Log = "text") -> Result:
-    """Do all of a run that is not done yet; arguments as for `unlearn` and `resume`."""
-    plan = plan._replace(parallel=over_devices(asked.devices))
-    running = Running(folder, asked.save_every)
-    metrics = folder / "metrics.jsonl"
-    chosen = None
-    trackers = open_trackers(folder, asked.tensorboard, asked.wandb)
-    progress = Progress(metrics, quiet=quiet, trackers=trackers, log=log)
+def carry_out(plan: Plan, folder: RunFolder, *, quiet: bool, log: Log = "text") -> Result:
+    """Do every part of a run that is not done yet.
+
+    Args:
+      plan: the plan of the run.
+      folder: where results go; another folder than the run's in all processes but the first.
+      quiet: show no progress.
+      log: as for `unlearn`.
+    """
+    spec = plan.spec
+    plan = plan._replace(parallel=over_devices(spec.devices))
+    state = RunState(folder, spec.save_every)
+    trackers = open_trackers(folder.path, spec.tensorboard, spec.wandb)
+    progress = Progress(folder.metrics, quiet=quiet, trackers=trackers, log=log)
     with exit_on_sigterm(), progress:
-        networks = {"original": stages.original_network(plan, running, progress)}
-        if asked.trials is not None:
-            if asked.select == "oracle":
-                networks |= stages.references(plan, networks["original"], running, progress)
-            chosen = stages.choose(plan, networks, asked, running, progress, folder)
-            options = unlearners.configure(plan.method, chosen.options)
-            plan = with_method(plan, plan.method, options)
-        unlearned, history = stages.unlearned_network(plan, networks["original"], running, progress)
-        for sign in diagnosis.signs(history):
+        models = {"original": original_model(plan, state, progress)}
+        if spec.trials is not None and spec.select == "oracle":
+            models |= reference_models(plan, models["original"], state, progress)
+        plan, tuned = _tune(plan, models, state, progress, folder)
+        unlearned, history = unlearned_model(plan, models["original"], state, progress)
+        for sign in diagnostics.signs(history):
             _log.warning("a sign of failure: %s", sign)
-        if plan.reference == "retrain" and "retrain" not in networks:
-            networks |= stages.references(plan, networks["original"], running, progress)
-        networks[plan.method.name] = unlearned
-        on_info = progress.phase("audit", len(networks))
-        measured = measure(plan.problem, networks, on_done=lambda done: on_info(done, {}))
-        stages.save_scores(measured, folder)
+        if spec.reference == "retrain" and "retrain" not in models:
+            models |= reference_models(plan, models["original"], state, progress)
+        models["unlearned"] = unlearned
+        on_info = progress.phase("audit", len(models))
+        measured = measure(
+            plan.problem, by_label(plan, models), on_done=lambda done: on_info(done, {})
+        )
+        metrics = dict(zip(models, measured.rows, strict=True))
+        _save_scores(measured, folder)
         if hosts.is_main():
-            save_chosen(plan, folder)
-        content = report_content(plan, measured, history, asked.command, chosen)
-        entry = record(plan, networks, measured, asked, running, folder)
-        report.write_report(content._replace(ledger=entry), folder)
-        running.end()
-    return Result(folder, unlearned.variables, plan.model, measured.rows, plan.split, history)
+            save_options(plan, folder)
+        content = report_content(plan, measured, history, spec.command, tuned)
+        entry = record(plan, models, metrics, state, folder)
+        content = content._replace(ledger=entry)
+        write_report(content, folder.path)
+        state.end()
+    return Result(
+        folder.path, unlearned.variables, plan.model, metrics, plan.split, history, content
+    )
+
+
+def _tune(
+    plan: Plan,
+    models: Mapping[str, TrainedModel],
+    state: RunState,
+    progress: Progress,
+    folder: RunFolder,
+) -> tuple[Plan, tuning.Selection | None]:
+    """Return the plan with tuned options, and all trials; None if nothing was to be tuned."""
+    spec = plan.spec
+    if spec.trials is None:
+        return plan, None
+    if "chosen" in state.records():
+        tuned = tuning.read(plan.method, state.records()["chosen"])
+    else:
+        on_info = progress.phase(f"choose options ({plan.method.name})", spec.trials)
+
+        def gap(model: TrainedModel) -> float:
+            compared = {"retrain": models["retrain"], "unlearned": model}
+            found = measure(plan.problem, compared, on_done=lambda done: None).rows[1].avg_gap
+            return float("nan") if found is None else found
+
+        tuned = tuning.select(
+            plan,
+            models["original"].variables,
+            trials=spec.trials,
+            oracle=gap if spec.select == "oracle" else None,
+            on_trial=lambda number, trial: on_info(
+                number, trial.score._asdict() if trial.score else {}
+            ),
+        )
+        write_json(folder.tuning, plain(tuned.describe()))
+        state.note("chosen", plain(tuned.describe()))
+    return with_method(plan, plan.method, unlearners.configure(plan.method, tuned.options)), tuned
+
+
+def _save_scores(measured: Measurements, folder: RunFolder) -> None:
+    """Write the per-example scores from which every number of the report can be recomputed."""
+    flat: dict[str, Any] = {
+        f"{model}/{name}": values
+        for model, scores in measured.signals.items()
+        for name, values in scores.items()
+    }
+    np.savez_compressed(folder.scores, **flat)
+
+
+def record(
+    plan: Plan,
+    models: Mapping[str, TrainedModel],
+    metrics: Mapping[str, Row],
+    state: RunState,
+    folder: RunFolder,
+) -> dict[str, Any]:
+    """Measure the drift and write the run's ledger; doing it again writes the same ledger.
+
+    Returns:
+      What the report says of it: `entry`, `sha256` and `drift`.
+
+    Raises:
+      TamperedError: the ledger of the previous request is not what was written.
+    """
+    before = None if plan.earlier is None else state.folder.running
+    entries = [] if before is None else ledger.read(before)
+    drift = plain(measure_drift(plan, models, entries))
+    second, retrain = metrics.get("retrain_2"), metrics.get("retrain")
+    unlearned = metrics["unlearned"]
+    names = (*GAP_METRICS, "auc", "ks", "avg_gap", "gaps", "seconds")
+    content = {
+        "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "parent": ledger.model_digest(state.folder.original),
+        "child": ledger.model_digest(state.folder.unlearned),
+        "completed": list(plan.spec.completed),
+        "method": plan.method.name,
+        "options": {
+            "retain_fraction": plan.spec.retain_fraction,
+            **changed_options(plan.method, plan.config, plan.recipe),
+        },
+        "seed": plan.seed,
+        "metrics": {
+            **{name: getattr(unlearned, name) for name in names},
+            "floor": None if second is None else second.avg_gap,
+            "retrain_seconds": None if retrain is None else retrain.seconds,
+        },
+        "drift": drift,
+        "versions": versions(),
+    }
+    ids = np.asarray(plan.dataset.train_ids)[plan.split.forget].tolist()
+    entry = ledger.append(folder, plain(content), ids, before=before)
+    return {"entry": entry["entry"], "sha256": entry["sha256"], "drift": drift}

@@ -1,168 +1,156 @@
-"""Everything a deletion needs, checked: whatever is wrong with the input is found here.
-
-Making a plan trains nothing and writes nothing.
-"""
+"""A deletion, checked and ready to run. Making a plan trains nothing and writes nothing."""
 
 from __future__ import annotations
 
 import os
-import re
-import tempfile
-from collections.abc import Iterable
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields, replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-import ltu_jax.data.history as pasts
+import ltu_jax.data.history as histories
 import ltu_jax.data.request as requests
 import ltu_jax.unlearners as unlearners
-import ltu_jax.unlearners.parameter_subset as partly
+import ltu_jax.unlearners.parameter_subset as parameter_subset
 from ltu_jax.data import load
 from ltu_jax.data.arrays import validate
-from ltu_jax.errors import InputError, check_integer, check_path
-from ltu_jax.plugins import call
+from ltu_jax.errors import InputError
 from ltu_jax.models import MODELS, build, with_preprocessing, wrap
-from ltu_jax.training.checkpoint import restore
-from ltu_jax.training.checkpoint import as_variables
+from ltu_jax.plugins import call
+from ltu_jax.runs.spec import NO_OBJECTS, InMemory, RunSpec
+from ltu_jax.training.checkpoint import as_variables, restore
 from ltu_jax.training.devices import Parallel
 from ltu_jax.training.supervised import Recipe, recipe_for
-from ltu_jax.types import Dataset, Examples, Model, Problem, Split, UnlearnData, Unlearner, Variables
+from ltu_jax.types import (
+    Dataset,
+    Examples,
+    Model,
+    Problem,
+    Split,
+    UnlearnData,
+    Unlearner,
+    Variables,
+)
 from ltu_jax.unlearners.base import Method, spec_of, spec_of_split
 from ltu_jax.unlearners.retrain_accessible import RetrainConfig
-
-REFERENCES = ("retrain", "none")
 
 
 class Plan(NamedTuple):
     """A deletion, ready to run.
 
     Attributes:
-      dataset: the exact training set and the held-out set.
-      request: whom to forget.
-      split: the index sets that follow.
-      model: takes raw inputs.
+      spec: what is to be done, resolved: every default that depends on the data is filled in.
+      problem: data set, split, model and seed. The model takes raw inputs.
+      request: which examples to forget.
       recipe: how original and references are trained.
       method: the unlearning method.
-      config: its options.
+      config: the method's options.
       unlearner: the method, built.
-      original: the network to start from; `None` if it is to be trained.
-      reference: `"retrain"` or `"none"`.
-      retain_fraction: share of the retain set that the method may see.
-      seed: of subset, splits and training.
-      only: paths of the parameters that the method may move; None is all of them.
-      parallel: over which devices training and unlearning go; None is one.
-      earlier: what the model was made to forget by earlier requests; `dataset` holds none of it.
+      original: the model to start from; None if it is to be trained.
+      earlier: examples that earlier requests removed from the data set; None if there are none.
+      parallel: devices that share each step; None is one.
     """
 
-    dataset: Dataset
+    spec: RunSpec
+    problem: Problem
     request: requests.Request
-    split: Split
-    model: Model
     recipe: Recipe
     method: Method
     config: Any
     unlearner: Unlearner
     original: Variables | None
-    reference: str
-    retain_fraction: float
-    seed: int
-    only: tuple[str, ...] | None = None
-    parallel: Parallel | None = None
     earlier: Examples | None = None
+    parallel: Parallel | None = None
 
     @property
-    def problem(self) -> Problem:
-        """The deletion as audit and report see it."""
-        return Problem(self.dataset, self.split, self.model, self.seed)
+    def dataset(self) -> Dataset:
+        """The data set of the problem."""
+        return self.problem.dataset
+
+    @property
+    def split(self) -> Split:
+        """The split of the problem."""
+        return self.problem.split
+
+    @property
+    def model(self) -> Model:
+        """The model of the problem, which takes raw inputs."""
+        return self.problem.model
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return self.problem.seed
+
+
+Forget = requests.Request | str | os.PathLike | Iterable | None
 
 
 def make_plan(
-    data: str | Dataset,
-    forget: requests.Request | str | os.PathLike | Iterable | None,
+    spec: RunSpec,
+    forget: Forget = None,
+    objects: InMemory = NO_OBJECTS,
     *,
-    model: Any = None,
-    params: Any = None,
-    method: str | Method = "nothing",
-    config: Any = None,
-    only: partly.Only | None = None,
-    checkpoint: str | os.PathLike | None = None,
-    retain_fraction: float = 0.3,
-    reference: str = "none",
-    recipe: Recipe | None = None,
-    epochs: int | None = None,
-    seed: int = 0,
-    data_dir: str | None = None,
-    train_size: int | None = None,
-    stream: bool = False,
-    past: pasts.Past | None = None,
+    history: histories.Past | None = None,
 ) -> Plan:
-    """Check all input and build what follows from it; the arguments are `pipeline.unlearn`'s.
+    """Check all input and build what follows from it.
 
-    By default there is no method yet (see `with_method`) and no reference. `past` is what earlier
-    requests have taken from the data.
+    Args:
+      spec: what is to be done.
+      forget: which examples to forget, see `pipeline.unlearn`.
+      objects: arguments that were made in Python; a name in the specification comes first.
+      history: what earlier requests removed from the data set.
 
     Raises:
-      InputError: something asked for is wrong.
+      InputError: the input is wrong.
     """
-    if reference not in REFERENCES:
-        raise InputError(f"--reference {reference}: choose one of {', '.join(REFERENCES)}")
-    if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
-        raise InputError(f"--seed {seed}: give an integer of at least 0 and below 2**32")
-    if epochs is not None:
-        check_integer("--epochs", epochs)
-    if not isinstance(recipe, Recipe | None):
-        raise InputError(f"recipe: is a {type(recipe).__name__}; give an ltu_jax.Recipe")
-    for argument, path in (("--checkpoint", checkpoint), ("--data-dir", data_dir)):
-        if path is not None:
-            check_path(argument, path)
-    if params is not None and (model is None or checkpoint is not None):
+    if objects.params is not None and (
+        (objects.model is None and spec.model is None) or spec.checkpoint is not None
+    ):
         raise InputError(
-            "params: are those of a network of yours; give its model as well, and no checkpoint"
+            "params", "are parameters of your own model", "give `model` too, and no `checkpoint`"
         )
-    method = unlearners.find(method)
-    config = as_config(method, config)
-    request = as_request(forget, seed)
-    dataset, split, earlier = pasts.cut(
-        as_dataset(data, data_dir, train_size, seed, stream),
-        request,
-        past,
-        retain_fraction=retain_fraction,
-        seed=seed,
+    method = unlearners.find(objects.method if spec.method is None else spec.method)
+    config = (
+        configured(method, spec.options)
+        if objects.config is None
+        else as_config(method, objects.config)
     )
-    bare = as_model(model, dataset)
-    recipe = recipe or recipe_for(bare.name)
-    recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
-    network = with_preprocessing(
+    request = as_request(forget, spec.seed)
+    dataset, split, earlier = histories.cut(
+        as_dataset(spec, objects.data),
+        request,
+        history,
+        retain_fraction=spec.retain_fraction,
+        seed=spec.seed,
+    )
+    bare = as_model(objects.model if spec.model is None else spec.model, dataset)
+    recipe = spec.recipe or recipe_for(bare.name)
+    recipe = recipe if spec.epochs is None else replace(recipe, epochs=spec.epochs)
+    model = with_preprocessing(
         bare, mean=dataset.mean, std=dataset.std, augment=dataset.augment and recipe.augment
     )
-    like = trace(network, dataset)
-    if checkpoint is not None:
-        original = restore(checkpoint, like)
+    like = trace(model, dataset)
+    if spec.checkpoint is not None:
+        original = restore(spec.checkpoint, like)
     else:
-        original = None if params is None else as_variables(params, like)
-    only = None if only is None else partly.choose(only, like.params)
-    config = _with_recipe(config, recipe)
-    spec = spec_of_split(dataset, split)
-    return Plan(
-        dataset=dataset,
-        request=request,
-        split=split,
-        model=network,
+        original = None if objects.params is None else as_variables(objects.params, like)
+    only = spec.only if objects.only is None else objects.only
+    resolved = replace(
+        spec,
+        data_dir=None if spec.data_dir is None else os.fspath(spec.data_dir),
+        model=spec.model if "model" in spec.in_python else spec.model or bare.name,
+        only=None if only is None else parameter_subset.choose(only, like.params),
+        checkpoint=None if spec.checkpoint is None else os.path.abspath(spec.checkpoint),
         recipe=recipe,
-        method=method,
-        config=config,
-        unlearner=partly.build(method, network, spec, config, only),
-        original=original,
-        reference=reference,
-        retain_fraction=retain_fraction,
-        seed=seed,
-        only=only,
-        earlier=earlier,
+        epochs=None,
     )
+    problem = Problem(dataset, split, model, int(spec.seed))
+    without = Plan(resolved, problem, request, recipe, method, config, None, original, earlier)
+    return with_method(without, method, config)
 
 
 def with_method(
@@ -171,22 +159,29 @@ def with_method(
     """Return `plan` for another method or other options.
 
     Args:
-      plan: of a deletion.
+      plan: a plan of the same deletion.
       method: the method or its name.
-      config: its options; None takes the defaults.
-      data: what the method will see; None is what the plan lets it see.
+      config: the method's options; None takes the defaults.
+      data: what the method will see; None takes what the plan's split lets it see.
 
     Raises:
       InputError: there is no such method, or its options do not fit the data.
     """
     method = unlearners.find(method)
-    config = _with_recipe(as_config(method, config), plan.recipe)
-    if data is None:
-        spec = spec_of_split(plan.dataset, plan.split)
-    else:
-        spec = spec_of(data, plan.dataset.num_classes)
-    unlearner = partly.build(method, plan.model, spec, config, plan.only)
-    return plan._replace(method=method, config=config, unlearner=unlearner)
+    config = as_config(method, config)
+    if isinstance(config, RetrainConfig) and config.recipe is None:
+        config = replace(config, recipe=plan.recipe)
+    seen = (
+        spec_of_split(plan.dataset, plan.split)
+        if data is None
+        else spec_of(data, plan.dataset.num_classes)
+    )
+    unlearner = parameter_subset.build(method, plan.model, seen, config, plan.spec.only)
+    spec = replace(plan.spec, options=changed_options(method, config, plan.recipe))
+    if method.name != plan.method.name:
+        known = method.name in unlearners.METHODS
+        spec = replace(spec, method=method.name if known else None)
+    return plan._replace(spec=spec, method=method, config=config, unlearner=unlearner)
 
 
 def as_config(method: Method, config: Any) -> Any:
@@ -195,51 +190,75 @@ def as_config(method: Method, config: Any) -> Any:
         return method.config
     wanted = type(method.config).__name__
     if not isinstance(config, type(method.config)):
-        raise InputError(f"config: is a {type(config).__name__}; {method.name} takes a {wanted}")
+        raise InputError("config", f"is a {type(config).__name__}", f"give a {wanted}")
     return config
 
 
-def _with_recipe(config: Any, recipe: Recipe) -> Any:
-    """Return `config`; a method that trains from scratch does so as the references do."""
-    if isinstance(config, RetrainConfig) and config.recipe is None:
-        return replace(config, recipe=recipe)
-    return config
+def changed_options(method: Method, config: Any, recipe: Recipe | None = None) -> dict[str, Any]:
+    """Return the options that differ from the method's defaults, as JSON values.
+
+    Args:
+      method: the method.
+      config: its options.
+      recipe: the recipe of original and references; a method that shares it changes nothing.
+    """
+    values = {entry.name: getattr(config, entry.name) for entry in fields(config)}
+    return {
+        name: asdict(value) if isinstance(value, Recipe) else _lists(value)
+        for name, value in values.items()
+        if value != getattr(method.config, name) and (recipe is None or value != recipe)
+    }
 
 
-def as_request(forget: Any, seed: int) -> requests.Request:
-    """Return the request that `forget` stands for; `None` is a random tenth."""
+def _lists(value: Any) -> Any:
+    """Return `value` with lists for tuples, as JSON has them."""
+    return [_lists(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def configured(method: Method, options: Mapping[str, Any]) -> Any:
+    """Return the method's defaults with `options` set; undoes `changed_options`."""
+    recipe = options.get("recipe")
+    plain = {name: value for name, value in options.items() if name != "recipe"}
+    config = unlearners.configure(method, plain)
+    return config if recipe is None else replace(config, recipe=Recipe(**recipe))
+
+
+def as_request(forget: Forget, seed: int) -> requests.Request:
+    """Return the request that `forget` makes; None requests a random tenth."""
     if isinstance(forget, requests.Request):
         return forget
     return requests.by_fraction(0.1, seed=seed) if forget is None else requests.by_ids(forget)
 
 
-def as_dataset(
-    data: str | Dataset,
-    data_dir: str | None,
-    train_size: int | None,
-    seed: int,
-    stream: bool = False,
-) -> Dataset:
-    """Return the data set that `data` names, or `data` itself once it has passed all checks."""
-    if isinstance(data, str):
-        return load(data, data_dir=data_dir, train_size=train_size, seed=seed, stream=stream)
+def as_dataset(spec: RunSpec, data: Any = None) -> Dataset:
+    """Return the data set that the specification names, or the one in memory, checked."""
+    if spec.data is not None:
+        return load(
+            spec.data,
+            data_dir=spec.data_dir,
+            train_size=spec.train_size,
+            seed=spec.seed,
+            stream=spec.stream,
+        )
     if not isinstance(data, Dataset):
         raise InputError(
-            f"data: a {type(data).__name__} is neither a name nor a Dataset; "
-            "make one by ltu_jax.from_arrays"
+            "data",
+            f"is a {type(data).__name__}, neither a name nor a Dataset",
+            "make a Dataset with ltu_jax.from_arrays",
         )
-    if train_size is not None:
+    if spec.train_size is not None:
         raise InputError(
-            f"train_size {train_size}: draws from data sets given by name; "
-            "take the subset before from_arrays"
+            "train_size",
+            f"is {spec.train_size}, but only data sets given by name are reduced",
+            "take the subset before ltu_jax.from_arrays",
         )
-    if stream:
-        raise InputError("stream: leaves data sets given by name on disk; leave it out")
+    if spec.stream:
+        raise InputError("stream", "needs a data set given by name", "leave it out")
     return validate(data)
 
 
 def as_model(model: Any, dataset: Dataset) -> Model:
-    """Return the network that `model` stands for; `None` picks one by the data."""
+    """Return the model that is named or given; None chooses one that suits the data."""
     if not isinstance(model, str | None):
         name = getattr(model, "__name__", type(model).__name__)
         return call(wrap, model, flag="model", name=name)
@@ -247,8 +266,9 @@ def as_model(model: Any, dataset: Dataset) -> Model:
         return build(model, dataset.num_classes)
     if dataset.train.inputs.dtype == np.int32:
         raise InputError(
-            f"--model {model}: integer inputs are taken for tokens, which no built-in network "
-            "reads; give a network of yours, or features as float32"
+            "model",
+            f"is {model}, but the inputs are integer tokens, which no built-in model reads",
+            "give your own model, or features as float32",
         )
     if model is None:
         small = dataset.train.inputs.ndim != 4 or dataset.train.inputs.shape[1] < 16
@@ -257,27 +277,34 @@ def as_model(model: Any, dataset: Dataset) -> Model:
 
 
 def trace(model: Model, dataset: Dataset) -> Variables:
-    """Return the shapes of the network's variables; a network that does not fit is found here."""
+    """Return the shapes of the model's variables.
+
+    Raises:
+      InputError: the model does not take the inputs, or does not return `[B, C]` logits.
+    """
     inputs = jnp.asarray(dataset.train.inputs[:1])
     try:
         like = jax.eval_shape(model.init, jax.random.key(0), inputs)
         logits, _ = jax.eval_shape(model.apply, like, inputs)
     except InputError:
         raise
-    except Exception as error:  # whatever the network's own code raises
+    except Exception as error:  # the user's own model may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise InputError(
-            f"--model {model.name}: does not take inputs of shape {list(inputs.shape)} ({reason}); "
-            "give one that does"
+            "model",
+            f"{model.name} does not take inputs of shape {list(inputs.shape)} ({reason})",
+            "give a model that does",
         ) from error
     shape = getattr(logits, "shape", None)
     if shape != (1, dataset.num_classes):
-        one_logit = shape in ((1,), (1, 1)) and dataset.num_classes == 2
-        remedy = "; make two logits of one by ltu_jax.models.binary_head" if one_logit else ""
         found = f"a {type(logits).__name__}" if shape is None else f"logits of shape {list(shape)}"
+        one_logit = shape in ((1,), (1, 1)) and dataset.num_classes == 2
         raise InputError(
-            f"--model {model.name}: answers one example with {found}; "
-            f"{dataset.name} needs {[1, dataset.num_classes]}{remedy}"
+            "model",
+            f"{model.name} returns {found} for one example",
+            "turn its one logit into two with ltu_jax.models.binary_head"
+            if one_logit
+            else f"give a model that returns {[1, dataset.num_classes]} for {dataset.name}",
         )
     return like
 
@@ -294,50 +321,3 @@ def visible_data(dataset: Dataset, split: Split) -> UnlearnData:
 def on_device(examples: Examples, rows: np.ndarray) -> Examples:
     """Return some of the examples as device arrays."""
     return Examples(jnp.asarray(examples.inputs[rows]), jnp.asarray(examples.labels[rows]))
-
-
-def check_folder(out: str | os.PathLike | None) -> None:
-    """Raise `InputError` unless a run may be written to `out`; creates nothing that stays."""
-    if out is not None:
-        check_path("--out", out)
-    folder = Path("runs" if out is None else out)
-    check_writable("--out", folder)
-    if out is not None and folder.is_dir() and not _unused(folder):
-        raise InputError(f"--out {folder}: holds another run or other files; name a new folder")
-
-
-def check_writable(argument: str, folder: str | os.PathLike) -> None:
-    """Raise `InputError` unless files can be written below `folder`; leaves nothing behind."""
-    check_path(argument, folder)
-    parent = folder = Path(folder)
-    try:
-        while not parent.exists():
-            parent = parent.parent
-        with tempfile.TemporaryFile(dir=parent):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"{argument} {folder}: cannot write to {parent} ({error.strerror}); name another folder"
-        ) from error
-
-
-def _unused(folder: Path) -> bool:
-    """Whether a folder is empty, but for what a run leaves that was stopped before it began."""
-    left = {path.name for path in folder.iterdir() if not path.name.startswith(".part-")}
-    return left <= {"running", "request.json", "split.npz", pasts.NAME}
-
-
-def make_folder(out: str | os.PathLike | None, name: str) -> Path:
-    """Create the run's folder; without `out` the first free `runs/NAME-001`, `-002`, ..."""
-    if out is not None:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        return Path(out)
-    name = re.sub(r"[^\w.-]+", "-", name)[:60]  # neither paths nor what no folder can be called
-    for number in range(1, 10_000):
-        folder = Path("runs") / f"{name}-{number:03d}"
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
-    raise InputError(f"runs/ holds 9,999 runs of {name}; name a folder with --out")

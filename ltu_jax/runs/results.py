@@ -53,10 +53,10 @@ def report_content(
         request=requests.describe(plan.request),
         rows=[row._asdict() for row in measured.rows],
         config={
-            "retain_fraction": plan.retain_fraction,
-            "reference": plan.reference,
+            "retain_fraction": plan.spec.retain_fraction,
+            "reference": plan.spec.reference,
             "training": asdict(plan.recipe),
-            **({} if plan.only is None else {"only": list(plan.only)}),
+            **({} if plan.spec.only is None else {"only": list(plan.spec.only)}),
             "options chosen": "defaults" if chosen is None else describe_choice(chosen),
             plan.method.name: asdict(plan.config),
         },

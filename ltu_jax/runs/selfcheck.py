@@ -17,6 +17,7 @@ from ltu_jax.audit import distances, epsilon, evidence, one_run, roc
 from ltu_jax.audit.ensembles import margins
 from ltu_jax.errors import InputError
 from ltu_jax.runs.plan import Plan, make_plan, on_device
+from ltu_jax.runs.spec import RunSpec
 from ltu_jax.training.ensembles import train_members
 from ltu_jax.types import Examples, Variables
 
@@ -109,7 +110,7 @@ def _null_draws(rng: np.random.Generator):
 
 def networks(seed: int) -> Iterator[Check]:
     """Yield the cases made of small networks on the digits."""
-    plan = make_plan("digits", None, model="mlp", epochs=EPOCHS, seed=seed)
+    plan = make_plan(RunSpec(model="mlp", method="nothing", epochs=EPOCHS, seed=seed))
     keys = jax.random.split(jax.random.key(seed), 3 * NETWORKS).reshape(3, NETWORKS)
     everything = np.arange(len(plan.dataset.train.labels))
     original = _train(plan, everything, keys[0])

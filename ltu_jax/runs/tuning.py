@@ -28,7 +28,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,17 +38,17 @@ import scipy.stats.qmc
 
 import ltu_jax.unlearners as unlearners
 from ltu_jax.audit import signals, summary
-from ltu_jax.errors import DivergedError, InputError, InvariantError, check_integer
+from ltu_jax.errors import DivergedError, InputError, InvariantError
 from ltu_jax.unlearners.ltu.objectives.reference import OWN_KIND, find_reference, told_apart
-from ltu_jax.runs.networks import unlearn_network
+from ltu_jax.runs.models import unlearn_model
 from ltu_jax.types import TrainedModel
 from ltu_jax.runs.plan import Plan, visible_data, with_method
+from ltu_jax.runs.spec import Rule
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import Examples, Model, UnlearnData, Variables
 from ltu_jax.unlearners.base import Method
 from ltu_jax.unlearners.sampling import (take)
 
-Rule = Literal["oracle_free", "oracle"]
 Oracle = Callable[[TrainedModel], float]
 DEFAULT_TRIALS = 8
 PROBE_SHARE, VALIDATION_SHARE = 10, 3  # one part in so many is held back
@@ -149,17 +149,6 @@ def read(method: Method, described: Mapping[str, Any]) -> Selection:
         for trial in described["trials"]
     ]
     return Selection(method, described["rule"], trials, described["chosen"])
-
-
-def check_trials(trials: int, rule: str, reference: str = "retrain") -> None:
-    """Raise `InputError` unless so many trials can be chosen from by this rule."""
-    check_integer("--trials", trials)
-    if trials < 1:
-        raise InputError(f"--trials {trials}: give at least 1")
-    if rule not in ("oracle_free", "oracle"):
-        raise InputError(f"--select {rule}: choose one of oracle_free, oracle")
-    if rule == "oracle" and reference == "none":
-        raise InputError("--select oracle: compares with Retrain; leave out --reference none")
 
 
 def select(
@@ -314,7 +303,7 @@ def _try(plan, method, options, original, data, held_back, before, oracle) -> Tr
     start = time.perf_counter()
     try:
         trial_plan = with_method(plan, method, unlearners.configure(method, options), data)
-        network, _ = unlearn_network(trial_plan, original, data=data)
+        network, _ = unlearn_model(trial_plan, original, data=data)
         score = score_network(plan.model, network.variables, data, held_back, before)
     except (DivergedError, InputError, InvariantError) as error:
         return Trial(options, None, None, time.perf_counter() - start, str(error))

@@ -13,7 +13,6 @@ import ltu_jax.data.request as requests
 from ltu_jax.errors import InputError
 from ltu_jax.runs import settings as saved
 from ltu_jax.runs.audit import find_ensembles
-from ltu_jax.runs.plan import make_plan
 from ltu_jax.training.checkpoint import export, restore
 from ltu_jax.types import Variables
 from tests import tiny
@@ -244,7 +243,7 @@ def run(workplace):
     """What `ltu audit` reads of a finished run, as far as it comes without training."""
     folder = workplace / "run"
     folder.mkdir()
-    plan = make_plan(
+    plan = tiny.plan(
         "tests.tiny:table",
         requests.by_ids(tiny.FORGOTTEN),
         **dict.fromkeys(("checkpoint", "recipe", "epochs", "data_dir", "train_size", "model")),

@@ -13,7 +13,6 @@ import ltu_jax
 from ltu_jax import unlearners
 from ltu_jax.errors import InputError
 from ltu_jax.runs import ensembles, pipeline
-from ltu_jax.runs.plan import make_plan
 from tests import tiny
 
 TABLE = ["--data", "tests.tiny:table"]
@@ -147,7 +146,7 @@ def test_a_data_sets_name_cannot_leave_the_folder_of_runs(workplace, monkeypatch
 
 
 def test_a_pool_cannot_leave_the_folder_of_pools(workplace):
-    plan = make_plan(
+    plan = tiny.plan(
         tiny.table(name="../../x"),
         ltu_jax.by_ids(tiny.FORGOTTEN),
         **dict.fromkeys(("checkpoint", "recipe", "epochs", "data_dir", "train_size", "model")),

@@ -9,7 +9,8 @@ from ltu_jax.audit.ensembles import PARTS, SHADOW
 from ltu_jax.errors import InputError
 from ltu_jax.runs import ensembles
 from ltu_jax.runs.audit import audit_run, find_ensembles
-from ltu_jax.runs.settings import load_plan
+from ltu_jax.runs.loading import load_plan
+from ltu_jax.runs.spec import InMemory
 from tests import tiny
 
 NETWORKS = ["original", "retrain", "retrain_2", "ltu"]
@@ -25,7 +26,7 @@ def finished(complete, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plan(finished):
-    return load_plan(finished, data=tiny.table())
+    return load_plan(finished, InMemory(tiny.table()))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,7 @@ def test_a_whole_class_has_no_canary_pairs_and_is_audited_without(small_run, tmp
     import ltu_jax
 
     run = small_run(forget=ltu_jax.by_class("ill"), reference="none")
-    plan = load_plan(run.folder, data=tiny.table())
+    plan = load_plan(run.folder, InMemory(tiny.table()))
     with pytest.raises(InputError, match="has a retain example of its class"):
         ensembles.make_ensemble(plan, "shadow", 2, tmp_path, None)
     list(ensembles.make_ensembles(plan, ["retrain", "unlearned"], 8, tmp_path, quiet=True))

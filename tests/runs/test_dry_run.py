@@ -8,8 +8,7 @@ import pytest
 from ltu_jax import unlearners
 from ltu_jax.cli.main import main
 from ltu_jax.runs.dry_run import forecast, lines, training_flops, unlearning_flops
-from ltu_jax.runs.networks import training_steps
-from ltu_jax.runs.plan import make_plan
+from ltu_jax.runs.models import training_steps
 from tests import tiny
 
 DRY = ["--data", "tests.tiny:table", "--epochs", "2", "--dry-run"]
@@ -17,11 +16,11 @@ DRY = ["--data", "tests.tiny:table", "--epochs", "2", "--dry-run"]
 
 @pytest.fixture
 def plan():
-    return make_plan(tiny.table(), tiny.FORGOTTEN, method="finetune", reference="retrain", epochs=2)
+    return tiny.plan(tiny.table(), tiny.FORGOTTEN, method="finetune", reference="retrain", epochs=2)
 
 
 def test_sizes_and_steps_are_those_of_the_run(complete):
-    plan = make_plan(
+    plan = tiny.plan(
         tiny.table(),
         tiny.FORGOTTEN,
         method="ltu",
@@ -59,7 +58,7 @@ def _leaves(init, inputs):
 
 
 def test_a_method_without_steps_has_no_operations_to_count(plan):
-    told = forecast(make_plan(tiny.table(), tiny.FORGOTTEN, method="ssd"))
+    told = forecast(tiny.plan(tiny.table(), tiny.FORGOTTEN, method="ssd"))
     assert told.ratio is None
     assert "not counted" in lines(told)[-1]
     assert unlearning_flops(plan) > 0

@@ -14,12 +14,13 @@ import pytest
 from flax import nnx
 
 import ltu_jax
-from ltu_jax.runs import plan as plans
-from ltu_jax.runs import stages
 from ltu_jax.cli.main import main
 from ltu_jax.errors import InputError
 from ltu_jax.models import binary_head, nnx_variables
-from ltu_jax.runs.settings import load_plan
+from ltu_jax.runs import plan as plans
+from ltu_jax.runs import stages
+from ltu_jax.runs.loading import load_plan
+from ltu_jax.runs.spec import InMemory
 from ltu_jax.training.checkpoint import restore
 from tests import tiny
 
@@ -169,8 +170,8 @@ def test_linen_variables_unlearn_by_their_head_and_are_gone_on_with(tmp_path):
     assert result.verdict
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert report["config"]["only"] == ["head/bias", "head/kernel"]
-    plan = load_plan(out, data=data, model=Linen())
-    assert plan.only == ("head/bias", "head/kernel")
+    plan = load_plan(out, InMemory(data, Linen()))
+    assert plan.spec.only == ("head/bias", "head/kernel")
 
 
 def test_a_network_in_memory_outlives_a_run_that_is_stopped(tmp_path, monkeypatch):
@@ -193,7 +194,7 @@ def test_a_network_in_memory_outlives_a_run_that_is_stopped(tmp_path, monkeypatc
 
 def test_a_network_that_does_not_know_its_data_is_warned_of(tmp_path, caplog):
     data = tiny.table()
-    plan = plans.make_plan(
+    plan = tiny.plan(
         data, None, model=Linen(), params=Linen().init(jax.random.key(0), data.train.inputs)
     )
     constant = jax.tree.map(jnp.zeros_like, plan.original)
@@ -241,7 +242,7 @@ def unbalanced(heldout_rare=5):
 
 
 def test_splits_of_unbalanced_data_are_stratified():
-    plan = plans.make_plan(unbalanced(), ltu_jax.by_fraction(0.1), retain_fraction=0.5)
+    plan = tiny.plan(unbalanced(), ltu_jax.by_fraction(0.1), retain_fraction=0.5)
     train, heldout, split = plan.dataset.train.labels, plan.dataset.heldout.labels, plan.split
     for labels, part, whole in (
         (train, split.accessible, split.retain),
@@ -262,18 +263,18 @@ def test_splits_of_unbalanced_data_are_stratified():
 )
 def test_a_rare_class_that_validation_lacks_breaks_nothing(tmp_path, forget, options):
     data = unbalanced(heldout_rare=1)
-    validation = plans.make_plan(data, forget).split.validation
+    validation = tiny.plan(data, forget).split.validation
     assert data.heldout.labels[validation].sum() == 0
     result = ltu_jax.unlearn(data, forget, **options, epochs=2, quiet=True, out=tmp_path / "run")
-    for row in result.rows:
+    for row in result.metrics.values():
         assert np.isfinite([row.ua, row.ra, row.ta, row.mia]).all()
 
 
 def test_one_logit_is_told_what_to_do_and_does_it():
     data = unbalanced()
     with pytest.raises(InputError, match=r"logits of shape \[1, 1\].*models\.binary_head"):
-        plans.make_plan(data, None, model=nn.Dense(1))
-    plan = plans.make_plan(data, None, model=binary_head(nn.Dense(1)), method="ltu")
+        tiny.plan(data, None, model=nn.Dense(1))
+    plan = tiny.plan(data, None, model=binary_head(nn.Dense(1)), method="ltu")
     assert plan.model.name == "Dense"
 
 
@@ -288,7 +289,7 @@ def test_tokens_need_a_network_and_a_method_that_take_them():
         def __call__(self, tokens):
             return nn.Dense(3)(nn.Embed(7, 4)(tokens).mean(1))
 
-    plan = plans.make_plan(data, None, model=Text())
+    plan = tiny.plan(data, None, model=Text())
     embed = plan.model.init(jax.random.key(0), data.train.inputs)
     np.testing.assert_array_equal(
         plan.model.apply(embed, data.train.inputs)[0],
@@ -299,4 +300,4 @@ def test_tokens_need_a_network_and_a_method_that_take_them():
             plans.with_method(plan, method, None)
     for model in (None, "mlp"):
         with pytest.raises(InputError, match="taken for tokens"):
-            plans.make_plan(data, None, model=model)
+            tiny.plan(data, None, model=model)

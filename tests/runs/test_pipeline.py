@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import ltu_jax
-from ltu_jax.runs import networks, stages
+from ltu_jax.runs import models
+from ltu_jax.runs.folder import RunFolder, RunState
 from ltu_jax.runs.progress import Progress
-from ltu_jax.runs.folder import Running
 from ltu_jax.training.checkpoint import restore
 from ltu_jax.training.supervised import predict
 from tests import tiny
@@ -26,9 +26,9 @@ def leaves(variables):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(variables)]
 
 
-def numbers(rows):
-    """Everything in the rows but wall times."""
-    return [row._replace(seconds=0.0) for row in rows]
+def numbers(result):
+    """Everything in the rows of a result except wall times."""
+    return {name: row._replace(seconds=0.0) for name, row in result.metrics.items()}
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_the_exported_network_is_the_one_returned_and_audited(complete):
     heldout = tiny.table().heldout
     logits = np.asarray(predict(complete.model, restored, heldout.inputs[complete.split.test]))
     correct = logits.argmax(-1) == heldout.labels[complete.split.test]
-    assert complete.rows[-1].ta == pytest.approx(100 * correct.mean())
+    assert complete.metrics["unlearned"].ta == pytest.approx(100 * correct.mean())
 
 
 def test_the_method_changed_the_original(complete):
@@ -136,7 +136,7 @@ def test_scores_are_those_of_every_network_on_forget_and_test(complete):
 def test_the_report_has_a_row_for_every_network(complete):
     rows = json.loads((complete.folder / "report.json").read_text())["rows"]
     assert [row["model"] for row in rows] == NETWORKS
-    for row, returned in zip(rows, complete.rows, strict=True):
+    for row, returned in zip(rows, complete.metrics.values(), strict=True):
         for key in ("ua", "ra", "ta", "mia", "avg_gap", "auc", "seconds"):
             assert row[key] == pytest.approx(getattr(returned, key))
     retrain = rows[1]
@@ -162,10 +162,10 @@ def test_a_run_from_a_checkpoint_has_the_same_original_and_unlearns_alike(
     complete, from_checkpoint
 ):
     before, after = (
-        [row._replace(avg_gap=None, gaps=None) for row in numbers(run.rows)]
+        {name: row._replace(avg_gap=None, gaps=None) for name, row in numbers(run).items()}
         for run in (complete, from_checkpoint)
     )
-    assert [before[0], before[-1]] == after
+    assert {name: before[name] for name in ("original", "unlearned")} == after
     for one, other in zip(
         leaves(complete.unlearned), leaves(from_checkpoint.unlearned), strict=True
     ):
@@ -178,7 +178,7 @@ def test_the_same_seed_gives_the_same_numbers(complete, small_run):
     again = small_run()
     for one, other in zip(leaves(complete.unlearned), leaves(again.unlearned), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert numbers(again.rows) == numbers(complete.rows)
+    assert numbers(again) == numbers(complete)
     for name, values in complete.history.items():
         np.testing.assert_array_equal(values, again.history[name])
 
@@ -196,9 +196,9 @@ def test_references_start_from_weights_of_their_own(tmp_path):
     plan = make(recipe=ltu_jax.Recipe(epochs=1, learning_rate=1e-30, weight_decay=0.0))
     with Progress(None, quiet=True) as progress:
         trained = [
-            stages.original_network(plan, Running(tmp_path), progress),
-            stages.trained_network(plan, "retrain", Running(tmp_path), progress),
-            stages.trained_network(plan, "retrain_2", Running(tmp_path), progress),
+            models.original_model(plan, RunState(RunFolder(tmp_path)), progress),
+            models.exported_model(plan, "retrain", RunState(RunFolder(tmp_path)), progress),
+            models.exported_model(plan, "retrain_2", RunState(RunFolder(tmp_path)), progress),
         ]
     kernels = [
         [leaf for leaf in leaves(network.variables.params) if abs(leaf).max() > 1e-9]
@@ -217,12 +217,12 @@ def test_references_never_see_the_forget_set(tmp_path, monkeypatch):
         seen[name] = np.asarray(examples.inputs)
         return model.init(key, examples.inputs[:1]), {}
 
-    monkeypatch.setattr(networks, "train", train)
+    monkeypatch.setattr(models, "train", train)
     with Progress(None, quiet=True) as progress:
         name = "original"
-        stages.original_network(plan, Running(tmp_path), progress)
+        models.original_model(plan, RunState(RunFolder(tmp_path)), progress)
         for name in ("retrain", "retrain_2"):
-            stages.trained_network(plan, name, Running(tmp_path), progress)
+            models.exported_model(plan, name, RunState(RunFolder(tmp_path)), progress)
     train_inputs = plan.dataset.train.inputs
     np.testing.assert_array_equal(seen["original"], train_inputs)
     for reference in ("retrain", "retrain_2"):
@@ -233,6 +233,6 @@ def test_references_never_see_the_forget_set(tmp_path, monkeypatch):
 
 def test_a_folder_with_another_run_is_left_alone(complete, small_run):
     before = {p: p.stat().st_mtime_ns for p in complete.folder.rglob("*")}
-    with pytest.raises(ltu_jax.InputError, match=r"--out .*holds another run"):
+    with pytest.raises(ltu_jax.InputError, match=r"^out: .*holds another run"):
         small_run(out=complete.folder)
     assert {p: p.stat().st_mtime_ns for p in complete.folder.rglob("*")} == before

@@ -1,6 +1,7 @@
 """What follows from the arguments, and what is refused before anything is computed."""
 
 import os
+from dataclasses import replace
 
 import flax.linen as nn
 import jax
@@ -9,33 +10,21 @@ import pytest
 from flax import nnx
 
 import ltu_jax
-from ltu_jax.runs import plan as plans
 from ltu_jax import unlearners
 from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions, from_linen, from_nnx
+from ltu_jax.runs import plan as plans
+from ltu_jax.runs.folder import check_folder, make_folder
 from ltu_jax.training.checkpoint import export
 from ltu_jax.types import Examples, Split
 from tests import tiny
 
 
 def make(data=None, forget=None, **options):
-    return plans.make_plan(
-        tiny.table() if data is None else data,
+    return tiny.plan(
+        data,
         forget,
-        **{
-            "model": None,
-            "method": "ltu",
-            "config": tiny.TINY_LTU,
-            "checkpoint": None,
-            "retain_fraction": 0.3,
-            "reference": "retrain",
-            "recipe": None,
-            "epochs": None,
-            "seed": 0,
-            "data_dir": None,
-            "train_size": None,
-            **options,
-        },
+        **{"method": "ltu", "config": tiny.TINY_LTU, "reference": "retrain", **options},
     )
 
 
@@ -93,7 +82,7 @@ def test_the_model_follows_from_the_data(data, name):
 
 
 def test_epochs_replace_those_of_the_models_own_recipe():
-    assert make(epochs=5).recipe == plans.replace(make().recipe, epochs=5)
+    assert make(epochs=5).recipe == replace(make().recipe, epochs=5)
     assert make(recipe=ltu_jax.Recipe(batch_size=7), epochs=5).recipe.batch_size == 7
 
 
@@ -106,29 +95,29 @@ def test_retraining_as_a_method_follows_the_references_recipe():
 def test_a_data_set_of_the_users_own_making_passes_all_checks():
     data = tiny.table()
     data.train.inputs[3, 1] = np.nan
-    with pytest.raises(InputError, match=r"table: train inputs hold NaN .* row 3"):
+    with pytest.raises(InputError, match=r"NaN .* row 3"):
         make(data)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "argument"),
     [
-        ({"data": 3}, "data: a int is neither a name nor a Dataset"),
-        ({"train_size": 30}, "train_size 30: .*before from_arrays"),
-        ({"reference": "all"}, "--reference all: choose one of retrain, none"),
-        ({"method": "magic"}, "--method magic: .*choose one of .*ltu"),
-        ({"seed": -1}, "--seed -1: "),
-        ({"method": "finetune"}, "config: is a LTUConfig; finetune takes a FineTuneConfig"),
-        ({"seed": 2**32}, "--seed 4294967296: .*below"),
-        ({"seed": 0.5}, "--seed 0.5: give an integer"),
-        ({"epochs": 0}, "--epochs 0: "),
-        ({"retain_fraction": 0.05}, "--retain-fraction .* 5 accessible.*raise it"),
+        ({"data": 3}, "data"),
+        ({"train_size": 30}, "train_size"),
+        ({"reference": "all"}, "reference"),
+        ({"method": "magic"}, "method"),
+        ({"seed": -1}, "seed"),
+        ({"method": "finetune"}, "config"),
+        ({"seed": 2**32}, "seed"),
+        ({"seed": 0.5}, "seed"),
+        ({"epochs": 0}, "epochs"),
+        ({"retain_fraction": 0.05}, "retain_fraction"),
     ],
 )
-def test_bad_arguments_are_named(options, message):
-    with pytest.raises(InputError, match=message) as caught:
+def test_bad_arguments_are_named(options, argument):
+    with pytest.raises(InputError) as caught:
         make(**options)
-    assert "\n" not in str(caught.value)
+    assert tiny.argument(caught.value) == argument
 
 
 class NeedsImages(nn.Module):
@@ -145,21 +134,20 @@ class NeedsSeven(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("model", "message"),
+    ("model", "shape"),
     [
-        (from_linen(NeedsImages(), name="own"), r"does not take inputs of shape \[1, 6\]"),
-        (from_linen(NeedsSeven(), name="own"), r"does not take inputs of shape \[1, 6\]"),
-        (
-            from_nnx(lambda rngs: nnx.Linear(7, 3, rngs=rngs), name="own"),
-            r"does not take inputs of shape \[1, 6\]",
-        ),
-        (from_linen(nn.Dense(4), name="own"), r"logits of shape \[1, 4\]; table needs \[1, 3\]"),
+        (from_linen(NeedsImages(), name="own"), "[1, 6]"),
+        (from_linen(NeedsSeven(), name="own"), "[1, 6]"),
+        (from_nnx(lambda rngs: nnx.Linear(7, 3, rngs=rngs), name="own"), "[1, 6]"),
+        (from_linen(nn.Dense(4), name="own"), "[1, 4]"),
     ],
 )
-def test_a_network_that_does_not_fit_the_data_is_refused(model, message):
-    with pytest.raises(InputError, match=f"--model own: .*{message}") as caught:
+def test_a_model_that_does_not_fit_the_data_is_refused(model, shape):
+    with pytest.raises(InputError) as caught:
         make(model=model)
-    assert "\n" not in str(caught.value)
+    assert caught.value.argument == "model"
+    assert "own" in caught.value.problem
+    assert shape in caught.value.problem
 
 
 def test_the_checkpoint_is_read_into_the_plan(tmp_path):
@@ -174,37 +162,37 @@ def test_the_checkpoint_is_read_into_the_plan(tmp_path):
 def test_checking_a_folder_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for out in (None, "new", tmp_path / "deep" / "er"):
-        plans.check_folder(out)
+        check_folder(out)
     (tmp_path / "empty").mkdir()
-    plans.check_folder("empty")
+    check_folder("empty")
     assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
 
 
 def test_a_default_folder_that_cannot_be_made_is_found_early(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").write_text("a file")
-    with pytest.raises(InputError, match=r"--out runs: cannot write .*Not a directory"):
-        plans.check_folder(None)
+    with pytest.raises(InputError, match=r"^out: .*runs.*Not a directory"):
+        check_folder(None)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 @pytest.mark.parametrize(("mode", "inside"), [(0o500, "run"), (0o000, ""), (0o000, "run/deeper")])
 def test_a_folder_without_permission_is_named(tmp_path, mode, inside):
     (tmp_path / "locked").mkdir(mode=mode)
-    with pytest.raises(InputError, match=r"--out .*locked.*Permission denied.*another folder"):
-        plans.check_folder(tmp_path / "locked" / inside)
+    with pytest.raises(InputError, match=r"^out: .*locked.*Permission denied"):
+        check_folder(tmp_path / "locked" / inside)
     (tmp_path / "locked").chmod(0o700)
 
 
 def test_default_folders_are_numbered(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    made = [str(plans.make_folder(None, name)) for name in ("a-ltu", "a-ltu", "m:f/1-ltu", "a-ltu")]
+    made = [str(make_folder(None, name)) for name in ("a-ltu", "a-ltu", "m:f/1-ltu", "a-ltu")]
     assert made == ["runs/a-ltu-001", "runs/a-ltu-002", "runs/m-f-1-ltu-001", "runs/a-ltu-003"]
     assert all((tmp_path / folder).is_dir() for folder in made)
 
 
 def test_the_named_folder_is_made_with_its_parents(tmp_path):
-    assert plans.make_folder(tmp_path / "a" / "b", "x") == tmp_path / "a" / "b"
+    assert make_folder(tmp_path / "a" / "b", "x").path == tmp_path / "a" / "b"
     assert (tmp_path / "a" / "b").is_dir()
 
 
@@ -236,7 +224,9 @@ def test_no_method_is_given_more_than_forget_accessible_and_validation(name):
     dataset = plan.dataset._replace(train=guarded[0], heldout=guarded[1])
     data = plans.visible_data(dataset, plan.split)
     assert len(data.forget.labels) + len(data.retain.labels) == len(visible)
-    built = plans.with_method(plan._replace(dataset=dataset), name, None)
+    built = plans.with_method(
+        plan._replace(problem=plan.problem._replace(dataset=dataset)), name, None
+    )
     assert built.unlearner.num_steps >= 0
     with pytest.raises(AssertionError, match="not its own"):
         plans.on_device(dataset.train, plan.split.retain)

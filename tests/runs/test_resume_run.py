@@ -11,14 +11,17 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 
 import ltu_jax
-from ltu_jax.runs import (networks, pipeline, folder as running, settings as saved, tuning as selection, stages)
 from ltu_jax.cli.main import main
 from ltu_jax.errors import InputError
+from ltu_jax.runs import loading, models, pipeline, tuning
+from ltu_jax.runs.folder import RunFolder, RunState
+from ltu_jax.runs.loading import load_plan, load_spec
 from ltu_jax.runs.progress import Progress
-from ltu_jax.runs.folder import Running
+from ltu_jax.runs.spec import InMemory
 from ltu_jax.training import loop
 from ltu_jax.training.checkpoint import restore
 from tests import tiny
+from tests.runs.test_pipeline import numbers
 
 EXPORTS = ("original", "retrain", "retrain_2", "unlearned")
 
@@ -65,8 +68,8 @@ MOMENTS = {
     "a step of the method": kill_in_phase("unlearn (ltu)", 1),
     "a reference": kill_in_phase("train retrain_2", 1),
     "audit": kill_in_phase("audit", 2),
-    "report": lambda monkeypatch: monkeypatch.setattr(pipeline.report, "write", killed),
-    "end": lambda monkeypatch: monkeypatch.setattr(Running, "end", killed),
+    "report": lambda monkeypatch: monkeypatch.setattr(pipeline, "write_report", killed),
+    "end": lambda monkeypatch: monkeypatch.setattr(RunState, "end", killed),
 }
 
 
@@ -96,13 +99,14 @@ def contents(result):
     with np.load(folder / "scores.npz") as scores:
         scores = {name: values.tolist() for name, values in scores.items()}
     settings = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    del settings["sha256"], settings["spec"]["save_every"]
     arrays = {name: restore(folder / name, result.unlearned) for name in EXPORTS}
     return {
         "files": sorted(path.name for path in [*folder.iterdir(), *(folder / "figures").iterdir()]),
         "report": report,
         "metrics": sorted(lines),
         "scores": scores,
-        "settings": {k: v for k, v in settings.items() if k not in ("sha256", "save_every")},
+        "settings": settings,
         "arrays": [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(arrays)],
     }
 
@@ -110,12 +114,10 @@ def contents(result):
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_stopped_run_ends_as_if_it_had_not_been(moment, stopped, complete, caplog):
     folder = stopped(moment)
-    assert Running(folder).under_way()
+    assert RunFolder(folder).is_unfinished()
     result = ltu_jax.resume(folder, data=tiny.table(), quiet=True)
     assert contents(result) == contents(complete)
-    assert [row._replace(seconds=0) for row in result.rows] == [
-        row._replace(seconds=0) for row in complete.rows
-    ]
+    assert numbers(result) == numbers(complete)
     for name, values in complete.history.items():
         np.testing.assert_array_equal(result.history[name], values)
     assert caplog.messages == []
@@ -124,14 +126,14 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(moment, stopped, complete, cap
 def test_finished_networks_are_not_made_again(stopped, monkeypatch):
     folder = stopped("a reference")
     before = {name: (folder / name).stat().st_mtime_ns for name in ("original", "retrain")}
-    made, train = [], networks.train_network
+    made, train = [], models.train_model
 
     def recording(plan, name, *arguments):
         made.append(name)
         return train(plan, name, *arguments)
 
-    monkeypatch.setattr(stages, "train_network", recording)
-    monkeypatch.setattr(stages, "unlearn_network", killed)
+    monkeypatch.setattr(models, "train_model", recording)
+    monkeypatch.setattr(models, "unlearn_model", killed)
     ltu_jax.resume(folder, data=tiny.table(), quiet=True)
     assert made == ["retrain_2"]
     assert {name: (folder / name).stat().st_mtime_ns for name in before} == before
@@ -149,7 +151,7 @@ def test_a_damaged_network_and_what_was_half_written_are_made_again(stopped, com
         metrics.write('{"phase": "aud')
     assert contents(ltu_jax.resume(folder, data=tiny.table(), quiet=True)) == contents(complete)
     (line,) = caplog.messages
-    assert line.startswith(f"network {folder / 'retrain'} is made again: ")
+    assert line.startswith(f"model {folder / 'retrain'} is made again: ")
     assert line.endswith("is not what was written")
 
 
@@ -158,7 +160,7 @@ def test_damaged_records_have_everything_made_again(stopped, complete, caplog):
     records = folder / "running" / "finished.json"
     records.write_text(records.read_text().replace('"seconds": ', '"seconds": 1'))
     assert contents(ltu_jax.resume(folder, data=tiny.table(), quiet=True)) == contents(complete)
-    assert caplog.messages[0].startswith(f"all phases of {folder} are done again: finished.json")
+    assert caplog.messages[0].startswith(f"all phases of {folder} are repeated: finished.json")
 
 
 def test_networks_and_checkpoints_of_another_seed_are_not_used(stopped, complete, tmp_path, caplog):
@@ -213,32 +215,33 @@ def test_a_choice_of_options_is_not_made_again(stopped, small_run, tmp_path, mon
     options = {"method": "finetune", "config": None, "trials": 2, "reference": "none"}
     expected = small_run(out=tmp_path / "whole", **options).folder
     stopped(kill_in_phase("unlearn (finetune)", 0), **options)
-    monkeypatch.setattr(selection, "select", killed)
+    monkeypatch.setattr(tuning, "select", killed)
     ltu_jax.resume(tmp_path / "run", data=tiny.table(), quiet=True)
     found, whole = (
         json.loads((folder / "report.json").read_text()) for folder in (tmp_path / "run", expected)
     )
     assert found["config"] == whole["config"]
     assert "among 2 trials" in found["config"]["options chosen"]
-    settings = [json.loads((at / "run.json").read_text()) for at in (tmp_path / "run", expected)]
-    assert settings[0]["options"] == settings[1]["options"]
-    saved.load_plan(tmp_path / "run", data=tiny.table())
+    assert load_spec(tmp_path / "run").options == load_spec(expected).options
+    load_plan(tmp_path / "run", InMemory(tiny.table()))
 
 
-def test_what_is_no_unfinished_run_is_refused(stopped, complete, tmp_path):
-    with pytest.raises(InputError, match=r"holds no run that was begun \(run.json: .*named"):
-        ltu_jax.resume(tmp_path)
-    with pytest.raises(InputError, match=r"--resume .* is finished, see .*report.html"):
-        ltu_jax.resume(complete.folder)
+def test_what_is_not_an_unfinished_run_is_refused(stopped, complete, tmp_path):
+    def refused(function, *arguments, **options):
+        with pytest.raises(InputError) as caught:
+            function(*arguments, **options)
+        assert caught.value.argument == "run"
+        return str(caught.value)
+
+    assert "holds no run (run.json: " in refused(ltu_jax.resume, tmp_path)
+    assert "is finished" in refused(ltu_jax.resume, complete.folder)
     folder = stopped("audit")
-    with pytest.raises(InputError, match=rf"unfinished run; finish it with .*--resume {folder}$"):
-        saved.load_plan(folder, data=tiny.table())
-    with pytest.raises(InputError, match="its data was made in Python"):
+    assert "unfinished" in refused(load_plan, folder, InMemory(tiny.table()))
+    with pytest.raises(InputError, match="was made in Python"):
         ltu_jax.resume(folder)
-    settings = folder / saved.SETTINGS
+    settings = RunFolder(folder).spec
     settings.write_text(settings.read_text().replace('"momentum": 0.9', '"momentum": 0.8'))
-    with pytest.raises(InputError, match=r"run.json: is not what was written"):
-        ltu_jax.resume(folder, data=tiny.table())
+    assert "run.json: is not what was written" in refused(ltu_jax.resume, folder, data=tiny.table())
 
 
 def test_another_checkpoint_than_at_the_start_is_refused(stopped, complete, tmp_path):
@@ -247,7 +250,7 @@ def test_another_checkpoint_than_at_the_start_is_refused(stopped, complete, tmp_
     folder = stopped("report", checkpoint=given, reference="none")
     given.unlink()
     os.symlink(complete.folder / "retrain", given)
-    with pytest.raises(InputError, match=r"--checkpoint .*given: is another network than when"):
+    with pytest.raises(InputError, match=r"^checkpoint: .*given has changed"):
         ltu_jax.resume(folder, data=tiny.table())
     given.unlink()
     os.symlink(complete.folder / "original", given)
@@ -256,7 +259,7 @@ def test_another_checkpoint_than_at_the_start_is_refused(stopped, complete, tmp_
 
 
 def test_a_run_that_never_began_is_started_again(stopped, small_run, complete):
-    folder = stopped(lambda patched: patched.setattr(pipeline, "save_settings", killed))
+    folder = stopped(lambda patched: patched.setattr(loading, "data_digest", killed))
     assert {path.name for path in folder.iterdir()} == {"running", "request.json", "split.npz"}
     assert contents(small_run(out=folder)) == contents(complete)
 
@@ -298,5 +301,5 @@ def test_steps_between_checkpoints_must_be_above_zero(every, capsys):
         main([*COMMAND, "--save-every", every])
     assert refused.value.code == 2
     assert capsys.readouterr().err == (
-        f"error: --save-every {every}: give a number of steps above 0\n"
+        f"error: --save-every: is {every}; give a number of steps above 0\n"
     )

@@ -45,7 +45,7 @@ def test_every_network_of_a_run_is_measured_and_reported(small_run):
     result = small_run(data=tiny.table(triggered=(INPUTS, "ill")), method="finetune", config=None)
     report = json.loads((result.folder / "report.json").read_text())
     rates = [row["attack_success"] for row in report["rows"]]
-    assert rates == [row.attack_success for row in result.rows]
+    assert rates == [row.attack_success for row in result.metrics.values()]
     assert all(rate in (0.0, 100.0) for rate in rates)  # all seven are the same
     page = (result.folder / "report.html").read_text()
     assert ">ASR<" in page
@@ -54,7 +54,7 @@ def test_every_network_of_a_run_is_measured_and_reported(small_run):
 
 def test_without_triggered_inputs_nothing_is_said(complete):
     assert ">ASR<" not in (complete.folder / "report.html").read_text()
-    assert complete.rows[0].attack_success is None
+    assert complete.metrics["original"].attack_success is None
     assert words.backdoor(make_content().rows) == ""
 
 

@@ -12,7 +12,7 @@ from ltu_jax.runs import plan as plans
 from ltu_jax.runs import tuning as selection
 from ltu_jax import unlearners
 from ltu_jax.errors import DivergedError, InputError
-from ltu_jax.runs.networks import train_network
+from ltu_jax.runs.models import train_model
 from ltu_jax.data.request import by_group
 from ltu_jax.types import Invariants, Examples, UnlearnData
 from ltu_jax.unlearners.base import Choice, LogUniform, Method, one_shot
@@ -50,7 +50,7 @@ def method(monkeypatch):
 @pytest.fixture(scope="module")
 def trained():
     plan = make(forget=tiny.FORGOTTEN, method="finetune", config=None, epochs=20)
-    return plan, train_network(plan, "original").variables
+    return plan, train_model(plan, "original").variables
 
 
 def run(trained, **options):
@@ -203,8 +203,8 @@ def test_bad_choices_are_refused(arguments, message):
 
 
 def test_of_a_kind_of_its_own_a_reference_says_what_it_should_become():
-    plan = plans.make_plan(tiny.two_sites(), by_group("site", "south"), retain_fraction=1.0)
-    original = train_network(plan, "original").variables
+    plan = tiny.plan(tiny.two_sites(), by_group("site", "south"), retain_fraction=1.0)
+    original = train_model(plan, "original").variables
     visible = plans.visible_data(plan.dataset, plan.split)
     data, held = selection.hold_back(visible, seed=0)
     told = selection.with_reference(plan.model, original, data, held, seed=0)
@@ -213,7 +213,7 @@ def test_of_a_kind_of_its_own_a_reference_says_what_it_should_become():
     assert (told.reference.argmax(1) != np.asarray(data.forget.labels)).mean() > 0.9
     scores = {
         name: selection.score_network(
-            plan.model, train_network(plan, name).variables, data, told, (100.0, 100.0)
+            plan.model, train_model(plan, name).variables, data, told, (100.0, 100.0)
         )
         for name in ("original", "retrain")
     }

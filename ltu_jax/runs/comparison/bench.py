@@ -15,8 +15,9 @@ from ltu_jax.audit.summary import Row, with_gaps
 from ltu_jax.data import load
 from ltu_jax.data.scenarios import SCENARIOS, Scenario
 from ltu_jax.runs.comparison.cache import cached_model
-from ltu_jax.runs.networks import RETRAINED, unlearn_network
+from ltu_jax.runs.models import REFERENCES, unlearn_model
 from ltu_jax.runs.plan import Plan, make_plan, with_method
+from ltu_jax.runs.spec import InMemory, RunSpec
 from ltu_jax.training.invariants import check_reinitialised
 from ltu_jax.training.loop import History
 from ltu_jax.training.supervised import predict
@@ -74,26 +75,28 @@ class Bench:
         dataset = self.scenario.dataset(
             load(s.data, data_dir=self.data_dir, train_size=s.train_size, seed=self.seed)
         )
-        shared: dict[str, Any] = {"model": s.model, "epochs": s.epochs, "seed": self.seed}
+        spec = RunSpec(
+            data=None,
+            model=s.model,
+            method="nothing",
+            retain_fraction=s.retain_fraction,
+            epochs=s.epochs,
+            seed=self.seed,
+        )
 
         def outputs() -> np.ndarray:  # the original's training does not depend on the forget set
-            plan = make_plan(dataset, None, **shared)
+            plan = make_plan(spec, None, InMemory(dataset))
             original = cached_model(self.cache, plan, "original")
             return np.asarray(predict(plan.model, original.variables, dataset.train.inputs))
 
-        return make_plan(
-            dataset,
-            self.scenario.request(self.seed, dataset, outputs),
-            **shared,
-            retain_fraction=s.retain_fraction,
-            reference="retrain",
-        )
+        request = self.scenario.request(self.seed, dataset, outputs)
+        return make_plan(spec, request, InMemory(dataset))
 
     def model(self, name: str) -> TrainedModel:
         """Return `original`, or a retrained model that shares no parameter with it."""
         if name not in self._models:
             model = cached_model(self.cache, self.plan, name)
-            if name in RETRAINED:
+            if name in REFERENCES:
                 check_reinitialised(model.variables.params, self.model("original").variables.params)
             self._models[name] = model
         return self._models[name]
@@ -102,7 +105,7 @@ class Bench:
         """Return what a method with these options makes of the original, and its history."""
         entry = unlearners.find(method)
         plan = with_method(self.plan, entry, unlearners.configure(entry, options))
-        return unlearn_network(plan, self.model("original").variables)
+        return unlearn_model(plan, self.model("original").variables)
 
     def measure(self, name: str, model: TrainedModel) -> dict[str, Any]:
         """Return the report's metrics of a model, its gaps to Retrain and its relative run time."""

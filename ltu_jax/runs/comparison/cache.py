@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from ltu_jax.files import new_folder, write_json
-from ltu_jax.runs.networks import train_network, training_digest
+from ltu_jax.runs.models import train_model, training_digest
 from ltu_jax.runs.plan import Plan, trace
 from ltu_jax.training.checkpoint import export, restore
 from ltu_jax.types import TrainedModel
@@ -25,7 +25,7 @@ def cached_model(folder: Path, plan: Plan, name: str) -> TrainedModel:
     """
     entry = folder / training_digest(plan, name)
     if not entry.exists():
-        trained = train_network(plan, name)
+        trained = train_model(plan, name)
         with new_folder(entry) as part:
             export(part / "network", trained.variables)
             write_json(part / "about.json", {"seconds": trained.seconds, "name": name})

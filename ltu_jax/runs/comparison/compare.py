@@ -22,7 +22,7 @@ from ltu_jax.files import write_json
 from ltu_jax.runs.comparison.bench import Bench
 from ltu_jax.runs.comparison.jobs import Job, Result, Variant, make_missing
 from ltu_jax.runs.comparison.options import Comparison
-from ltu_jax.runs.networks import RETRAINED, unlearn_network
+from ltu_jax.runs.models import REFERENCES, unlearn_model
 from ltu_jax.runs.plan import Plan, visible_data, with_method
 from ltu_jax.runs.tuning import select
 from ltu_jax.training.loop import Cost, step_cost
@@ -105,7 +105,7 @@ def make_result(comparison: Comparison, job: Job) -> Result:
         "failure": None,
     }
     here = bench(comparison, job.setting.forget, job.seed)
-    if name in (*RETRAINED, "nothing"):
+    if name in (*REFERENCES, "nothing"):
         model = here.model("original" if name == "nothing" else name)
         return {**result, **here.measure(name, model)}
     method = comparison.entries[name]
@@ -115,7 +115,7 @@ def make_result(comparison: Comparison, job: Job) -> Result:
         data = visible_data(here.plan.dataset, here.plan.split)
         plan, data = matched(comparison, here, method, options, data)
         original = here.model("original").variables
-        model, _ = unlearn_network(plan, original, data=data, repeat=job.repeat)
+        model, _ = unlearn_model(plan, original, data=data, repeat=job.repeat)
         result |= here.measure(method.name, model)
     except (DivergedError, InvariantError, InputError) as error:
         return {**result, **dict.fromkeys(_METRICS), "failure": str(error)}
@@ -200,7 +200,7 @@ def _cost(here: Bench, plan: Plan, data: UnlearnData) -> Cost:
 
 def _jobs(comparison: Comparison) -> Iterator[list[Job]]:
     """Yield the jobs of each scenario and seed: references first, then methods."""
-    names = [(name, 0) for name in (*RETRAINED, "nothing")]
+    names = [(name, 0) for name in (*REFERENCES, "nothing")]
     names += [(name, repeat) for name in comparison.entries for repeat in comparison.unlearn_seeds]
     for scenario in comparison.scenarios:
         setting = comparison.setting(scenario)

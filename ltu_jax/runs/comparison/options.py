@@ -11,8 +11,9 @@ from ltu_jax.data.scenarios import SCENARIOS
 from ltu_jax.errors import InputError, check_integer
 from ltu_jax.report.content import plain
 from ltu_jax.runs.comparison.bench import Setting
-from ltu_jax.runs.plan import check_writable
-from ltu_jax.runs.tuning import DEFAULT_TRIALS, check_trials
+from ltu_jax.runs.folder import check_writable
+from ltu_jax.runs.spec import check_trials
+from ltu_jax.runs.tuning import DEFAULT_TRIALS
 from ltu_jax.unlearners.base import Method
 
 Select = Literal["oracle_free", "default", "oracle"]

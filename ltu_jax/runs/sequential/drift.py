@@ -1,8 +1,8 @@
-"""What a run of requests has done to a model so far, and whether to train it anew.
+"""Cumulative utility and leakage over sequential requests, and whether to retrain.
 
-Two things are followed from request to request. *Utility*: the test accuracy that each request
-cost, on classes that are still kept, added up since the last training. *Leakage*: how well the loss
-attack tells everything that was forgotten so far from test data. Neither needs a Retrain.
+*Utility* is the test accuracy lost since the last training, on classes that are still kept.
+*Leakage* is the loss attack's AUC on everything forgotten so far against test data. Neither needs
+Retrain.
 """
 
 from __future__ import annotations
@@ -13,33 +13,36 @@ from typing import Any
 import numpy as np
 
 from ltu_jax.audit import attacks, bounds, signals, summary
-from ltu_jax.types import TrainedModel
-from ltu_jax.runs.plan import Plan
 from ltu_jax.report.content import number, signed
+from ltu_jax.runs.plan import Plan
 from ltu_jax.training.supervised import predict
-from ltu_jax.types import Array, Examples
+from ltu_jax.types import Array, Examples, TrainedModel
 
-TOLERATED = 2.0  # points of test accuracy since the last training
+TOLERATED = 2.0  # percentage points of test accuracy since the last training
 
 
 def measure_drift(
-    plan: Plan, networks: Mapping[str, TrainedModel], before: Sequence[Mapping[str, Any]]
+    plan: Plan, models: Mapping[str, TrainedModel], before: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Return what the model's requests have come to, this one included.
+    """Measure utility and leakage over all requests of a model, this one included.
 
     Args:
-      plan: of this request.
-      networks: `original` (the network before it), the method's, and any others to compare with.
+      plan: the plan of this request.
+      models: `original` (the model before this request), `unlearned`, and others to compare with.
       before: the ledger's entries of the earlier requests.
 
     Returns:
-      `forgotten` and `earlier` (numbers of examples: all so far, and without this request),
-      `networks` (for each the `error` and the loss attack's `auc` on all of them, `error_earlier`
-      and `auc_earlier` on the earlier ones), `auc` (the method's), `band` (of exact unlearning, see
-      `auc_floor_band`; None if any request of the model was for a class or a group),
-      `utility_change` and `utility_since_training` (points of test accuracy), `tested` (examples
-      they are measured on), `retrain` (the recommendation) and `sentence` (the same in words, with
-      the rule). All rates are in percent.
+      All rates are in percent:
+
+      * `forgotten`, `earlier`: number of forgotten examples, with and without this request;
+      * `models`: for each model (`unlearned` under the method's name) the `error` and the loss
+        attack's `auc` on all of them, `error_earlier` and `auc_earlier` on the earlier ones;
+      * `auc`: that of the unlearned model;
+      * `band`: 95 % interval of exact unlearning, see `auc_floor_band`; None if any request of the
+        model named a class or a group;
+      * `utility_change`, `utility_since_training`: percentage points of test accuracy;
+      * `tested`: number of examples that they are measured on;
+      * `retrain`, `sentence`: the recommendation, and the same in words, with the rule.
     """
     split, earlier = plan.split, plan.earlier
     test = Examples(*(np.asarray(array)[split.test] for array in plan.dataset.heldout))
@@ -49,86 +52,90 @@ def measure_drift(
         parts["earlier"] = earlier
     logits = {
         name: {
-            part: np.asarray(predict(plan.model, network.variables, examples.inputs))
+            part: np.asarray(predict(plan.model, model.variables, examples.inputs))
             for part, examples in parts.items()
         }
-        for name, network in networks.items()
+        for name, model in models.items()
     }
     labels = {part: np.asarray(examples.labels) for part, examples in parts.items()}
     count = sum(len(labels[part]) for part in labels if part != "test")
     exchangeable = plan.request.kind in ("ids", "fraction") and all(
         entry["drift"]["band"] for entry in before
     )
-    method = plan.method.name
     kept = np.isin(labels["test"], train.labels[split.retain])
-    change = _accuracy(logits[method], labels, kept) - _accuracy(logits["original"], labels, kept)
+    accuracy = {name: _accuracy(logits[name], labels, kept) for name in ("original", "unlearned")}
+    change = accuracy["unlearned"] - accuracy["original"]
     since = before[-1]["drift"]["utility_since_training"] + change if before else change
-    on_forgotten = {name: _on_forgotten(answers, labels) for name, answers in logits.items()}
-    found = {
+    on_forgotten = {name: _on_forgotten(outputs, labels) for name, outputs in logits.items()}
+    drift = {
         "forgotten": count,
         "earlier": count - len(split.forget),
-        "networks": on_forgotten,
-        "auc": on_forgotten[method]["auc"],
+        "models": {
+            plan.method.name if name == "unlearned" else name: values
+            for name, values in on_forgotten.items()
+        },
+        "auc": on_forgotten["unlearned"]["auc"],
         "band": list(bounds.auc_floor_band(count, len(test.labels))) if exchangeable else None,
         "utility_change": change,
-        "utility_since_training": 0.0 if trained_anew(plan) else since,
+        "utility_since_training": 0.0 if is_retrained(plan) else since,
         "tested": int(kept.sum()),
     }
-    return found | recommend(found, anew=trained_anew(plan))
+    return drift | recommend(drift, retrained=is_retrained(plan))
 
 
-def trained_anew(plan: Plan) -> bool:
-    """Whether the method is exact: training from scratch on all that is kept."""
-    seen, kept = len(plan.split.accessible), len(plan.split.retain)
-    return plan.method.name == "retrain_accessible" and seen == kept
+def is_retrained(plan: Plan) -> bool:
+    """Whether the method is exact: training from scratch on the whole retain set."""
+    whole = len(plan.split.accessible) == len(plan.split.retain)
+    return whole and plan.method.name == "retrain_accessible"
 
 
-def recommend(found: Mapping[str, Any], *, anew: bool = False) -> dict[str, Any]:
+def recommend(drift: Mapping[str, Any], *, retrained: bool = False) -> dict[str, Any]:
     """Return `retrain` and `sentence` of `measure_drift`.
 
-    The rule: train anew when the test accuracy lost since the last training is more than
-    `TOLERATED` points, or when the loss attack's AUC on everything forgotten so far is outside the
-    band that holds 95 % of exact unlearnings.
+    Retraining is recommended if test accuracy fell by more than `TOLERATED` points since the last
+    training, or if the loss attack's AUC on everything forgotten so far is outside the 95 %
+    interval of exact unlearning.
 
     Args:
-      found: the other values of `measure_drift`.
-      anew: this request was answered by training anew, so that nothing is recommended.
+      drift: the other values of `measure_drift`.
+      retrained: whether this request was itself a retraining, so that nothing is recommended.
     """
-    change, auc, band = found["utility_since_training"], found["auc"], None
-    if found["band"] is not None:
-        band = f"the {number(found['band'][0])} to {number(found['band'][1])} that hold 95 % of"
-        band += " exact unlearnings"
+    change, auc, band = drift["utility_since_training"], drift["auc"], None
+    if drift["band"] is not None:
+        low, high = drift["band"]
+        band = f"the interval {number(low)} to {number(high)} that holds 95 % of exact unlearnings"
     reasons = []
     if change < -TOLERATED:
         reasons.append(f"test accuracy has fallen by {number(-change)} points")
-    if band and not found["band"][0] <= auc <= found["band"][1]:
+    if band and not drift["band"][0] <= auc <= drift["band"][1]:
         reasons.append(f"the AUC on everything forgotten so far is {number(auc)}, outside {band}")
     rule = (
-        f"The rule: train anew when test accuracy has fallen by more than {number(TOLERATED)} "
-        f"points since the last training (here {signed(change)}, on {found['tested']:,} examples "
-        f"of classes still kept), or when the loss attack's AUC on all {found['forgotten']:,} "
-        "examples forgotten so far is outside "
+        f"The rule: retrain if test accuracy has fallen by more than {number(TOLERATED)} points "
+        f"since the last training (here {signed(change)}, on {drift['tested']:,} examples of "
+        f"classes still kept), or if the loss attack's AUC on all {drift['forgotten']:,} examples "
+        "forgotten so far is outside "
     )
     if band:
-        reach = (found["band"][1] - found["band"][0]) / 2
+        half = (drift["band"][1] - drift["band"][0]) / 2
         rule += (
-            f"{band} (here {number(auc)}). Exact unlearning itself is outside one time in 20, and "
-            f"a leak that moves this AUC by less than {number(reach)} points is not seen."
+            f"{band} (here {number(auc)}). Exact unlearning is outside one time in 20, and a leak "
+            f"that changes this AUC by less than {number(half)} points is not detected."
         )
     else:
         rule += (
-            f"the band of exact unlearning. It is {number(auc)}, but what was forgotten is not "
-            "like a random draw, so there is no band and this half of the rule says nothing."
+            f"the interval of exact unlearning. It is {number(auc)}, but the forgotten examples "
+            "are not a random sample, so there is no interval and this half of the rule does not "
+            "apply."
         )
-    if anew:
-        return {"retrain": False, "sentence": f"The model was trained anew. {rule}"}
+    if retrained:
+        return {"retrain": False, "sentence": f"The model was retrained. {rule}"}
     because = " and ".join(reasons)
     advice = f"recommended: {because}" if reasons else "not recommended"
-    return {"retrain": bool(reasons), "sentence": f"Training anew is {advice}. {rule}"}
+    return {"retrain": bool(reasons), "sentence": f"Retraining is {advice}. {rule}"}
 
 
 def _on_forgotten(logits: Mapping[str, Array], labels: Mapping[str, Array]) -> dict[str, float]:
-    """Return one network's error and loss AUC on what was forgotten, in percent."""
+    """Return one model's error and loss AUC on the forgotten examples, in percent."""
     losses = {part: signals.loss(logits[part], labels[part]) for part in logits}
     error = {part: 100.0 - summary.accuracy(logits[part], labels[part]) for part in logits}
     if "earlier" not in logits:
@@ -149,5 +156,5 @@ def _on_forgotten(logits: Mapping[str, Array], labels: Mapping[str, Array]) -> d
 
 
 def _accuracy(logits: Mapping[str, Array], labels: Mapping[str, Array], rows: Array) -> float:
-    """Return the test accuracy on some rows in percent; 100 where the test set has none."""
+    """Return the test accuracy on some rows in percent; 100 if there are none."""
     return summary.accuracy(logits["test"][rows], labels["test"][rows]) if rows.any() else 100.0

@@ -1,26 +1,24 @@
-"""The ledger of a model's deletions, `RUN/ledger.jsonl`: what was forgotten, when, and from which.
+"""The ledger of a model's deletions: what was forgotten, when, and from which model.
 
-One line of JSON a deletion, the first deletion first. Every entry holds the SHA-256 of the one
-before it and its own, in a form of JSON in which equal contents are equal bytes. So any byte that
-is changed, deleted or inserted is found, and so is a line that is missing, twice there or out of
-place. An entry names the networks before and after by the SHA-256 of their arrays; the networks in
-the run's folder have to be those of its last entry.
+`RUN/ledger.jsonl` has one line of JSON per deletion, the first deletion first. Each entry holds the
+SHA-256 of the entry before it and its own, over a canonical form of JSON. So every byte that is
+changed, deleted or inserted is found, and so is a line that is missing, repeated or out of place.
+An entry names the models before and after by the SHA-256 of their arrays. The models in the run's
+folder must be those of its last entry.
 
-What it cannot show:
+Limits:
 
-* Nothing here is signed. Whoever can write to the folder can make up a whole ledger, with networks
-  and report to match. Against that helps the newest entry's SHA-256, noted where they cannot
-  write: the report names it, and `verify(..., head=...)` compares.
-* Entries that are cut off the end leave a ledger that is whole in itself. They are missed because
-  the network in `RUN/unlearned` and the number in `report.json` are then not the last entry's. If
-  both were set back as well, an earlier state of the run is all that can be seen.
-* It says what was done, not that it worked.
+* Nothing is signed. An attacker who can write to the folder can forge a whole ledger, with models
+  and report to match. Keep the newest entry's SHA-256, which the report names, where the attacker
+  cannot write, and compare with `verify(..., head=...)`.
+* A ledger whose last entries were cut off is valid in itself. The loss is found because
+  `RUN/unlearned` and `report.json` then disagree with the last entry, unless both were reset too.
+* It records that a deletion was done, not that it worked.
 
-What it gives away. Ids are in no entry, only their number and an HMAC-SHA256 of their sorted list,
-keyed by 32 random bytes a deletion. These salts are in `RUN/ledger.salts.json`, not in the ledger:
-to whoever holds the ledger alone the hash says nothing. Whoever holds a salt as well can try lists
-of ids; where one id was forgotten of 50,000, that is 50,000 tries. Keep that file like the ids
-themselves, or delete it: then nobody can show any more that a list is the one that was forgotten.
+Privacy: an entry holds the number of ids and an HMAC-SHA256 of their sorted list, keyed by 32
+random bytes. These salts are in `RUN/ledger.salts.json`, so the ledger alone reveals no id. With a
+salt one can test guesses: one id of 50,000 takes 50,000 guesses. Protect that file like the ids, or
+delete it; after that no list of ids can be shown to be the forgotten one.
 """
 
 from __future__ import annotations
@@ -37,10 +35,10 @@ from typing import Any
 import jax
 import numpy as np
 
-import ltu_jax.files as durable
+import ltu_jax.files as files
 from ltu_jax.errors import InputError, TamperedError
+from ltu_jax.runs.folder import RunFolder
 
-NAME, SALTS = "ledger.jsonl", "ledger.salts.json"
 NO_ENTRY = "0" * 64  # what the first entry names as the one before it
 FIELDS = (
     "entry",
@@ -49,9 +47,9 @@ FIELDS = (
     "parent",
     "child",
     "forgotten",
-    "served",
+    "completed",
     "method",
-    "knobs",
+    "options",
     "seed",
     "metrics",
     "drift",
@@ -62,24 +60,21 @@ FIELDS = (
 Entry = dict[str, Any]
 
 
-def read(folder: str | os.PathLike, *, argument: str = "RUN") -> list[Entry]:
+def read(run: str | os.PathLike) -> list[Entry]:
     """Return the entries of a run's ledger, the first deletion first.
-
-    Args:
-      folder: of the run.
-      argument: the name that errors call the folder by.
 
     Raises:
       InputError: there is no ledger.
-      TamperedError: it is not what was written; names the first entry that is wrong.
+      TamperedError: it is not what was written; names the first wrong entry.
     """
-    path = Path(folder) / NAME
+    folder = RunFolder(run)
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = folder.ledger.read_bytes().split(b"\n")
     except OSError as error:
         raise InputError(
-            f"{argument} {folder}: its {NAME} cannot be read ({error.strerror}); "
-            "give the folder of a finished run"
+            "run",
+            f"{folder} has no readable {folder.ledger.name} ({error.strerror})",
+            "give the folder of a finished run",
         ) from error
     entries: list[Entry] = []
     try:
@@ -91,66 +86,72 @@ def read(folder: str | os.PathLike, *, argument: str = "RUN") -> list[Entry]:
             entries.append(_next_entry(line, entries))
     except ValueError as error:
         raise TamperedError(
-            f"{argument} {folder}: {NAME} was edited: {error}; restore it from a copy"
+            "run", f"{folder.ledger} was edited: {error}", "restore it from a copy"
         ) from error
     return entries
 
 
 def append(
-    folder: Path, content: Mapping[str, Any], ids: Iterable[str], *, since: Path | None = None
+    run: str | os.PathLike,
+    content: Mapping[str, Any],
+    ids: Iterable[str],
+    *,
+    before: str | os.PathLike | None = None,
 ) -> Entry:
-    """Write the ledger of a run: the entries of an earlier one, and one more at their end.
+    """Write the ledger of a run: the entries of an earlier one, and a new last entry.
 
-    A crash leaves the ledger that was there before, or none, or this one.
+    A crash leaves either the previous ledger, or none, or this one.
 
     Args:
-      folder: of the run.
-      content: JSON values for the `FIELDS`, but for those that this function fills in: `entry`,
-        `previous`, `forgotten` and `sha256`.
-      ids: what was forgotten, in any order.
-      since: the folder with the ledger that is gone on with; None starts one.
+      run: the folder of the run.
+      content: JSON values of the `FIELDS` except `entry`, `previous`, `forgotten` and `sha256`.
+      ids: ids of the forgotten examples, in any order.
+      before: the folder with the earlier ledger; None starts a ledger.
 
     Returns:
       The new entry.
 
     Raises:
-      TamperedError: the earlier ledger is damaged, or ends with another network than `parent`.
+      TamperedError: the earlier ledger is damaged, or its last model is not `parent`.
       OSError: the folder cannot be written.
     """
-    before, salts = ([], {}) if since is None else (read(since), _salts(since))
+    folder = RunFolder(run)
+    entries, salts = ([], {}) if before is None else (read(before), _salts(RunFolder(before)))
     ids, salt = list(ids), secrets.token_hex(32)
-    entry = _sealed(
+    entry = seal(
         {
             **content,
-            "entry": len(before) + 1,
-            "previous": before[-1]["sha256"] if before else NO_ENTRY,
+            "entry": len(entries) + 1,
+            "previous": entries[-1]["sha256"] if entries else NO_ENTRY,
             "forgotten": {"count": len(ids), "hmac_sha256": hash_ids(ids, salt)},
         }
     )
     try:
-        _next_entry(_line(entry)[:-1], before)
+        _next_entry(line_of(entry)[:-1], entries)
     except ValueError as error:
-        raise TamperedError(f"{since}: cannot be gone on with: {error}") from error
+        raise TamperedError(
+            "run", f"{before} cannot be continued: {error}", "restore it from a copy"
+        ) from error
     _write_salts(folder, {**salts, str(entry["entry"]): salt})
-    durable.write(folder / NAME, b"".join(_line(one) for one in (*before, entry)))
+    files.write(folder.ledger, b"".join(line_of(one) for one in (*entries, entry)))
     return entry
 
 
-def copy(source: Path, target: Path) -> None:
-    """Copy ledger and salts into another folder; salts may have been deleted.
+def copy(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Copy a ledger and its salts, which may have been deleted, into another folder.
 
     Raises:
       InputError: there is no ledger, or the file of salts is damaged.
       TamperedError: the ledger is not what was written.
     """
-    entries, salts = read(source), _salts(source)
+    entries, salts = read(source), _salts(RunFolder(source))
     if salts:
-        _write_salts(target, salts)
-    durable.write(target / NAME, b"".join(map(_line, entries)))
+        _write_salts(RunFolder(target), salts)
+    files.write(RunFolder(target).ledger, b"".join(map(line_of, entries)))
 
 
 def hash_ids(ids: Iterable[str], salt: str) -> str:
-    """Return the salted hash of a list of ids, 64 hexadecimal digits; their order is of no account.
+    """Return the salted hash of a list of ids, 64 hexadecimal digits; order does not matter.
 
     >>> hash_ids(["b", "a"], "00") == hash_ids(["a", "b"], "00") != hash_ids(["a", "b"], "01")
     True
@@ -159,11 +160,11 @@ def hash_ids(ids: Iterable[str], salt: str) -> str:
     return hmac.new(bytes.fromhex(salt), lines.encode(), hashlib.sha256).hexdigest()
 
 
-def network_digest(folder: Path) -> str:
-    """Return the SHA-256 of an exported network: names, types, shapes and values of its arrays.
+def model_digest(folder: Path) -> str:
+    """Return the SHA-256 of an exported model: names, types, shapes and values of its arrays.
 
     Raises:
-      OSError: it is not there, or cannot be read.
+      OSError: it is missing or cannot be read.
     """
     from orbax.checkpoint import v1 as ocp
 
@@ -177,56 +178,61 @@ def network_digest(folder: Path) -> str:
     except Exception as error:  # Orbax raises bare exceptions for missing and damaged files
         raise OSError(f"{folder.name} cannot be read ({type(error).__name__})") from error
     leaves, _ = jax.tree_util.tree_flatten_with_path(stored)
-    return durable.array_digest({jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves})
+    return files.array_digest(
+        {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+    )
 
 
-def verify(
-    folder: str | os.PathLike, *, head: str | None = None, argument: str = "RUN"
-) -> list[str]:
-    """Check a run's ledger, and that the run is where its last entry says.
+def verify(run: str | os.PathLike, *, head: str | None = None) -> list[str]:
+    """Check a run's ledger, and that models and report agree with its last entry.
 
     Args:
-      folder: of the run.
-      head: the SHA-256 of an entry that somebody noted; None compares with the report's alone.
-      argument: the name that errors call the folder by.
+      run: the folder of the run.
+      head: the SHA-256 of an entry that was noted elsewhere.
 
     Returns:
-      What could not be checked, a sentence each.
+      What could not be checked, one sentence each.
 
     Raises:
       InputError: there is no ledger.
       TamperedError: something is not what was written; names the entry and what is wrong.
     """
-    folder = Path(folder)
-    entries = read(folder, argument=argument)
+    folder, entries = RunFolder(run), read(run)
     last, unchecked = entries[-1], []
 
     def wrong(problem: str) -> TamperedError:
-        return TamperedError(f"{argument} {folder}: entry {last['entry']}: {problem}")
+        return TamperedError(
+            "run", f"{folder}, entry {last['entry']}: {problem}", "restore it from a copy"
+        )
 
     if head is not None and head not in [entry["sha256"] for entry in entries]:
         raise TamperedError(
-            f"{argument} {folder}: no entry has the SHA-256 {head}; the ledger is another one, "
-            "or it was cut off or made up anew"
+            "head",
+            f"is {head}, which no entry of {folder.ledger} has",
+            "the ledger was replaced or cut off; restore it from a copy",
         )
-    for part, key in (("unlearned", "child"), ("original", "parent")):
-        if part == "original" and not (folder / part).exists():
-            unchecked.append(f"{part} is not there any more, so it was not compared.")
+    for path, key in ((folder.unlearned, "child"), (folder.original, "parent")):
+        if path == folder.original and not path.exists():
+            unchecked.append(f"{path.name} has been deleted, so it was not compared.")
             continue
         try:
-            found = network_digest(folder / part)
+            found = model_digest(path)
         except OSError as error:
-            raise wrong(f"{error}; restore it from a copy") from error
+            raise wrong(str(error)) from error
         if found != last[key]:
             raise wrong(
-                f"{folder / part} is another network than the {key} that it names; entries were "
-                "cut off, or the checkpoint was replaced"
+                f"{path} is not the {key} that it names; entries were cut off, or the checkpoint "
+                "was replaced"
             )
     reported = _reported(folder)
     if reported is None:
-        unchecked.append("report.json names no entry, so only the networks tell the ledger's end.")
+        unchecked.append(
+            f"{folder.report.name} names no entry, so only the models show the end of the ledger."
+        )
     elif reported != {"entry": last["entry"], "sha256": last["sha256"]}:
-        raise wrong("is not the one that report.json names; one of the two was edited or cut off")
+        raise wrong(
+            f"{folder.report.name} names another entry; one of the two was edited or cut off"
+        )
     return unchecked
 
 
@@ -235,50 +241,50 @@ def _next_entry(line: bytes, before: Sequence[Entry]) -> Entry:
     number = len(before) + 1
     try:
         entry = json.loads(line)
-        _line({"": entry})  # Python's JSON knows numbers that none else does
+        line_of({"": entry})  # Python reads NaN and Infinity, which are not JSON
     except (ValueError, RecursionError):
-        raise ValueError(f"entry {number}: is no JSON") from None
+        raise ValueError(f"entry {number}: is not JSON") from None
     if not isinstance(entry, dict) or sorted(entry) != sorted(FIELDS):
-        raise ValueError(f"entry {number}: has not the fields of an entry")
+        raise ValueError(f"entry {number}: does not have the fields of an entry")
     content = {name: value for name, value in entry.items() if name != "sha256"}
-    if line + b"\n" != _line(_sealed(content)):
+    if line + b"\n" != line_of(seal(content)):
         raise ValueError(f"entry {number}: its content does not have its SHA-256")
     if entry["previous"] != (before[-1]["sha256"] if before else NO_ENTRY):
-        raise ValueError(f"entry {number}: does not follow on the entry before it")
+        raise ValueError(f"entry {number}: does not follow the entry before it")
     if entry["entry"] != number:
         raise ValueError(f"entry {number}: has the number {entry['entry']}")
     if before and entry["parent"] != before[-1]["child"]:
-        raise ValueError(f"entry {number}: its parent is not the network of the entry before it")
+        raise ValueError(f"entry {number}: its parent is not the model of the entry before it")
     return entry
 
 
-def _sealed(content: Mapping[str, Any]) -> Entry:
-    return {**content, "sha256": durable.digest(_line(content))}
+def seal(content: Mapping[str, Any]) -> Entry:
+    """Return the entry with its own SHA-256 added."""
+    return {**content, "sha256": files.digest(line_of(content))}
 
 
-def _line(entry: Mapping[str, Any]) -> bytes:
-    """Return the one way in which an entry is written; a ValueError where JSON has none."""
+def line_of(entry: Mapping[str, Any]) -> bytes:
+    """Return the canonical line of an entry; raise `ValueError` if JSON has none."""
     text = json.dumps(entry, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return f"{text}\n".encode()
 
 
-def _write_salts(folder: Path, salts: Mapping[str, str]) -> None:
-    durable.write_json(folder / SALTS, salts, mode=0o600)
+def _write_salts(folder: RunFolder, salts: Mapping[str, str]) -> None:
+    files.write_json(folder.salts, salts, mode=0o600)
 
 
-def _salts(folder: Path) -> dict[str, str]:
-    path = folder / SALTS
+def _salts(folder: RunFolder) -> dict[str, str]:
+    path = folder.salts
     try:
-        salts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except ValueError as error:
-        raise InputError(f"{path}: is damaged ({error}); delete it or restore it") from error
-    return salts
+        raise InputError("run", f"{path} is damaged ({error})", "delete or restore it") from error
 
 
-def _reported(folder: Path) -> dict[str, Any] | None:
+def _reported(folder: RunFolder) -> dict[str, Any] | None:
     """Return number and SHA-256 of the entry that the report names, or None if it names none."""
     try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        report = json.loads(folder.report.read_text(encoding="utf-8"))
         return {name: report["ledger"][name] for name in ("entry", "sha256")}
     except (OSError, ValueError, KeyError, TypeError):
         return None

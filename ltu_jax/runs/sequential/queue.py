@@ -1,9 +1,8 @@
-"""Requests that wait to be answered together: one file each in `RUN/queue`, gone once served.
+"""The queue of requests that one deletion completes together: a file each in `RUN/queue`.
 
-A file holds ids; its name, under which the ledger mentions the request, is a time and chance.
-Before a deletion begins, `batch.json` says which requests it answers and in which folder. Whatever
-happens in between, the next call goes on with that deletion; only when it is finished, and its
-ledger names the requests, are their files deleted.
+A file holds ids. Its name, under which the ledger mentions the request, is a time and a random
+suffix. Before a deletion begins, `batch.json` names its requests and its folder, so that the next
+call continues that deletion. The files are deleted once its ledger names the requests.
 """
 
 from __future__ import annotations
@@ -18,30 +17,29 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import ltu_jax.files as durable
-import ltu_jax.runs.sequential.ledger as ledger
-import ltu_jax.data.history as pasts
+import ltu_jax.files as files
 import ltu_jax.runs.pipeline as pipeline
-import ltu_jax.runs.settings as saved
-from ltu_jax.errors import InputError, few
-from ltu_jax.runs.pipeline import Result
-from ltu_jax.runs.plan import Plan, check_folder, make_folder
+import ltu_jax.runs.sequential.ledger as ledger
+from ltu_jax.data.history import check_not_forgotten
 from ltu_jax.data.request import Request, by_ids, resolve
-from ltu_jax.runs.folder import Running
+from ltu_jax.errors import InputError, few
+from ltu_jax.runs.folder import RunFolder, check_folder, make_folder
+from ltu_jax.runs.loading import load_plan, load_spec, load_unfinished
+from ltu_jax.runs.pipeline import Result
+from ltu_jax.runs.plan import Plan
 from ltu_jax.runs.sequential.unlearn_next import newest, unlearn_next
+from ltu_jax.runs.spec import InMemory
 from ltu_jax.types import Dataset, Model
 from ltu_jax.unlearners.base import Method
 
-FOLDER, BATCH = "queue", "batch.json"
-
 
 class Pending(NamedTuple):
-    """A request that is not served yet.
+    """A request that is not completed yet.
 
     Attributes:
-      name: as the ledger will call it; starts with the time of filing (UTC).
-      ids: whom it asks to forget.
-      in_batch: whether a deletion that was begun answers it.
+      name: its name in the ledger; starts with the time of filing (UTC).
+      ids: the ids to forget.
+      in_batch: whether a deletion that has begun will complete it.
     """
 
     name: str
@@ -57,60 +55,60 @@ def add(
     model: Model | None = None,
     method: Method | None = None,
 ) -> Pending:
-    """File a request with the queue of a run.
+    """Add a request to the queue of a run.
 
     Args:
-      run: folder of a run; the ids are checked against the newest run of its chain.
-      ids: the ids, or a file of them, or `by_ids`.
-      data: the data set, where the run was given one made in Python; so for the next two.
-      model: the network.
-      method: the method.
+      run: the folder of a run; the ids are checked against the newest run of its sequence.
+      ids: the ids, a file of them, or `by_ids`.
+      data: the data set, if it was made in Python.
+      model: the model, if it was made in Python.
+      method: the method, if it was made in Python.
 
     Returns:
-      The request as it was filed.
+      The request.
 
     Raises:
-      InputError: an id is unknown, forgotten already, pending already, or there twice.
+      InputError: an id is unknown, forgotten already, pending already, or repeated.
     """
-    run = Path(run)
+    folder = RunFolder(run)
     request = ids if isinstance(ids, Request) else by_ids(ids)
     if request.kind != "ids":
-        raise InputError(f"--forget-{request.kind}: a queue takes ids alone; give their list")
-    plan = _plan(newest(run), {"data": data, "model": model, "method": method})
-    _check(request, plan)
-    waiting = {name for one in show(run) for name in one.ids}
+        raise InputError("forget", f"is a {request.kind}; a queue takes only ids", "list the ids")
+    plan = _plan(newest(folder), InMemory(data, model, method=method))
+    check_not_forgotten(request, np.asarray(plan.dataset.train_ids)[plan.split.forget])
+    resolve(request, plan.dataset)
+    waiting = {name for pending in show(run) for name in pending.ids}
     again = [name for name in request.value if name in waiting]
     if again:
         raise request.error(
             f"{len(again)} of {len(request.value)} ids are pending already: {few(again)}; "
             "leave them out"
         )
-    folder = run / FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.queue.mkdir(mode=0o700, exist_ok=True)
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     name = f"{now}-{secrets.token_hex(4)}"
-    durable.create(folder / f"{name}.json", json.dumps(request.value).encode(), mode=0o600)
-    durable.sync_folder(run)
+    files.create(folder.queue / f"{name}.json", json.dumps(request.value).encode(), mode=0o600)
+    files.sync_folder(folder.path)
     return Pending(name, list(request.value), False)
 
 
 def show(run: str | os.PathLike) -> list[Pending]:
-    """Return what waits in the queue of a run, the oldest request first.
+    """Return the pending requests of a run, the oldest first.
 
     Raises:
-      InputError: the folder is no run, or a file of the queue is damaged.
+      InputError: the folder holds no run, or a file of the queue is damaged.
     """
-    run = Path(run)
-    saved.read_settings(run, "run", "RUN")
-    batch = _batch(run)
-    named = batch["requests"] if batch else []
+    load_spec(run)
+    folder = RunFolder(run)
+    batch = _batch(folder)
+    in_batch = batch["requests"] if batch else []
     return [
-        Pending(path.stem, _read(path), path.stem in named)
-        for path in sorted((run / FOLDER).glob("[0-9]*.json"))
+        Pending(path.stem, _read(path), path.stem in in_batch)
+        for path in sorted(folder.queue.glob("[0-9]*.json"))
     ]
 
 
-def serve(
+def complete(
     run: str | os.PathLike,
     *,
     out: str | os.PathLike | None = None,
@@ -119,114 +117,120 @@ def serve(
     method: Method | None = None,
     **options: Any,
 ) -> Result | None:
-    """Answer all pending requests by one deletion, or go on with the one that was begun.
+    """Complete all pending requests by one deletion, or continue the one that has begun.
 
     Args:
-      run: folder of the run whose queue it is.
-      out: folder of the new run; None takes a fresh one, or that of the deletion that was begun.
-      data: as for `add`, and so for the next two.
-      model: the network.
-      method: the method.
-      **options: further arguments of `sequential.unlearn_next`; those of a deletion that was begun
-        stay what they were, but for `quiet`.
+      run: the folder of the run whose queue it is.
+      out: folder of the new run; None makes one, or takes that of the deletion that has begun.
+      data: the data set, if it was made in Python.
+      model: the model, if it was made in Python.
+      method: the method, if it was made in Python.
+      **options: further arguments of `unlearn_next`; a deletion that has begun keeps its own,
+        except `quiet`.
 
     Returns:
-      The result; None if the deletion was finished before, and only files were left to delete.
+      The result; None if the deletion had finished before and only files were left to delete.
 
     Raises:
-      InputError: nothing is pending, or what `unlearn_next` refuses.
+      InputError: nothing is pending, or `unlearn_next` refuses the request.
       DivergedError: training or unlearning became NaN; the requests stay pending.
     """
-    run, given = Path(run), {"data": data, "model": model, "method": method}
-    waiting, batch = show(run), _batch(run)
+    folder = RunFolder(run)
+    objects = {"data": data, "model": model, "method": method}
+    waiting, batch = show(run), _batch(folder)
     if batch is None:
-        return _begin(run, waiting, out, given | options)
-    folder = Path(os.path.normpath(run / batch["out"]))
-    if out is not None and Path(out).resolve() != folder.resolve():
-        raise InputError(
-            f"--out {out}: a deletion for this queue was begun in {folder}; leave --out away"
-        )
+        return _begin(folder, waiting, out, objects | options)
+    begun = RunFolder(os.path.normpath(folder.path / batch["out"]))
+    if out is not None and Path(out).resolve() != begun.path.resolve():
+        raise InputError("out", f"is {out}, but a deletion has begun in {begun}", "leave `out` out")
     result = None
-    if not (folder / saved.SETTINGS).exists():
-        result = _answer(run, waiting, batch["requests"], folder, given | options)
-    elif Running(folder).under_way():
-        result = pipeline.resume(folder, **given, quiet=options.get("quiet", False))
-    _delete_served(run, batch["requests"], folder)
+    if not begun.spec.exists():
+        result = _unlearn(folder, waiting, batch["requests"], begun, objects | options)
+    elif begun.is_unfinished():
+        result = pipeline.resume(begun.path, **objects, quiet=options.get("quiet", False))
+    delete_completed(folder, batch["requests"], begun)
     return result
 
 
 def _begin(
-    run: Path, waiting: list[Pending], out: str | os.PathLike | None, options: dict[str, Any]
+    folder: RunFolder,
+    waiting: list[Pending],
+    out: str | os.PathLike | None,
+    options: dict[str, Any],
 ) -> Result:
-    """Answer what is waiting in a new run; if that is refused, all is as it was."""
+    """Complete the pending requests in a new run; if that is refused, nothing changes."""
     if not waiting:
-        raise InputError(
-            f"RUN {run}: no request is pending; file one with ltu queue add {run} --forget-ids FILE"
-        )
+        raise InputError("run", f"{folder} has no pending request", "add a request first")
     check_folder(out)
-    folder = make_folder(out, f"{run.resolve().name}-queue")
-    names = [one.name for one in waiting]
-    batch = {"out": os.path.relpath(folder.resolve(), run.resolve()), "requests": names}
-    durable.write(run / FOLDER / BATCH, json.dumps(batch).encode())
+    after = make_folder(out, f"{folder.path.resolve().name}-queue")
+    names = [pending.name for pending in waiting]
+    path = os.path.relpath(after.path.resolve(), folder.path.resolve())
+    files.write(folder.batch, json.dumps({"out": path, "requests": names}).encode())
     try:
-        result = _answer(run, waiting, names, folder, options)
+        result = _unlearn(folder, waiting, names, after, options)
     except InputError:
-        if not any(folder.iterdir()):
-            (run / FOLDER / BATCH).unlink()
-            folder.rmdir()
+        if not any(after.path.iterdir()):
+            folder.batch.unlink()
+            after.path.rmdir()
         raise
-    _delete_served(run, names, folder)
+    delete_completed(folder, names, after)
     return result
 
 
-def _answer(
-    run: Path, waiting: list[Pending], names: list[str], folder: Path, options: dict[str, Any]
+def _unlearn(
+    folder: RunFolder,
+    waiting: list[Pending],
+    names: list[str],
+    after: RunFolder,
+    options: dict[str, Any],
 ) -> Result:
-    ids = [one.ids for one in waiting if one.name in names]
+    ids = [pending.ids for pending in waiting if pending.name in names]
     if len(ids) != len(names):
         raise InputError(
-            f"{run / FOLDER}: {len(names) - len(ids)} of the requests that {BATCH} names are gone; "
-            f"restore them, or delete {BATCH} to go on without them"
+            "run",
+            f"{folder.queue} lacks {len(names) - len(ids)} of the requests that "
+            f"{folder.batch.name} names",
+            f"restore them, or delete {folder.batch} to go on without them",
         )
     union = [name for of_one in ids for name in of_one]
-    return unlearn_next(newest(run), union, out=folder, served=tuple(names), **options)
+    return unlearn_next(newest(folder), union, out=after, completed=tuple(names), **options)
 
 
-def _delete_served(run: Path, names: list[str], folder: Path) -> None:
-    """Delete the files of requests that the ledger says were served, and then the batch."""
-    if ledger.read(folder)[-1]["served"] != names:
+def delete_completed(folder: RunFolder, names: list[str], after: RunFolder) -> None:
+    """Delete the files of requests that the ledger of `after` names, and then the batch.
+
+    Raises:
+      InputError: the ledger does not name them.
+    """
+    if ledger.read(after)[-1]["completed"] != names:
         raise InputError(
-            f"RUN {run}: {folder} has not answered the requests that {BATCH} names; "
-            f"delete {run / FOLDER / BATCH} to have them answered anew"
+            "run",
+            f"{after} has not completed the requests that {folder.batch} names",
+            "delete that file to repeat the deletion",
         )
-    queue = run / FOLDER
-    for path in [*queue.glob(f"{durable.PART}*"), *(queue / f"{name}.json" for name in names)]:
+    for path in [
+        *folder.queue.glob(f"{files.PART}*"),
+        *(folder.queue / f"{n}.json" for n in names),
+    ]:
         path.unlink(missing_ok=True)
-    durable.sync_folder(queue)
-    (queue / BATCH).unlink()
+    files.sync_folder(folder.queue)
+    folder.batch.unlink()
 
 
-def _check(request: Request, plan: Plan) -> None:
-    """Raise `InputError` unless the ids can be forgotten after the plan's own deletion."""
-    earlier = np.asarray(plan.dataset.train_ids)[plan.split.forget]
-    pasts.check_not_forgotten(request, earlier)
-    resolve(request, plan.dataset)
-
-
-def _plan(run: Path, given: dict[str, Any]) -> Plan:
+def _plan(folder: RunFolder, objects: InMemory) -> Plan:
     """Return the plan of a run, finished or not."""
-    if Running(run).under_way():
-        return saved.load_unfinished(run, **given)[0]
-    return saved.load_plan(run, **given)
+    load = load_unfinished if folder.is_unfinished() else load_plan
+    return load(folder.path, objects)
 
 
-def _batch(run: Path) -> dict[str, Any] | None:
-    path = run / FOLDER / BATCH
-    return _read(path) if path.exists() else None
+def _batch(folder: RunFolder) -> dict[str, Any] | None:
+    return _read(folder.batch) if folder.batch.exists() else None
 
 
 def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: is damaged ({error}); restore it or file it again") from error
+        raise InputError(
+            "run", f"{path} is damaged ({error})", "restore it, or file the request again"
+        ) from error

@@ -1,51 +1,45 @@
-"""The next request of a model: from a finished run's unlearned network on, without its past.
+"""The next request of a model: from the unlearned model of a finished run, with its history.
 
-Each run of a chain has a folder of its own. It knows what was forgotten before (`past.npz`), goes
-on with the ledger, and leaves in its parent's folder a note of where the chain goes on
-(`continued.json`), so that no two requests go on from the same network without knowing each other.
+Each run of a sequence has its own folder. `past.npz` holds what was forgotten before. The run
+extends the ledger, and writes `continued.json` into the folder of the run before it, so that no two
+requests start from the same model without knowing of each other.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
-import ltu_jax.files as durable
+import ltu_jax.data.history as histories
+import ltu_jax.files as files
 import ltu_jax.runs.sequential.ledger as ledger
-import ltu_jax.data.history as pasts
-import ltu_jax.runs.settings as saved
-import ltu_jax.runs.tuning as selection
 import ltu_jax.unlearners as unlearners
 from ltu_jax.errors import InputError
-from ltu_jax.data.history import Past
-from ltu_jax.runs.pipeline import Result, carry_out, check_asked
-from ltu_jax.runs.plan import Plan, make_folder, make_plan
+from ltu_jax.runs.folder import RunFolder, RunState, make_folder
+from ltu_jax.runs.loading import load_plan, save_plan
+from ltu_jax.runs.pipeline import Result, carry_out, check_start
+from ltu_jax.runs.plan import Forget, Plan, make_plan
 from ltu_jax.runs.progress import Log
-from ltu_jax.data.request import Request
-from ltu_jax.runs.folder import SAVE_EVERY, Running
-from ltu_jax.runs.settings import (Asked, load_plan, read_settings, save_request, save_settings)
+from ltu_jax.runs.spec import SAVE_EVERY, InMemory, Reference, Rule, separate
 from ltu_jax.training import hosts
 from ltu_jax.types import Dataset, Model
 from ltu_jax.unlearners.base import Method
 from ltu_jax.unlearners.parameter_subset import Only
 
-CONTINUED = "continued.json"
-
 
 def unlearn_next(
     run: str | os.PathLike,
-    forget: Request | str | os.PathLike | Iterable,
+    forget: Forget,
     *,
     method: str | Method | None = None,
     config: Any = None,
     only: Only | None = None,
     retain_fraction: float | None = None,
-    reference: Literal["retrain", "none"] = "retrain",
+    reference: Reference = "retrain",
     trials: int | None = None,
-    select: selection.Rule = "oracle_free",
+    select: Rule = "oracle_free",
     data: Dataset | None = None,
     model: Model | None = None,
     out: str | os.PathLike | None = None,
@@ -55,167 +49,165 @@ def unlearn_next(
     wandb: str | None = None,
     save_every: int = SAVE_EVERY,
     devices: int | None = None,
-    served: tuple[str, ...] = (),
+    completed: tuple[str, ...] = (),
     command: str = "ltu_jax.unlearn_next(...)",
 ) -> Result:
-    """Answer the next request, from the network that a run has left.
+    """Complete the next request, starting from the unlearned model of a finished run.
 
-    Data, network, training recipe and seed are the run's. What was forgotten so far is in no set of
-    this run: neither in what the method sees, nor in the report's retain set, nor in what Retrain
-    is trained on. Validation and test are the first run's, and the method goes on seeing the same
-    accessible share, less what is forgotten of it.
+    Data, model, training recipe and seed are the run's. Examples forgotten before are in no set of
+    this run: the method, the report's retain set and Retrain's training set exclude them.
+    Validation and test sets are the first run's. The method keeps its accessible share, except what
+    is forgotten of it.
 
     Args:
-      run: folder of the finished run to go on from.
-      forget: as for `pipeline.unlearn`, of what is left of the training set; there is no default.
-      method: another method than the run's; also the run's, where that was made in Python.
+      run: the folder of the finished run to continue from.
+      forget: as for `pipeline.unlearn`, out of the remaining training set; it has no default.
+      method: another method than the run's; also the run's, if that was made in Python.
       config: the method's options; None takes the run's, or the defaults of another method.
-      only: which parameters may move; None takes the run's.
-      retain_fraction: draws the share that the method may see anew.
-      reference: as for `pipeline.unlearn`, and so for all others that are not named here.
-      trials: how many options are tried; None takes `config`.
-      select: the rule they are chosen by.
-      data: the data set, where the run was given one made in Python.
-      model: the network, likewise.
+      only: the parameters that may change; None takes the run's.
+      retain_fraction: share of the retain set that the method may see, drawn from scratch.
+      reference: this and all arguments not named here are as for `pipeline.unlearn`.
+      trials: number of trials that tune the options.
+      select: rule by which a trial is chosen.
+      data: the data set, if it was made in Python.
+      model: the model, if it was made in Python.
       out: folder of the new run.
       quiet: show no progress.
-      log: as for `pipeline.unlearn`.
+      log: format of the progress.
       tensorboard: also write every step for TensorBoard.
-      wandb: as for `pipeline.unlearn`.
-      save_every: steps between two checkpoints of the running state.
-      devices: how many share the work.
-      served: names of the queued requests that this one answers, for the ledger.
-      command: what the report names as the way to make it again.
+      wandb: project of Weights & Biases that receives every step.
+      save_every: steps between two checkpoints.
+      devices: number of devices that share each step.
+      completed: names of the queued requests that this run completes, for the ledger.
+      command: how the report says that the run was started.
 
     Returns:
-      See `pipeline.Result`; the row `original` is the network that the run had left.
+      See `pipeline.Result`; `original` is the unlearned model of `run`.
 
     Raises:
-      InputError: the run is not finished or was gone on from already, its ledger is not what was
-        written, an id was forgotten before, or anything else is wrong; nothing was computed.
+      InputError: the run is unfinished or was continued before, its ledger is not what was written,
+        an id was forgotten before, or an argument is wrong; nothing was computed.
       DivergedError: training or unlearning became NaN.
 
     Example:
       >>> import ltu_jax
       >>> ltu_jax.unlearn_next("runs/digits-ltu-001", ["17", "41"])  # doctest: +SKIP
     """
-    run = Path(run)
+    folder = RunFolder(run)
     if forget is None:
-        raise InputError(f"--run {run}: says from where, not whom to forget; give a --forget-*")
-    asked = Asked(command, trials, select, tensorboard, save_every, devices, wandb, served)
-    check_asked(asked, out, config, reference)
-    settings = read_settings(run, "finished run", "--run")
-    given = {
-        "data": settings["data"] or data,
-        "model": settings["model"] or model,
-        "method": method or settings["method"],
-    }
-    own = method if isinstance(method, Method) else None
-    parent = load_plan(run, data=data, model=model, method=own, argument="--run")
-    check_not_continued(run)
-    ledger.verify(run, argument="--run")
-    same = method is None or unlearners.find(method).name == parent.method.name
-    past = past_after(run, parent, redraw=retain_fraction is not None)
-    plan = make_plan(
-        given["data"],
-        forget,
-        model=given["model"],
-        method=given["method"],
-        config=parent.config if config is None and trials is None and same else config,
-        only=_kept(parent) if only is None else only,
-        checkpoint=run / "unlearned",
-        retain_fraction=settings["retain_fraction"] if retain_fraction is None else retain_fraction,
+        raise InputError("forget", "is missing", "say which examples to forget next")
+    changes, given = separate(method=method, config=config, only=only)
+    parent = load_plan(run, InMemory(data, model, method=given.method))
+    check_not_continued(folder)
+    ledger.verify(folder)
+    same_method = method is None or unlearners.find(method).name == parent.method.name
+    if config is None and trials is None and same_method:
+        given = given._replace(config=parent.config)
+    made = [name for name in parent.spec.in_python if name in ("data", "model")]
+    made += changes.pop("in_python")
+    if method is None:
+        changes.pop("method")
+    if only is None:
+        changes.pop("only")
+    spec = replace(
+        parent.spec,
+        **changes,
+        options={},
+        checkpoint=folder.unlearned,
         reference=reference,
-        recipe=parent.recipe,
-        seed=parent.seed,
-        data_dir=settings["data_dir"],
-        train_size=settings["train_size"],
-        stream=settings.get("stream", False),
-        past=past,
+        trials=trials,
+        select=select,
+        save_every=save_every,
+        devices=devices,
+        tensorboard=tensorboard,
+        wandb=wandb,
+        completed=completed,
+        command=command,
+        in_python=tuple(made),
     )
+    if retain_fraction is not None:
+        spec = replace(spec, retain_fraction=retain_fraction)
+    objects = given._replace(data=data, model=model)
+    check_start(spec, objects, out)
+    history = history_after(folder, parent, redraw=retain_fraction is not None)
+    plan = make_plan(spec, forget, objects, history=history)
+    return _start(plan, history, folder, out, quiet=quiet, log=log)
+
+
+def _start(
+    plan: Plan,
+    history: histories.Past,
+    parent: RunFolder,
+    out: str | os.PathLike | None,
+    *,
+    quiet: bool,
+    log: Log,
+) -> Result:
     folder = make_folder(out, f"{plan.dataset.name}-{plan.method.name}")
-    running = Running(folder)
-    running.begin()
+    state = RunState(folder)
+    state.begin()
     if hosts.is_main():
-        ledger.copy(run, running.folder)
-    pasts.save(folder, past)
-    save_request(plan, folder)
-    save_settings(
-        plan,
-        folder,
-        **given,
-        data_dir=settings["data_dir"],
-        train_size=settings["train_size"],
-        stream=settings.get("stream", False),
-        checkpoint=run / "unlearned",
-        asked=asked,
-    )
+        ledger.copy(parent, state.folder.running)
+    histories.save(folder.history, history)
+    save_plan(plan, folder)
     if hosts.is_main():
-        note_continued(run, folder)
-    return carry_out(plan, folder, asked, quiet=quiet, log=log)
+        note_continued(parent, folder)
+    return carry_out(plan, folder, quiet=quiet, log=log)
 
 
-def _kept(parent: Plan) -> Only | None:
-    """Return which parameters the run's own method could move, by their paths."""
-    return None if parent.only is None else set(parent.only).__contains__
+def history_after(folder: RunFolder, plan: Plan, *, redraw: bool = False) -> histories.Past:
+    """Return the deletion history after a run.
 
-
-def method_of(run: Path) -> str:
-    """Return the name of a run's method, where it has one that options could be read for."""
-    name = read_settings(run, "finished run", "--run")["method"]
-    if name is None:
-        raise InputError(f"--run {run}: its method was made in Python; go on from there")
-    return name
-
-
-def past_after(run: Path, plan: Plan, *, redraw: bool = False) -> Past:
-    """Return the past of the request after that of `run`, whose plan is given.
-
-    With `redraw` the share that the method may see is to be drawn anew.
+    Args:
+      folder: the folder of the run.
+      plan: its plan.
+      redraw: whether the next request draws the accessible share from scratch.
     """
-    past = pasts.load(run)
-    total = len(plan.dataset.train.labels) + (0 if past is None else len(past.forgotten))
-    return pasts.after(past, plan.split, total, redraw=redraw)
+    history = histories.load(folder.history)
+    total = len(plan.dataset.train.labels) + (0 if history is None else len(history.forgotten))
+    return histories.after(history, plan.split, total, redraw=redraw)
 
 
-def continued(run: Path) -> Path | None:
-    """Return the folder of the run that goes on from `run`, or None if no such run is there."""
+def continued(folder: RunFolder) -> RunFolder | None:
+    """Return the run that continues from `folder`, or None if there is none."""
+    path = folder.continued
     try:
-        name = json.loads((run / CONTINUED).read_text(encoding="utf-8"))["run"]
+        name = json.loads(path.read_text(encoding="utf-8"))["run"]
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{run / CONTINUED}: is damaged ({error}); restore or delete it"
-        ) from error
-    folder = Path(os.path.normpath(run / name))
-    return folder if (folder / saved.SETTINGS).exists() else None
+        raise InputError("run", f"{path} is damaged ({error})", "restore or delete it") from error
+    after = RunFolder(os.path.normpath(folder.path / name))
+    return after if after.spec.exists() else None
 
 
-def newest(run: Path) -> Path:
-    """Return the last run of the chain that `run` is a part of."""
-    while (after := continued(run)) is not None:
-        run = after
-    return run
+def newest(run: str | os.PathLike) -> RunFolder:
+    """Return the last run of the sequence that a run belongs to."""
+    folder = RunFolder(run)
+    while (after := continued(folder)) is not None:
+        folder = after
+    return folder
 
 
-def check_not_continued(run: Path) -> None:
-    """Raise `InputError` if another run goes on from `run`; both would not know each other."""
-    last = newest(run)
-    if last == run:
+def check_not_continued(folder: RunFolder) -> None:
+    """Raise `InputError` if another run continues from this one."""
+    last = newest(folder)
+    if last.path == folder.path:
         return
-    if Running(last).under_way():
+    if last.is_unfinished():
         raise InputError(
-            f"--run {run}: run {last} goes on from it and is not finished; "
-            f"finish it with ltu unlearn --resume {last}"
+            "run",
+            f"{folder} is continued by {last}, which is unfinished",
+            f"finish {last} with `resume`",
         )
     raise InputError(
-        f"--run {run}: was gone on from already; give --run {last}, or delete {run / CONTINUED} "
-        "for a branch that does not know what that run has forgotten"
+        "run",
+        f"{folder} was continued before",
+        f"give {last}, or delete {folder.continued} to branch off from here",
     )
 
 
-def note_continued(run: Path, folder: Path) -> None:
-    """Write into the folder of `run` that the chain goes on in `folder`."""
-    content = {"run": os.path.relpath(folder.resolve(), run.resolve())}
-    durable.write(run / CONTINUED, json.dumps(content).encode())
+def note_continued(folder: RunFolder, after: RunFolder) -> None:
+    """Write into `folder` that the sequence continues in `after`."""
+    content = {"run": os.path.relpath(after.path.resolve(), folder.path.resolve())}
+    files.write(folder.continued, json.dumps(content).encode())

@@ -9,7 +9,7 @@ from ltu_jax.runs.comparison import cache
 from ltu_jax.runs.comparison.cache import cached_model
 from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
-from ltu_jax.runs.networks import training_digest
+from ltu_jax.runs.models import training_digest
 from tests import tiny
 from tests.runs.test_plan import make
 
@@ -24,7 +24,7 @@ def leaves(network):
 
 def test_the_second_time_nothing_is_trained(tmp_path, monkeypatch):
     first = cached_model(tmp_path, plan(), "retrain")
-    monkeypatch.setattr(cache, "train_network", None)
+    monkeypatch.setattr(cache, "train_model", None)
     again = cached_model(tmp_path, plan(), "retrain")
     assert again.seconds == first.seconds
     assert all(np.array_equal(a, b) for a, b in zip(leaves(first), leaves(again)))

@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 
 from ltu_jax import files as durable
-from ltu_jax.runs.sequential import ledger
 from ltu_jax.cli.main import main
 from ltu_jax.errors import InputError, TamperedError
+from ltu_jax.runs.folder import RunFolder
+from ltu_jax.runs.sequential import ledger
 from ltu_jax.training.checkpoint import export
 from ltu_jax.types import Variables
 
 CONTENT = {
     "time": "2026-01-01T00:00:00Z",
-    "served": [],
+    "completed": [],
     "method": "ltu",
-    "knobs": {"learning_rate": 1e-05},
+    "options": {"learning_rate": 1e-05},
     "seed": 0,
     "metrics": {"ua": 12.5, "avg_gap": 1.5, "floor": None},
     "drift": {"auc": 50.0, "utility_since_training": -0.5, "sentence": "Anew: no."},
@@ -36,7 +37,7 @@ def networks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("networks")
     for i in range(3):
         export(folder / str(i), network(i))
-    return [(folder / str(i), ledger.network_digest(folder / str(i))) for i in range(3)]
+    return [(folder / str(i), ledger.model_digest(folder / str(i))) for i in range(3)]
 
 
 @pytest.fixture
@@ -46,8 +47,8 @@ def run(networks, tmp_path):
     for i, folder in enumerate((first, second)):
         folder.mkdir()
         between = {"parent": networks[i][1], "child": networks[i + 1][1]}
-        since = first if i else None
-        entry = ledger.append(folder, CONTENT | between, IDS[i], since=since)
+        before = first if i else None
+        entry = ledger.append(folder, CONTENT | between, IDS[i], before=before)
         named = {"entry": entry["entry"], "sha256": entry["sha256"]}
         (folder / "report.json").write_text(json.dumps({"ledger": named}))
         os.symlink(networks[i][0], folder / "original")
@@ -75,7 +76,7 @@ def test_a_ledger_that_was_left_alone_is_whole(run):
 
 
 def test_every_changed_byte_is_told(run, monkeypatch):
-    content = (run / ledger.NAME).read_bytes()
+    content = RunFolder(run).ledger.read_bytes()
     for place, byte in enumerate(content):
         values = {byte ^ 1, byte ^ 0x20, byte ^ 0x80, *b'0 \n"'} - {byte}
         for value in values:
@@ -84,7 +85,7 @@ def test_every_changed_byte_is_told(run, monkeypatch):
 
 
 def test_every_deleted_or_inserted_byte_is_told(run, monkeypatch):
-    content = (run / ledger.NAME).read_bytes()
+    content = RunFolder(run).ledger.read_bytes()
     for place in range(len(content)):
         assert told(run, content[:place] + content[place + 1 :], monkeypatch), place
     for place in range(len(content) + 1):
@@ -93,7 +94,7 @@ def test_every_deleted_or_inserted_byte_is_told(run, monkeypatch):
 
 
 def test_lines_lost_doubled_or_out_of_place_are_told(run, monkeypatch):
-    first, second = (run / ledger.NAME).read_bytes().splitlines(keepends=True)
+    first, second = RunFolder(run).ledger.read_bytes().splitlines(keepends=True)
     for lines in ([second], [second, first], [first, first], [first, second, second], []):
         assert told(run, b"".join(lines), monkeypatch)
     for cut in range(1, len(second)):
@@ -103,37 +104,37 @@ def test_lines_lost_doubled_or_out_of_place_are_told(run, monkeypatch):
 def test_an_edit_that_mends_its_own_hash_breaks_the_chain(run, monkeypatch):
     first, second = ledger.read(run)
     del first["sha256"]
-    mended = ledger._sealed(first | {"method": "scrub"})
-    content = ledger._line(mended) + ledger._line(second)
+    mended = ledger.seal(first | {"method": "scrub"})
+    content = ledger.line_of(mended) + ledger.line_of(second)
     assert told(run, content, monkeypatch)
     monkeypatch.setattr(ledger.Path, "read_bytes", lambda path: content)
-    with pytest.raises(TamperedError, match="entry 2: does not follow on the entry before it"):
+    with pytest.raises(TamperedError, match="entry 2: does not follow"):
         ledger.read(run)
 
 
 def test_entries_that_are_cut_off_are_missed(run):
-    path = run / ledger.NAME
+    path = RunFolder(run).ledger
     path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
     assert len(ledger.read(run)) == 1  # whole in itself
-    with pytest.raises(TamperedError, match=r"entry 1: .*unlearned is another network than the ch"):
+    with pytest.raises(TamperedError, match=r"entry 1: .*unlearned is not the child"):
         ledger.verify(run)
 
 
 def test_cut_off_together_with_the_networks_the_report_tells(run, networks):
-    path = run / ledger.NAME
+    path = RunFolder(run).ledger
     path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
     for name, i in (("original", 0), ("unlearned", 1)):
         (run / name).unlink()
         os.symlink(networks[i][0], run / name)
-    with pytest.raises(TamperedError, match=r"entry 1: is not the one that report\.json names"):
+    with pytest.raises(TamperedError, match=r"entry 1: report\.json names another entry"):
         ledger.verify(run)
     head = json.loads((run / "report.json").read_text())["ledger"]["sha256"]
     (run / "report.json").unlink()
     # An earlier state as a whole: only who noted the newest entry can tell.
     assert ledger.verify(run) == [
-        "report.json names no entry, so only the networks tell the ledger's end."
+        "report.json names no entry, so only the models show the end of the ledger."
     ]
-    with pytest.raises(TamperedError, match=f"no entry has the SHA-256 {head}"):
+    with pytest.raises(TamperedError, match=f"head: is {head}, which no entry"):
         ledger.verify(run, head=head)
 
 
@@ -146,13 +147,13 @@ def test_a_noted_entry_need_not_be_the_newest(run):
 def test_a_replaced_network_is_told(run, networks, name, key):
     (run / name).unlink()
     os.symlink(networks[1 if name == "unlearned" else 0][0], run / name)
-    with pytest.raises(TamperedError, match=rf"{name} is another network than the {key} that it"):
+    with pytest.raises(TamperedError, match=rf"{name} is not the {key} that it names"):
         ledger.verify(run)
 
 
 def test_networks_that_are_gone(run):
     (run / "original").unlink()
-    assert ledger.verify(run) == ["original is not there any more, so it was not compared."]
+    assert ledger.verify(run) == ["original has been deleted, so it was not compared."]
     (run / "unlearned").unlink()
     with pytest.raises(TamperedError, match=r"entry 2: unlearned cannot be read .*restore it"):
         ledger.verify(run)
@@ -170,39 +171,39 @@ def test_the_digest_is_of_names_shapes_and_values(tmp_path):
     found = []
     for i, variables in enumerate(variables for variables in variants):
         export(tmp_path / str(i), variables)
-        found.append(ledger.network_digest(tmp_path / str(i)))
+        found.append(ledger.model_digest(tmp_path / str(i)))
     assert len(set(found)) == len(variants)
     export(tmp_path / "again", variants[0])
-    assert ledger.network_digest(tmp_path / "again") == found[0]
+    assert ledger.model_digest(tmp_path / "again") == found[0]
 
 
 def test_ids_are_nowhere_and_their_hash_needs_the_salt(run):
     names = ["someone-17", "someone-4"]
     entry = ledger.append(run, CONTENT | {"parent": "a", "child": "b"}, names)
     assert "someone" not in "".join(path.read_text() for path in run.glob("ledger*"))
-    salts = json.loads((run / ledger.SALTS).read_text())
+    salts = json.loads(RunFolder(run).salts.read_text())
     assert ledger.hash_ids(names[::-1], salts["1"]) == entry["forgotten"]["hmac_sha256"]
     assert ledger.hash_ids(names[:1], salts["1"]) != entry["forgotten"]["hmac_sha256"]
     other = ledger.append(run, CONTENT | {"parent": "a", "child": "b"}, names)
     assert other["forgotten"] != entry["forgotten"]  # a salt of its own each time
-    assert (run / ledger.SALTS).stat().st_mode & 0o077 == 0
+    assert RunFolder(run).salts.stat().st_mode & 0o077 == 0
 
 
 def test_salts_go_with_the_chain_and_may_be_deleted(run):
-    salts = json.loads((run / ledger.SALTS).read_text())
+    salts = json.loads(RunFolder(run).salts.read_text())
     for entry, ids in zip(ledger.read(run), IDS):
         assert ledger.hash_ids(ids, salts[str(entry["entry"])]) == entry["forgotten"]["hmac_sha256"]
-    (run / ledger.SALTS).unlink()
+    RunFolder(run).salts.unlink()
     assert ledger.verify(run) == []
     target = run.parent / "third"
     target.mkdir()
     ledger.copy(run, target)
-    assert [path.name for path in target.iterdir()] == [ledger.NAME]
+    assert [path.name for path in target.iterdir()] == ["ledger.jsonl"]
 
 
 @pytest.mark.parametrize("moment", ["write", "fsync", "replace"])
 def test_a_crash_leaves_the_old_ledger_or_the_new_one(run, monkeypatch, moment):
-    before = (run / ledger.NAME).read_bytes()
+    before = RunFolder(run).ledger.read_bytes()
     child = ledger.read(run)[-1]["child"]
     calls = []
 
@@ -218,16 +219,16 @@ def test_a_crash_leaves_the_old_ledger_or_the_new_one(run, monkeypatch, moment):
     with monkeypatch.context() as context:
         context.setattr(*patched[moment], dying)
         with pytest.raises(OSError, match="no space"):
-            ledger.append(run, CONTENT | {"parent": child, "child": "c"}, ["1"], since=run)
+            ledger.append(run, CONTENT | {"parent": child, "child": "c"}, ["1"], before=run)
     assert calls
-    assert (run / ledger.NAME).read_bytes() == before
-    ledger.append(run, CONTENT | {"parent": child, "child": "c"}, ["1"], since=run)
+    assert RunFolder(run).ledger.read_bytes() == before
+    ledger.append(run, CONTENT | {"parent": child, "child": "c"}, ["1"], before=run)
     assert len(ledger.read(run)) == 3
 
 
 def test_a_ledger_is_gone_on_with_from_its_last_network_alone(run):
-    with pytest.raises(TamperedError, match="entry 3: its parent is not the network of the entry"):
-        ledger.append(run, CONTENT | {"parent": "x", "child": "c"}, ["1"], since=run)
+    with pytest.raises(TamperedError, match="entry 3: its parent is not the model of the entry"):
+        ledger.append(run, CONTENT | {"parent": "x", "child": "c"}, ["1"], before=run)
 
 
 def code_of(*arguments):
@@ -244,17 +245,16 @@ def test_the_command_line_says_whole_or_what_is_wrong(run, capsys):
         f"Newest entry's SHA-256: {head}",
     ]
     assert code_of("verify", run, "--head", "0" * 64) == 1
-    assert "no entry has the SHA-256 000" in capsys.readouterr().err
-    path = run / ledger.NAME
+    assert capsys.readouterr().err.startswith("error: --head: ")
+    path = RunFolder(run).ledger
     path.write_bytes(path.read_bytes().replace(b'"count":1', b'"count":2'))
     for action in ("verify", "show"):
         assert code_of(action, run) == 1
         shown = capsys.readouterr()
         assert shown.out == ""
-        assert shown.err == (
-            f"error: RUN {run}: ledger.jsonl was edited: entry 2: its content does not have its "
-            "SHA-256; restore it from a copy\n"
-        )
+        assert shown.err.startswith("error: RUN: ")
+        assert "ledger.jsonl was edited: entry 2" in shown.err
+        assert shown.err.count("\n") == 1
 
 
 def test_the_command_line_shows_every_entry(run, capsys):
@@ -264,14 +264,14 @@ def test_the_command_line_shows_every_entry(run, capsys):
     for text in ("Anew: no.", ledger.read(run)[-1]["sha256"], "points of test"):
         assert text in shown
     assert code_of("show", run, "--head", "0") == 2
-    assert "--head 0: is for verify" in capsys.readouterr().err
+    assert "--head: is 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("action", ["show", "verify"])
 def test_a_folder_without_a_ledger_is_refused(tmp_path, capsys, action):
     assert code_of(action, tmp_path) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: RUN {tmp_path}: its ledger.jsonl cannot be read")
+    assert error.startswith(f"error: RUN: {tmp_path} has no readable ledger.jsonl")
     assert error.count("\n") == 1
     with pytest.raises(InputError):
         ledger.read(tmp_path)

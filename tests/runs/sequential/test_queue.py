@@ -6,11 +6,13 @@ import shutil
 import pytest
 
 import ltu_jax
-from ltu_jax.runs.sequential import ledger, queue as pending, unlearn_next as sequential
-from ltu_jax.runs import pipeline
 from ltu_jax.cli.main import main
 from ltu_jax.errors import InputError
-from ltu_jax.runs.folder import Running
+from ltu_jax.runs import pipeline
+from ltu_jax.runs.folder import RunFolder, RunState
+from ltu_jax.runs.sequential import ledger
+from ltu_jax.runs.sequential import queue as pending
+from ltu_jax.runs.sequential import unlearn_next as sequential
 from tests import tiny
 from tests.runs.test_resume_run import Killed, killed
 
@@ -38,7 +40,7 @@ def add(run, ids):
 
 
 def serve(run, **options):
-    return pending.serve(
+    return pending.complete(
         run, **{"data": tiny.table(), "quiet": True, "reference": "none"} | options
     )
 
@@ -54,7 +56,7 @@ def test_pending_requests_are_answered_by_one_deletion(run, tmp_path):
     result = serve(run, out=tmp_path / "next")
     assert len(result.split.forget) == 3
     entry = ledger.read(tmp_path / "next")[-1]
-    assert entry["served"] == [one.name for one in waiting]
+    assert entry["completed"] == [one.name for one in waiting]
     assert (entry["entry"], entry["forgotten"]["count"]) == (2, 3)
     assert ledger.verify(tmp_path / "next") == []
     assert pending.show(run) == []
@@ -69,7 +71,7 @@ def test_the_queue_of_the_first_run_serves_the_whole_chain(run, tmp_path):
         add(run, TWO)
     add(run, ["patient-0004"])
     serve(run, out=tmp_path / "third")
-    assert sequential.newest(run) == tmp_path / "third"
+    assert sequential.newest(run).path == tmp_path / "third"
     assert [entry["entry"] for entry in ledger.read(tmp_path / "third")] == [1, 2, 3]
 
 
@@ -77,10 +79,10 @@ def test_the_queue_of_the_first_run_serves_the_whole_chain(run, tmp_path):
     "moment",
     [
         (pending, "unlearn_next"),
-        (sequential, "save_settings"),
+        (sequential, "save_plan"),
         (pipeline, "measure"),
-        (Running, "end"),
-        (pending, "_delete_served"),
+        (RunState, "end"),
+        (pending, "delete_completed"),
     ],
     ids=["before it begins", "as it begins", "midway", "at its end", "before files are deleted"],
 )
@@ -95,19 +97,19 @@ def test_whatever_happens_nothing_is_lost(run, tmp_path, monkeypatch, moment):
     with pytest.raises(InputError, match=r"are pending already|forgotten by an earlier"):
         add(run, TWO)
     late = add(run, ["patient-0004"])  # waits for the next batch
-    with pytest.raises(InputError, match=r"a deletion for this queue was begun in .*next; leave"):
+    with pytest.raises(InputError, match=r"^out: .*a deletion has begun in .*next"):
         serve(run, out=tmp_path / "other")
     result = serve(run)
-    assert (result is None) == (moment[1] == "_delete_served")
+    assert (result is None) == (moment[1] == "delete_completed")
     entries = ledger.read(out)
-    assert entries[-1]["served"] == [one.name for one in waiting]
+    assert entries[-1]["completed"] == [one.name for one in waiting]
     assert len(entries) == 2
     assert pending.show(run) == [late]
 
 
 def test_what_is_refused_leaves_the_queue_as_it_was(run, tmp_path):
     before = pending.show(run)
-    edited = run / ledger.NAME
+    edited = RunFolder(run).ledger
     content = edited.read_bytes()
     edited.write_bytes(content.replace(b'"count":12', b'"count":13'))
     with pytest.raises(InputError, match="was edited"):
@@ -117,7 +119,7 @@ def test_what_is_refused_leaves_the_queue_as_it_was(run, tmp_path):
     edited.write_bytes(content)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").touch()
-    with pytest.raises(InputError, match=r"--out .*taken: holds another run"):
+    with pytest.raises(InputError, match=r"^out: .*taken holds another run"):
         serve(run, out=tmp_path / "taken")
     assert pending.show(run) == before
 
@@ -130,7 +132,7 @@ def test_what_is_refused_leaves_the_queue_as_it_was(run, tmp_path):
         (["patient-0001", "patient-0005"], "1 of 2 ids are pending already: 'patient-0001'"),
         (["patient-0005", "patient-0005"], "1 ids are duplicated"),
         ([], "selects none of the 120"),
-        (ltu_jax.by_class("ill"), "--forget-class: a queue takes ids alone"),
+        (ltu_jax.by_class("ill"), "^forget: is a class"),
     ],
 )
 def test_bad_requests_are_not_filed(run, ids, message):
@@ -143,13 +145,13 @@ def test_a_damaged_file_or_a_lost_one_is_named(run):
     path = sorted((run / "queue").glob("*.json"))[0]
     content = path.read_text()
     path.write_text("[")
-    with pytest.raises(InputError, match=rf"{path.name}: is damaged .*; restore it or file it"):
+    with pytest.raises(InputError, match=rf"{path.name} is damaged"):
         pending.show(run)
     path.write_text(content)
     names = [one.name for one in pending.show(run)]
     batch = {"out": "../next", "requests": [*names, "20260101T000000Z-gone"]}
-    (run / "queue" / pending.BATCH).write_text(json.dumps(batch))
-    with pytest.raises(InputError, match=r"1 of the requests that batch\.json names are gone"):
+    (RunFolder(run).batch).write_text(json.dumps(batch))
+    with pytest.raises(InputError, match=r"lacks 1 of the requests that batch\.json names"):
         serve(run)
 
 
@@ -166,9 +168,9 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
         return shown.err
 
     assert "holds no" in refused("add", "gone", "--forget-ids", "ids.csv", *COLUMN)
-    assert "RUN gone: holds no run" in refused("show", "gone")
+    assert "error: RUN: gone holds no run" in refused("show", "gone")
     main([*BEGIN, "--out", "first"])
-    assert "RUN first: no request is pending" in refused("run", "first")
+    assert "error: RUN: first has no pending request" in refused("run", "first")
     assert "--forget-ids: is missing" in refused("add", "first")
     assert "--forget-ids: is not for ltu queue run" in refused("run", "first", *IDS)
     assert "--out: is not for ltu queue show" in refused("show", "first", "--out", "x")
@@ -179,7 +181,7 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     main(["queue", "run", "first", "--reference", "none", "--quiet"])
     assert "runs/first-queue-001/report.html" in capsys.readouterr().out
     main(["ledger", "show", "runs/first-queue-001"])
-    assert "Entry 2 answered 20" in capsys.readouterr().out
+    assert "Entry 2 completed 20" in capsys.readouterr().out
 
 
 IDS, COLUMN = ["--forget-ids", "ids.csv"], ["--forget-id-column", "name"]
