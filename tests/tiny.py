@@ -70,4 +70,5 @@ def plan(data=None, forget=None, **options):
 
 def argument(error):
     """The argument that an `InputError` names."""
-    return error.argument.removeprefix("--").split(":")[0].split(" ")[0].replace("-", "_")
+    name = error.argument.removeprefix("--").split(":")[0].split(" ")[0].replace("-", "_")
+    return "forget" if name.startswith("forget_") else name

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 import ltu_jax.runs.ensembles as ensembles
-import ltu_jax.runs.loading as saved
 from ltu_jax.audit.ensembles import (
     NOISE,
     attack_ensembles,
@@ -25,8 +24,11 @@ from ltu_jax.report import write as report
 from ltu_jax.report.content import plain
 from ltu_jax.report.read import read_content
 from ltu_jax.runs.ensembles import Ensemble
+from ltu_jax.runs.loading import load_models, load_plan
+from ltu_jax.runs.models import by_label
 from ltu_jax.runs.plan import Plan
 from ltu_jax.runs.progress import Progress
+from ltu_jax.runs.spec import InMemory
 from ltu_jax.types import Dataset
 from ltu_jax.unlearners.base import Method
 

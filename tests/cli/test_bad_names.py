@@ -14,6 +14,7 @@ from ltu_jax import unlearners
 from ltu_jax.errors import InputError
 from ltu_jax.runs import ensembles, pipeline
 from tests import tiny
+from tests.cli.test_main import head
 
 TABLE = ["--data", "tests.tiny:table"]
 
@@ -66,52 +67,38 @@ def own(workplace):
         sys.modules.pop(name, None)
 
 
-# What `package.module:object` may stand for that is of no use, and what the line must say.
+# Targets that cannot be used as anything.
 TARGETS = [
-    ("gone:f", "cannot import 'gone'", "install it"),
-    ("needs:f", "no_such_module_at_all", "install it"),
-    ("own.part:f", "'own' is not a package", "install it"),
-    ("..:f", "cannot import '..'", "install it"),
-    (".own:f", "cannot import '.own'", "install it"),
-    (":f", "cannot import ''", "install it"),
-    ("own:absent", "'own' has no", "name one that it has"),
-    ("own:constant", "'own' has no", "name one that it has"),
-    ("stops:f", "raised RuntimeError: at import (stops.py, line 1)", "mend it there"),
-    ("broken:f", "raised SyntaxError: invalid syntax (broken.py, line 1)", "mend it there"),
-    ("quits:f", "raised SystemExit", "mend it there"),
+    *("gone:f", "needs:f", "own.part:f", "..:f", ".own:f", ":f"),
+    *("own:absent", "own:constant", "stops:f", "broken:f", "quits:f"),
 ]
-OF_ONE_KIND = [
-    ("--data", "own:raises", "raised RuntimeError: no luck (own.py, line 17)", "mend it there"),
-    ("--data", "own:leaves", "raised SystemExit", "mend it there"),
-    ("--data", "own:one_argument", "missing 1 required positional argument", "mend it there"),
-    ("--data", "own:pair", "returned a tuple", "return a Dataset"),
-    ("--data", "own:generator", "returned a generator", "return a Dataset"),
-    ("--data", "own:strings", "labels are <U1", "pass a one-dimensional array of integers"),
-    ("--data", "own:twice", "id 'a' occurs more than once", "make ids unique"),
-    ("--model", "own:raises", "raised RuntimeError: no luck (own.py, line 17)", "mend it there"),
-    ("--model", "own:no_arguments", "takes 0 positional arguments", "mend it there"),
-    ("--model", "own:one_argument", "returned a NoneType", "return a types.Model"),
-    ("--model", "own:no_builder", "raised ZeroDivisionError", "mend it there"),
-    ("--model", "own:breaks", "RuntimeError: inside the network", "give one that does"),
-    ("--model", "own:two", "answers one example with a tuple", "needs [1, 3]"),
+# Targets that cannot be used for one option.
+OF_ONE_OPTION = [
+    *(("--data", f"own:{name}") for name in ("raises", "leaves", "one_argument", "pair")),
+    *(("--data", f"own:{name}") for name in ("generator", "strings", "twice")),
+    *(("--model", f"own:{name}") for name in ("raises", "no_arguments", "one_argument")),
+    *(("--model", f"own:{name}") for name in ("no_builder", "breaks", "two")),
 ]
 
 
 @pytest.mark.parametrize("flag", ["--data", "--model", "--method"])
-@pytest.mark.parametrize(("name", "problem", "remedy"), TARGETS)
-def test_a_target_that_is_not_there(refused, own, flag, name, problem, remedy):
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_that_is_not_there(refused, own, flag, name):
     line = refused("unlearn", *([] if flag == "--data" else TABLE), flag, name)
-    assert f"{flag} {name}: " in line
-    assert problem in line
-    assert remedy in line
+    assert head(line) == flag
+    assert name in line or name.partition(":")[0] in line
 
 
-@pytest.mark.parametrize(("flag", "name", "problem", "remedy"), OF_ONE_KIND)
-def test_a_target_that_is_of_no_use(refused, own, flag, name, problem, remedy):
+@pytest.mark.parametrize(("flag", "name"), OF_ONE_OPTION)
+def test_a_target_that_is_of_no_use(refused, own, flag, name):
     line = refused("unlearn", *([] if flag == "--data" else TABLE), flag, name)
-    assert line.startswith(f"error: {flag} {name}: ")
-    assert problem in line
-    assert remedy in line
+    assert head(line) == flag
+
+
+@pytest.mark.parametrize("flag", ["--data", "--model"])
+def test_an_exception_is_named_with_its_place(refused, own, flag):
+    line = refused("unlearn", *([] if flag == "--data" else TABLE), flag, "own:raises")
+    assert "RuntimeError: no luck (own.py, line 17)" in line
 
 
 def test_a_data_set_that_tfds_cannot_import_is_refused(refused, monkeypatch):
@@ -120,8 +107,8 @@ def test_a_data_set_that_tfds_cannot_import_is_refused(refused, monkeypatch):
 
     monkeypatch.setattr("tensorflow_datasets.builder", builder)
     line = refused("unlearn", "--data", "coco")
-    assert line.startswith("error: --data coco: ")
-    assert "(No module named 'pycocotools'); see tensorflow.org/datasets/catalog" in line
+    assert head(line) == "--data"
+    assert "No module named 'pycocotools'" in line
 
 
 @pytest.mark.parametrize(
@@ -129,15 +116,16 @@ def test_a_data_set_that_tfds_cannot_import_is_refused(refused, monkeypatch):
 )
 def test_a_method_of_ones_own_needs_a_name_for_tables_and_files(workplace, name):
     method = replace(unlearners.METHODS["nothing"], name=name)
-    with pytest.raises(InputError, match=r"--method .*is no name for a method; give"):
+    with pytest.raises(InputError) as caught:
         ltu_jax.unlearn(tiny.table(), method=method)
+    assert tiny.argument(caught.value) == "method"
     assert list(workplace.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["../../x", "a\0b\n", "x" * 300, "ü" * 300, ".", "", "a\\b:c"])
 def test_a_data_sets_name_cannot_leave_the_folder_of_runs(workplace, monkeypatch, name):
     made = []
-    monkeypatch.setattr(pipeline, "carry_out", lambda *a, **options: made.append(a[1]))
+    monkeypatch.setattr(pipeline, "carry_out", lambda *a, **options: made.append(a[1].path))
     data = tiny.table(name=name)
     ltu_jax.unlearn(data, tiny.FORGOTTEN, config=tiny.TINY_LTU)
     assert made[0].resolve().parent == workplace / "runs"
@@ -146,16 +134,7 @@ def test_a_data_sets_name_cannot_leave_the_folder_of_runs(workplace, monkeypatch
 
 
 def test_a_pool_cannot_leave_the_folder_of_pools(workplace):
-    plan = tiny.plan(
-        tiny.table(name="../../x"),
-        ltu_jax.by_ids(tiny.FORGOTTEN),
-        **dict.fromkeys(("checkpoint", "recipe", "epochs", "data_dir", "train_size", "model")),
-        method="nothing",
-        config=None,
-        retain_fraction=0.3,
-        reference="none",
-        seed=0,
-    )
+    plan = tiny.plan(tiny.table(name="../../x"), tiny.FORGOTTEN)
     for kind in ensembles.TYPES:
         folder = ensembles.ensemble_folder(plan, kind, 2, workplace)
         assert folder.resolve().parent == workplace
@@ -164,7 +143,7 @@ def test_a_pool_cannot_leave_the_folder_of_pools(workplace):
 
 WATCHED = """
 import os, sys
-from ltu_jax.cli import main
+from ltu_jax.cli.main import main
 try:
     main(sys.argv[1:])
 except SystemExit:

@@ -13,7 +13,7 @@ import pytest
 
 from ltu_jax import unlearners
 from ltu_jax.cli.main import main
-from ltu_jax.runs import folder as running
+from ltu_jax.runs import folder as folders
 from ltu_jax.training.checkpoint import export
 from ltu_jax.types import Variables
 from tests import tiny
@@ -81,6 +81,13 @@ def tiny_method(monkeypatch):
     monkeypatch.setitem(unlearners.METHODS, "ltu", method)
 
 
+def head(line):
+    """The argument that a printed error names."""
+    start, argument = line.split()[:2]
+    assert start == "error:"
+    return argument.rstrip(":")
+
+
 def fails(capsys, arguments, command="unlearn"):
     """Exit code and standard error of a command line that must fail and print nothing else."""
     with pytest.raises(SystemExit) as stopped:
@@ -90,174 +97,98 @@ def fails(capsys, arguments, command="unlearn"):
     return stopped.value.code, shown.err
 
 
-# Arguments, then what the one line of the error must hold: argument, value, remedy.
+# Arguments that are refused, and the flag that the error names.
 BAD_INPUT = {
-    "ids unknown": (
-        [*TABLE, "--forget-ids", "unknown.txt"],
-        ["--forget-ids", "1 of 2", "'nobody'", "ids look like 'patient-0000'"],
-    ),
-    "ids duplicated": (
-        [*TABLE, "--forget-ids", "twice.txt"],
-        ["--forget-ids", "'patient-0001'", "give each id once"],
-    ),
-    "no ids": ([*TABLE, "--forget-ids", "none.txt"], ["--forget-ids", "none of", "select some"]),
-    "all ids": (
-        [*TABLE, "--forget-ids", "all.txt"],
-        ["--forget-ids", "(120 in all)", "all of the 120", "leave at least one"],
-    ),
-    "no file of ids": (
-        [*TABLE, "--forget-ids", "gone.txt"],
-        ["--forget-ids 'gone.txt'", "No such file", "give a readable file"],
-    ),
-    "folder of ids": ([*TABLE, "--forget-ids", "notes"], ["--forget-ids 'notes'", "directory"]),
-    "broken JSON": (
-        [*TABLE, "--forget-ids", "broken.json"],
-        ["--forget-ids 'broken.json'", "is no UTF-8 JSON"],
-    ),
-    "CSV without column": (
-        [*TABLE, "--forget-ids", "columns.csv"],
-        ["--forget-ids 'columns.csv'", "'name', 'age'", "name the one"],
-    ),
+    **{
+        f"ids of {file}": (["--forget-ids", file], "--forget-ids")
+        for file in (
+            *("unknown.txt", "twice.txt", "none.txt", "all.txt", "gone.txt", "notes"),
+            *("broken.json", "columns.csv"),
+        )
+    },
     "CSV with another column": (
-        [*TABLE, "--forget-ids", "columns.csv", "--forget-id-column", "id"],
-        ["--forget-ids 'columns.csv'", "'id'", "'name', 'age'"],
+        ["--forget-ids", "columns.csv", "--forget-id-column", "id"],
+        "--forget-ids",
     ),
     "column of a text": (
-        [*TABLE, "--forget-ids", "unknown.txt", "--forget-id-column", "id"],
-        ["--forget-ids 'unknown.txt'", "'id'", "give a .csv file"],
+        ["--forget-ids", "unknown.txt", "--forget-id-column", "id"],
+        "--forget-ids",
     ),
-    "column alone": (
-        [*TABLE, "--forget-id-column", "id"],
-        ["--forget-id-column id", "--forget-ids", "give that"],
-    ),
-    "class not there": ([*TABLE, "--forget-class", "dead"], ["--forget-class 'dead'", "'healthy'"]),
-    "class index too high": ([*TABLE, "--forget-class", "3"], ["--forget-class '3'", "below 3"]),
-    "no class": ([*TABLE, "--forget-class"], ["--forget-class", "select some"]),
-    "every class": (
-        [*TABLE, "--forget-class", "0", "1", "2"],
-        ["--forget-class '0', '1', '2'", "all of the 120", "leave at least one"],
-    ),
-    "group without value": ([*TABLE, "--forget-group", "site"], ["--forget-group site", "=VALUE"]),
-    "group not there": (
-        [*TABLE, "--forget-group", "town=north"],
-        ["--forget-group 'town=north'", "'town'", "'site'"],
-    ),
-    "group value not there": (
-        [*TABLE, "--forget-group", "site=east"],
-        ["--forget-group 'site=east'", "'north', 'south'"],
-    ),
+    "column alone": (["--forget-id-column", "id"], "--forget-id-column"),
+    "class not there": (["--forget-class", "dead"], "--forget-class"),
+    "class index too high": (["--forget-class", "3"], "--forget-class"),
+    "no class": (["--forget-class"], "--forget-class"),
+    "every class": (["--forget-class", "0", "1", "2"], "--forget-class"),
+    "group without value": (["--forget-group", "site"], "--forget-group"),
+    "group not there": (["--forget-group", "town=north"], "--forget-group"),
+    "group value not there": (["--forget-group", "site=east"], "--forget-group"),
     **{
-        f"forget fraction {value}": (
-            [*TABLE, "--forget-fraction", value],
-            [f"--forget-fraction {float(value)}", "(0, 1)", "give a fraction"],
-        )
+        f"forget fraction {value}": (["--forget-fraction", value], "--forget-fraction")
         for value in ("0", "1", "-0.1", "1.5", "nan")
     },
     **{
-        f"retain fraction {value}": (
-            [*TABLE, "--retain-fraction", value],
-            [f"--retain-fraction {float(value)}", "(0, 1]", "give a fraction"],
-        )
-        for value in ("0", "1.5", "nan")
+        f"retain fraction {value}": (["--retain-fraction", value], "--retain-fraction")
+        for value in ("0", "1.5", "nan", "0.1")
     },
-    "accessible set too small": (
-        [*TABLE, "--retain-fraction", "0.1"],
-        ["--retain-fraction", "11 accessible", "query sets", "raise it"],
-    ),
-    "two requests": (
-        [*TABLE, "--forget-class", "1", "--forget-fraction", "0.1"],
-        ["--forget-class", "--forget-fraction", "one request", "leave out"],
-    ),
-    "data unknown": (["--data", "no_such_set"], ["--data no_such_set", "catalog"]),
-    "data module unknown": (["--data", "gone:f"], ["--data gone:f", "cannot import", "install"]),
-    "data with NaN": (["--data", "mine:nan"], ["--data mine:nan", "NaN", "row 7", "repair"]),
-    "data of another shape": (
-        ["--data", "mine:other_shape"],
-        ["--data mine:other_shape", "(4,)", "(3,)", "bring both to one shape"],
-    ),
-    "label below": (["--data", "mine:label_below"], ["--data mine:label_below", "-1", "from 0"]),
-    "label above": (
-        ["--data", "mine:label_above"],
-        ["--data mine:label_above", "up to 3", "0 to 2"],
-    ),
-    "too few labels": (["--data", "mine:too_few"], ["--data mine:too_few", "30", "29"]),
-    "function without data": (["--data", "mine:nothing"], ["--data mine:nothing", "NoneType"]),
-    "no data folder": (
-        ["--data", "cifar10", "--data-dir", "gone"],
-        ["--data-dir gone", "no such folder", "name the one"],
-    ),
-    "method unknown": ([*TABLE, "--method", "magic"], ["--method magic", "choose one of nothing"]),
-    "method module unknown": ([*TABLE, "--method", "gone:METHOD"], ["--method gone:METHOD"]),
-    "method is none": ([*TABLE, "--method", "mine:wide"], ["mine:wide", "has no Method 'wide'"]),
-    "options missing": ([*TABLE, "--config", "gone.json"], ["--config gone.json", "JSON file"]),
-    "model unknown": ([*TABLE, "--model", "gpt"], ["--model gpt", "choose one of mlp"]),
-    "model module unknown": ([*TABLE, "--model", "gone:f"], ["--model gone:f", "install"]),
-    "model for images": ([*TABLE, "--model", "cnn"], ["--model cnn", "[1, 6]", "use --model mlp"]),
-    "model too wide": ([*TABLE, "--model", "mine:wide"], ["--model mine:wide", "[1, 4]", "[1, 3]"]),
-    "checkpoint missing": (
-        [*TABLE, "--checkpoint", "gone"],
-        ["--checkpoint", "gone", "no Orbax checkpoint", "RUN/original"],
-    ),
-    "checkpoint of something else": (
-        [*TABLE, "--checkpoint", "notes"],
-        ["--checkpoint", "notes", "no Orbax checkpoint", "RUN/original"],
-    ),
-    "checkpoint is a file": (
-        [*TABLE, "--checkpoint", "a_file"],
-        ["--checkpoint", "a_file", "no Orbax checkpoint"],
-    ),
-    "checkpoint of another network": (
-        [*TABLE, "--checkpoint", "other_net"],
-        ["--checkpoint", "other_net", "another architecture", "give the --model"],
-    ),
-    "epochs": ([*TABLE, "--epochs", "0"], ["--epochs 0", "above 0"]),
-    "seed below 0": ([*TABLE, "--seed", "-1"], ["--seed -1", "at least 0"]),
-    "seed too large": ([*TABLE, "--seed", str(2**70)], [f"--seed {2**70}", "below 2**32"]),
-    "train size too small": (
-        [*TABLE, "--train-size", "5"],
-        ["--train-size 5", "from 6", "to 120"],
-    ),
-    "train size too large": ([*TABLE, "--train-size", "121"], ["--train-size 121", "to 120"]),
-    "folder taken": (
-        [*TABLE, "--out", "taken"],
-        ["--out taken", "another run", "name a new folder"],
-    ),
-    "folder below a file": (
-        [*TABLE, "--out", "a_file/run"],
-        ["--out a_file/run", "cannot write to a_file", "another folder"],
-    ),
-    "folder is a file": ([*TABLE, "--out", "a_file"], ["--out a_file", "another folder"]),
+    "two requests": (["--forget-class", "1", "--forget-fraction", "0.1"], "--forget-class"),
+    **{
+        f"data {name}": (["--data", name], "--data")
+        for name in (
+            *("no_such_set", "gone:f", "mine:nan", "mine:other_shape", "mine:label_below"),
+            *("mine:label_above", "mine:too_few", "mine:nothing"),
+        )
+    },
+    "no data folder": (["--data", "cifar10", "--data-dir", "gone"], "--data-dir"),
+    "method unknown": (["--method", "magic"], "--method"),
+    "method module unknown": (["--method", "gone:METHOD"], "--method"),
+    "not a method": (["--method", "mine:wide"], "--method"),
+    "options missing": (["--config", "gone.json"], "--config"),
+    "model unknown": (["--model", "gpt"], "--model"),
+    "model module unknown": (["--model", "gone:f"], "--model"),
+    "model for images": (["--model", "cnn"], "--model"),
+    "model too wide": (["--model", "mine:wide"], "--model"),
+    **{
+        f"checkpoint {name}": (["--checkpoint", name], "--checkpoint")
+        for name in ("gone", "notes", "a_file", "other_net")
+    },
+    "epochs": (["--epochs", "0"], "--epochs"),
+    "seed below 0": (["--seed", "-1"], "--seed"),
+    "seed too large": (["--seed", str(2**70)], "--seed"),
+    "train size too small": (["--train-size", "5"], "--train-size"),
+    "train size too large": (["--train-size", "121"], "--train-size"),
+    "folder taken": (["--out", "taken"], "--out"),
+    "folder below a file": (["--out", "a_file/run"], "--out"),
+    "folder is a file": (["--out", "a_file"], "--out"),
 }
 
 
-@pytest.mark.parametrize(("arguments", "fragments"), BAD_INPUT.values(), ids=BAD_INPUT.keys())
-def test_bad_input_is_one_line_and_nothing_is_written(workplace, capsys, arguments, fragments):
+@pytest.mark.parametrize(("arguments", "flag"), BAD_INPUT.values(), ids=BAD_INPUT.keys())
+def test_bad_input_is_one_line_and_nothing_is_written(workplace, capsys, arguments, flag):
     before = tree(workplace)
     out = [] if "--out" in arguments else ["--out", "run"]
-    code, text = fails(capsys, [*arguments, *out])
+    data = [] if "--data" in arguments else TABLE
+    code, text = fails(capsys, [*data, *arguments, *out])
     assert code == 2
-    assert text.startswith("error: ")
+    assert head(text) == flag
     assert text.endswith("\n")
     assert text.count("\n") == 1
-    for fragment in fragments:
-        assert fragment in text
     assert tree(workplace) == before
 
 
 @pytest.mark.parametrize(
-    ("command", "arguments", "fragment"),
+    ("command", "arguments", "flag"),
     [
-        ("tune", ["--trials", "0"], "--trials 0: give at least 1"),
-        ("tune", ["--select", "oracle", "--reference", "none"], "leave out --reference none"),
-        ("compare", ["--scenarios", "all"], "--scenarios all: choose from random_10"),
-        ("compare", ["--select-seed", "2"], "--select-seed 2: is one of --train-seeds"),
+        ("tune", ["--trials", "0"], "--trials"),
+        ("tune", ["--select", "oracle", "--reference", "none"], "--select"),
+        ("compare", ["--scenarios", "all"], "--scenarios"),
+        ("compare", ["--select-seed", "2"], "--select-seed"),
     ],
 )
-def test_bad_choices_are_refused_at_once(workplace, capsys, command, arguments, fragment):
+def test_bad_choices_are_refused_at_once(workplace, capsys, command, arguments, flag):
     before = tree(workplace)
     code, text = fails(capsys, [*TABLE, "--out", "run", *arguments], command)
     assert (code, text.count("\n")) == (2, 1)
-    assert fragment in text
+    assert head(text) == flag
     assert tree(workplace) == before
 
 
@@ -273,7 +204,8 @@ def test_an_unwritable_folder_is_named(workplace, capsys):
     before = tree(workplace)
     code, text = fails(capsys, [*TABLE, "--out", "/proc/ltu/run"])
     assert code == 2
-    assert text.startswith("error: --out /proc/ltu/run: cannot write to /proc")
+    assert head(text) == "--out"
+    assert "/proc" in text
     assert tree(workplace) == before
 
 
@@ -357,7 +289,7 @@ def test_a_full_disk_exits_with_1_and_one_line(workplace, capsys, monkeypatch):
     def export(folder, variables):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
-    monkeypatch.setattr(running, "export", export)
+    monkeypatch.setattr(folders, "export", export)
     code, text = fails(capsys, [*TABLE, "--epochs", "1", "--out", "run", "--quiet"])
     assert code == 1
     assert text == "error: [Errno 28] No space left on device: 'run/running/.part-original'\n"
@@ -386,7 +318,7 @@ def test_methods_lists_every_method(capsys):
 
 HELP = """
 import sys
-from ltu_jax.cli import main
+from ltu_jax.cli.main import main
 for arguments in ([], ["unlearn"], ["tune"], ["compare"], ["methods"]):
     try:
         main([*arguments, "--help"])
@@ -430,4 +362,9 @@ def test_the_module_is_the_console_command():
     assert done.stdout.startswith("usage: ltu unlearn")
     refused = run_python("-m", "ltu_jax", "unlearn", "--forget-group", "site")
     assert refused.returncode == 2
-    assert refused.stderr == "error: --forget-group site: write it as COLUMN=VALUE\n"
+    assert head(refused.stderr) == "--forget-group"
+
+
+def test_the_version_is_printed(capsys):
+    main(["--version"])
+    assert capsys.readouterr().out.startswith("ltu-jax ")

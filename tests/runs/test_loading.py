@@ -25,6 +25,7 @@ from tests import tiny
 from tests.runs.test_plan import assert_same_split, make
 
 TABLE = "tests.tiny:table"
+FRESH = {"method": "retrain_accessible"}
 LINEAR = from_functions(
     lambda key, x: {"kernel": jax.random.normal(key, (x.shape[-1], 3))},
     lambda params, x: x @ params["kernel"],
@@ -65,16 +66,8 @@ def assert_same_plan(one, other):
         {"forget": ltu_jax.by_group("site", "north"), "retain_fraction": 0.5},
         {"forget": None, "seed": 7},
         {"train_size": 60, "forget": ltu_jax.by_fraction(0.2, seed=3), "reference": "none"},
-        {
-            "method": "retrain_accessible",
-            "config": None,
-            "recipe": ltu_jax.Recipe(epochs=3, warmup=0.2),
-        },
-        {
-            "method": "retrain_accessible",
-            "config": RetrainConfig(ltu_jax.Recipe(epochs=2)),
-            "epochs": 4,
-        },
+        {**FRESH, "config": None, "recipe": ltu_jax.Recipe(epochs=3, warmup=0.2)},
+        {**FRESH, "config": RetrainConfig(ltu_jax.Recipe(epochs=2)), "epochs": 4},
         {"method": "scrub", "config": None, "epochs": 5},
     ],
 )

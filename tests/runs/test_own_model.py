@@ -17,8 +17,8 @@ import ltu_jax
 from ltu_jax.cli.main import main
 from ltu_jax.errors import InputError
 from ltu_jax.models import binary_head, nnx_variables
+from ltu_jax.runs import models, pipeline
 from ltu_jax.runs import plan as plans
-from ltu_jax.runs import stages
 from ltu_jax.runs.loading import load_plan
 from ltu_jax.runs.spec import InMemory
 from ltu_jax.training.checkpoint import restore
@@ -185,7 +185,7 @@ def test_a_network_in_memory_outlives_a_run_that_is_stopped(tmp_path, monkeypatc
         raise SystemExit
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "unlearned_network", stopped)
+        patch.setattr(pipeline, "unlearned_model", stopped)
         with pytest.raises(SystemExit):
             ltu_jax.unlearn(data, out=tmp_path / "run", **options)
     again = ltu_jax.resume(tmp_path / "run", data=data, model=Linen(), quiet=True)
@@ -199,28 +199,26 @@ def test_a_network_that_does_not_know_its_data_is_warned_of(tmp_path, caplog):
     )
     constant = jax.tree.map(jnp.zeros_like, plan.original)
     with caplog.at_level(logging.WARNING):
-        stages.warn_of_untrained(plan, constant)
+        models.warn_of_untrained(plan, constant)
     assert "is right on 33 % of its training examples" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "argument"),
     [
-        ({"params": {}}, "params: .*give its model as well"),
-        ({"model": Linen(), "params": {}, "checkpoint": "x"}, "params: .*no checkpoint"),
-        ({"model": Linen(), "params": {}}, r"params: are not those of the model: \['params'\]"),
-        ({"model": Linen(), "only": "Head"}, "--only Head: matches none of .*head/kernel"),
-        ({"model": 3}, "model: a int is no network"),
-        ({"model": nnx.Linear}, "model Linear: calling it raised TypeError: .*in_features"),
-        (
-            {"model": nnx.Linear(6, 3, rngs=nnx.Rngs(0))},
-            r"model: a Linear that is built already.*model=lambda rngs.*as params",
-        ),
+        ({"params": {}}, "params"),
+        ({"model": Linen(), "params": {}, "checkpoint": "x"}, "params"),
+        ({"model": Linen(), "params": {}}, "params"),
+        ({"model": Linen(), "only": "Head"}, "only"),
+        ({"model": 3}, "model"),
+        ({"model": nnx.Linear}, "model"),
+        ({"model": nnx.Linear(6, 3, rngs=nnx.Rngs(0))}, "model"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_any_compute(workplace, options, message):
-    with pytest.raises(InputError, match=message) as caught:
+def test_what_does_not_fit_is_refused_before_any_compute(workplace, options, argument):
+    with pytest.raises(InputError) as caught:
         ltu_jax.unlearn(tiny.table(), tiny.FORGOTTEN, **options)
+    assert tiny.argument(caught.value) == argument
     assert "\n" not in str(caught.value)
     assert not list(workplace.iterdir())
 
@@ -296,8 +294,9 @@ def test_tokens_need_a_network_and_a_method_that_take_them():
         Text().apply({"params": embed.params}, data.train.inputs),
     )
     for method in ("boundary_shrink", "unsir"):
-        with pytest.raises(InputError, match=f"--method {method}: .*tokens"):
+        with pytest.raises(InputError, match="tokens"):
             plans.with_method(plan, method, None)
     for model in (None, "mlp"):
-        with pytest.raises(InputError, match="taken for tokens"):
+        with pytest.raises(InputError, match="tokens") as caught:
             tiny.plan(data, None, model=model)
+        assert caught.value.argument == "model"
