@@ -5,7 +5,7 @@ import numpy as np
 import ltu_jax
 from ltu_jax.runs.plan import make_plan
 from ltu_jax.runs.spec import RunSpec, separate
-from ltu_jax.unlearners.ltu.membership import MembershipSpec
+from ltu_jax.unlearners.ltu import MembershipSpec, Objective
 
 # Two one-line membership models and one query set: little to compile, every branch taken.
 TINY_LTU = ltu_jax.LTUConfig(
@@ -13,8 +13,7 @@ TINY_LTU = ltu_jax.LTUConfig(
     audit_size=8,
     query_sampling=("uniform",),
     query_size=16,
-    membership=(MembershipSpec("log_odds"), MembershipSpec("entropy")),
-    membership_support=1,
+    objective=Objective(specs=(MembershipSpec("log_odds"), MembershipSpec("entropy")), support=1),
 )
 
 FORGOTTEN = [f"patient-{i:04d}" for i in range(0, 120, 10)]

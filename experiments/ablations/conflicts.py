@@ -28,12 +28,11 @@ from ltu_jax.report.comparison.table import interval
 from ltu_jax.runs.comparison.bench import Setting
 from ltu_jax.runs.comparison.jobs import Job, Result, Variant, variant
 from ltu_jax.runs.plan import visible_data
+from ltu_jax.types import PyTree
 from ltu_jax.unlearners.base import spec_of
-from ltu_jax.unlearners.ltu import diagnostics as diagnosis
-from ltu_jax.unlearners.ltu.algorithm import ltu, split_tasks
-from ltu_jax.unlearners.ltu.harmonize import harmonize
-from ltu_jax.unlearners.ltu.meta import meta_gradient
-from ltu_jax.unlearners.ltu.tasks import tasks
+from ltu_jax.unlearners.ltu import LTUConfig, diagnostics, harmonize, ltu, meta_gradient
+from ltu_jax.unlearners.ltu.algorithm import ltu_tasks, split_tasks
+from ltu_jax.unlearners.ltu.tasks import Losses
 
 SETTINGS_OF_MLP = {name: one for name, one in SETTINGS.items() if one[0].model == "mlp"}
 PAIR = {"with": LTU["LTU"], "without": LTU["without harmonisation"]}
@@ -92,7 +91,7 @@ def sanity() -> list[dict[str, float]]:
                 "along_forget": float(direction @ forget),
                 "closed_form_remember": 1 - cosine**2 if cosine < 0 else float(added @ remember),
                 "closed_form_forget": 4 * (1 - cosine**2) if cosine < 0 else float(added @ forget),
-                "removed": float(diagnosis.share_removed(cosine)),
+                "removed": float(diagnostics.share_removed(cosine)),
             }
         )
     return found
@@ -117,7 +116,7 @@ def compare(
         },
         "deciles": np.mean([one["deciles"] for one in cosines], axis=0),
         "by_tenth": np.mean([one["by_tenth"] for one in cosines], axis=0),
-        "removed": 100 * float(diagnosis.share_removed(np.mean([one["mean"] for one in cosines]))),
+        "removed": 100 * float(diagnostics.share_removed(np.mean([one["mean"] for one in cosines]))),
         "gaps": {name: interval(values) for name, values in gaps.items()},
         "difference": interval(np.subtract(gaps["without"], gaps["with"])),
     }
@@ -128,14 +127,17 @@ def layers(setting: Setting, one: Variant, data_dir: str | None, *, every: int) 
     bench = study.bench(setting, 0, data_dir)
     plan, config = bench.plan, unlearners.configure(unlearners.find("ltu"), json.loads(one.options))
     data = visible_data(plan.dataset, plan.split)
-    method = ltu(plan.model, spec_of(data, plan.dataset.num_classes), config)
+    spec, forgetting = spec_of(data, plan.dataset.num_classes), config.objective.build()
+    method = ltu(plan.model, spec, config, forgetting=forgetting)
+    tasks = ltu_tasks(plan.model, spec, config, forgetting)
     state = method.prepare(jax.random.key(0), bench.model("original").variables, data)
 
     @jax.jit
     def advance(key, t, state):
         sample_key, step_key = jax.random.split(key)
         batch = method.sample(sample_key, t, state, data)
-        cosines = by_tensor(step_key, plan.model, state, batch, config)
+        roles = split_tasks(step_key, forgetting.num_tasks, forgetting.num_support)
+        cosines = by_tensor(tasks.losses(state, batch), state.variables.params, *roles, config)
         return method.step(step_key, state, batch)[0], cosines
 
     seen = []
@@ -153,19 +155,18 @@ def layers(setting: Setting, one: Variant, data_dir: str | None, *, every: int) 
     }
 
 
-def by_tensor(key: jax.Array, model: Any, state: Any, batch: Any, config: Any) -> dict[str, Any]:
+def by_tensor(
+    losses: Losses, params: PyTree, support: jax.Array, query: jax.Array, config: LTUConfig
+) -> dict[str, Any]:
     """Return the cosine of LTU's two gradients in each parameter tensor, by its path."""
-    params, task = state.variables.params, tasks(model, state, batch, config)
-    support, query = split_tasks(key, len(config.membership), config.membership_support)
     remember, _ = meta_gradient(
-        task.random_labels, task.queries, params, config.random_label_inner, config.tune_weight
+        losses.random_labels, losses.queries, params, config.random_label_inner
     )
     forget, _ = meta_gradient(
-        lambda p: task.membership(p)[support].mean(),
-        lambda p: task.membership(p)[query],
+        lambda p: losses.membership(p)[support].mean(),
+        lambda p: losses.membership(p)[query],
         params,
         config.membership_inner,
-        config.membership_tune_weight,
     )
     found = jax.tree.map(
         lambda r, f: jnp.vdot(r, f) / (optax.tree.norm(r) * optax.tree.norm(f) + 1e-12),

@@ -24,20 +24,20 @@ from ltu_jax.cli.compilation_cache import keep_programs
 from ltu_jax.report.comparison.table import interval
 from ltu_jax.runs.comparison.bench import Setting
 from ltu_jax.runs.comparison.jobs import Job, Variant, variant
-from ltu_jax.unlearners.ltu import diagnostics as diagnosis
+from ltu_jax.unlearners.ltu import diagnostics
 from ltu_jax.unlearners.ltu.membership import DIVERSE
 
 SETTING = Setting("digits", None, "mlp")
 CASES = {
     "sound": variant("ltu"),
     "support and query the same": variant(
-        "ltu", membership=[list(DIVERSE[0]._replace(share=1.0))] * 6
+        "ltu", objective={"specs": [list(DIVERSE[0]._replace(share=1.0))] * 6}
     ),
     "harmonisation removes too much": variant(
-        "ltu", membership_target="push", forget_weight=3.0, distill=0.0
+        "ltu", objective={"name": "push"}, forget_weight=3.0, distill=0.0
     ),
     "too many membership models": variant(
-        "ltu", membership=[list(spec) for spec in DIVERSE] * 5, membership_support=15
+        "ltu", objective={"specs": [list(spec) for spec in DIVERSE] * 5, "support": 15}
     ),
 }
 
@@ -79,10 +79,10 @@ def observe(setting: Setting, case: Variant, seed: int, data_dir: str | None) ->
         "gap": metrics["avg_gap"],
         "ra": metrics["gaps"]["ra"],
         "ua": metrics["gaps"]["ua"],
-        "removed": 100 * float(np.median(diagnosis.share_removed(history["cosine"]))),
+        "removed": 100 * float(np.median(diagnostics.share_removed(history["cosine"]))),
         "effective_models": float(history["effective_models"].mean()),
         "seconds": seconds,
-        "signs": diagnosis.signs(history),
+        "signs": diagnostics.diagnose(history),
     }
 
 

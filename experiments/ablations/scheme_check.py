@@ -26,7 +26,7 @@ import numpy as np
 from experiments.lib import study, tables
 from experiments.lib.provenance import command_source
 from ltu_jax.report.comparison.table import interval
-from ltu_jax.unlearners.ltu.meta import InnerStep, meta_gradient
+from ltu_jax.unlearners.ltu import InnerStep, meta_gradient
 
 SIGNS = jnp.array([1.0, 1.0, 1.0, -1.0])  # of the nuisance, by task
 SHARED, NUISANCE, NOISE = 1.0, 1.0, 1.0  # strengths
@@ -77,14 +77,14 @@ def train(key: jax.Array, *, way: Way, steps: int) -> tuple[jax.Array, jax.Array
     """Train a linear model on one draw of the data; return what `measure` is made of."""
     data_key, order_key, test_key = jax.random.split(key, 3)
     tasks = jax.vmap(draw_task)(jax.random.split(data_key, len(SIGNS)), SIGNS)
-    inner = InnerStep(lr=way.inner_lr, order=way.order)
+    inner = InnerStep(lr=way.inner_lr, order=way.order, tune_weight=0.0)
 
     def step(weights: jax.Array, step_key: jax.Array) -> tuple[jax.Array, None]:
         first, second = jax.random.permutation(step_key, len(SIGNS))[:2]
         support = jax.tree.map(lambda x: x[first if way.gap else second], tasks)
         query = jax.tree.map(lambda x: x[second], tasks)
         gradient, _ = meta_gradient(
-            lambda w: loss(w, support), lambda w: loss(w, query)[None], weights, inner, 0.0
+            lambda w: loss(w, support), lambda w: loss(w, query)[None], weights, inner
         )
         return weights - 0.1 * gradient, None
 

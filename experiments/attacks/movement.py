@@ -37,7 +37,7 @@ def compute(options: study.Options) -> dict[str, Any]:
         setting, shares, noises, seeds, steps = QUICK, (0.3,), (0.0, 0.4), (0,), {"steps": 20}
     else:
         setting, shares, noises, seeds, steps = PRIMARY, SHARES, NOISES, SEEDS, {}
-    noisy = [variant("ltu_joint", shake=noise, **steps) for noise in noises]
+    noisy = [variant("ltu_joint", weight_noise=noise, **steps) for noise in noises]
     results = study.results_of(
         [
             Job(setting._replace(retain_fraction=share), one, seed)
@@ -49,7 +49,7 @@ def compute(options: study.Options) -> dict[str, Any]:
     )
     by_share: dict[str, dict[str, Any]] = {}
     for job in results:
-        noise = job.options.get("shake")
+        noise = job.options.get("weight_noise")
         name = job.variant.method if noise is None else f"{noise:g}"
         of_share = by_share.setdefault(f"{job.setting.retain_fraction:g}", {})
         of_share[name] = study.summary(results, study.same(results, job))

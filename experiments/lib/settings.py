@@ -6,13 +6,13 @@ from ltu_jax.runs.comparison.bench import Setting
 from ltu_jax.runs.comparison.jobs import variant
 from ltu_jax.unlearners.ltu.membership import DIVERSE
 
-STILL = [0.0, 1.0, 1, 2]  # an inner step of length 0, as `InnerStep` lists it
+STILL = {"lr": 0.0, "max_norm": 1.0}  # an inner step of length 0
 # What `ltu_joint` minimises, as options of its control; LTU adds support and query losses.
 JOINT_LOSSES = {
-    "membership_target": "joint",
+    "objective": {"name": "sliced_wasserstein"},
     "forget_weight": 3.2,
     "audit_size": 512,
-    "anchor": 1.0,
+    "heldout_distillation": {"weight": 1.0},
 }
 
 LTU = {
@@ -22,16 +22,16 @@ LTU = {
     "without both (mi_match)": variant("mi_match"),
     "without membership branch": variant("ltu", forget_weight=0.0),
     "first order": variant("ltu_first_order"),
-    "pushed to non-member": variant("ltu", membership_target="push"),
+    "pushed to non-member": variant("ltu", objective={"name": "push"}),
     "as the paper reads": variant("ltu_paper"),
     "calibrated": variant("ltu_calibrated"),
     "joint": variant("ltu_joint"),
     "joint, without both (mi_match)": variant("mi_match", **JOINT_LOSSES),
-    "joint, without anchor": variant("ltu_joint", anchor=0.0),
-    "LTU with an anchor": variant("ltu", anchor=1.0),
+    "joint, without anchor": variant("ltu_joint", heldout_distillation={"weight": 0.0}),
+    "LTU with an anchor": variant("ltu", heldout_distillation={"weight": 1.0}),
 }
 SINGLE = {
-    f"only {spec.feature}": variant("ltu", membership=[list(spec)], membership_support=1)
+    f"only {spec.feature}": variant("ltu", objective={"specs": [list(spec)], "support": 1})
     for spec in DIVERSE
 }
 HARMONY = {
@@ -39,15 +39,15 @@ HARMONY = {
     for how in ("per-layer", "protect-retain", "protect-forget")
 }
 INNER = {
-    f"random-label inner step {lr}": variant("ltu", random_label_inner=[lr, 1.0, 1, 2])
+    f"random-label inner step {lr}": variant("ltu", random_label_inner={"lr": lr})
     for lr in (0.003, 0.3)
 } | {
-    f"membership inner step {lr}": variant("ltu", membership_inner=[lr, 1.0, 1, 2])
+    f"membership inner step {lr}": variant("ltu", membership_inner={"lr": lr})
     for lr in (0.0003, 0.1)
 }
-TUNE = {f"L_tune weight {w}": variant("ltu", tune_weight=w) for w in (0.1, 1.0)} | {
-    "support membership loss weight 0": variant("ltu", membership_tune_weight=0.0)
-}
+TUNE = {
+    f"L_tune weight {w}": variant("ltu", random_label_inner={"tune_weight": w}) for w in (0.1, 1.0)
+} | {"support membership loss weight 0": variant("ltu", membership_inner={"tune_weight": 0.0})}
 QUERIES = {
     f"queries {' '.join(kinds)}": variant("ltu", query_sampling=kinds, query_size=192 // len(kinds))
     for kinds in (
@@ -60,31 +60,34 @@ QUERIES = {
 }
 MODELS = {
     f"{count} membership models": variant(
-        "ltu", membership=[list(spec) for spec in DIVERSE[:count]], membership_support=count // 2
+        "ltu",
+        objective={"specs": [list(spec) for spec in DIVERSE[:count]], "support": count // 2},
     )
     for count in (2, 3)
 } | {
     "12 membership models": variant(
         "ltu",
-        membership=[list(spec) for spec in DIVERSE]
-        + [list(spec._replace(share=0.3)) for spec in DIVERSE],
-        membership_support=6,
+        objective={
+            "specs": [list(spec) for spec in DIVERSE]
+            + [list(spec._replace(share=0.3)) for spec in DIVERSE],
+            "support": 6,
+        },
     )
 }
 CALIBRATED = {
     f"calibrated, {name}": variant("ltu_calibrated", **options)
     for name, options in {
-        "no references": {"calibration": [0, 5, [0.25, 0.25, 0.5], 0.5]},
-        "distributions only": {"calibration": [1, 5, [0.5, 0.5, 0.0], 0.5]},
-        "each example only": {"calibration": [1, 5, [0.0, 0.0, 1.0], 0.5]},
-        "coupling 0": {"calibration": [1, 5, [0.25, 0.25, 0.5], 0.0]},
-        "2 references a half": {"calibration": [2, 5, [0.25, 0.25, 0.5], 0.5]},
+        "no references": {"objective": {"calibration": {"references": 0}}},
+        "distributions only": {"objective": {"calibration": {"weights": [0.5, 0.5, 0.0]}}},
+        "each example only": {"objective": {"calibration": {"weights": [0.0, 0.0, 1.0]}}},
+        "coupling 0": {"objective": {"calibration": {"rank_correlation": 0.0}}},
+        "2 references a half": {"objective": {"calibration": {"references": 2}}},
         "no distillation": {"distill": 0.0},
         "600 steps": {"steps": 600},
         "weight 0.8": {"forget_weight": 0.8},
     }.items()
 } | {
-    "mi_match calibrated": variant("mi_match", membership_target="calibrated"),
+    "mi_match calibrated": variant("mi_match", objective={"name": "calibrated"}),
     "LTU, 600 steps": variant("ltu", steps=600),
 }
 JOINT = {
@@ -92,11 +95,11 @@ JOINT = {
     for name, options in {
         "without meta scheme": {"random_label_inner": STILL, "membership_inner": STILL},
         "without harmonisation": {"harmonize": "none"},
-        "256 directions": {"directions": 256},
-        "16 directions": {"directions": 16},
+        "256 directions": {"objective": {"projections": 256}},
+        "16 directions": {"objective": {"projections": 16}},
         "audit batch 128": {"audit_size": 128},
-        "anchor 0.3": {"anchor": 0.3},
-        "anchor 3": {"anchor": 3.0},
+        "anchor 0.3": {"heldout_distillation": {"weight": 0.3}},
+        "anchor 3": {"heldout_distillation": {"weight": 3.0}},
         "weight 0.8": {"forget_weight": 0.8},
         "weight 3.2": {"forget_weight": 3.2},
     }.items()

@@ -98,7 +98,7 @@ def movement(results: Mapping[str, Any]) -> str:
             method = [name, ""] if name in NETWORKS else ["`ltu_joint`", name]
             measures = (mean(one, measure) for measure in _MOVEMENT)
             rows.append([share, *method, span(one["gap"]), *measures])
-    header = ["rho", "method", "shake", "Avg. gap (95 %)", "UA", "RA", "TA", "MIA"]
+    header = ["rho", "method", "weight noise", "Avg. gap (95 %)", "UA", "RA", "TA", "MIA"]
     return table([*header, "loss AUC", "supervised AUC", "two-model AUC"], rows)
 
 

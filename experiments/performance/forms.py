@@ -9,7 +9,7 @@ from experiments.performance.steps import prepare_plain
 from experiments.performance.subjects import Subject
 from experiments.performance.timing import interleave, median, ratio
 from ltu_jax.types import PyTree
-from ltu_jax.unlearners.ltu.harmonize import harmonize, project_conflicts
+from ltu_jax.unlearners.ltu import harmonize, project_conflicts
 
 
 def compiler(subject: Subject, repeats: int) -> dict[str, float]:

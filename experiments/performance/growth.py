@@ -22,9 +22,7 @@ from ltu_jax.models import from_linen, with_preprocessing
 from ltu_jax.models.mlp import MLP
 from ltu_jax.types import UnlearnData
 from ltu_jax.unlearners.base import spec_of
-from ltu_jax.unlearners.ltu.algorithm import ltu
-from ltu_jax.unlearners.ltu.config import LTUConfig
-from ltu_jax.unlearners.ltu.membership import DIVERSE
+from ltu_jax.unlearners.ltu import DIVERSE, LTUConfig, Objective, ltu
 
 ACCESSIBLE = 0.3  # of the training examples that are kept, as by default
 SHAPE = (8, 8, 1)
@@ -112,8 +110,10 @@ def ltu_on(work: Work) -> Prepared:
     config = replace(
         default,
         query_sampling=tuple(kinds[i % len(kinds)] for i in range(work.queries)),
-        membership=tuple(DIVERSE[i % len(DIVERSE)] for i in range(work.models)),
-        membership_support=work.models // 2,
+        objective=Objective(
+            specs=tuple(DIVERSE[i % len(DIVERSE)] for i in range(work.models)),
+            support=work.models // 2,
+        ),
     )
     variables = jax.jit(model.init)(jax.random.key(0), data.forget.inputs[:1])
     return prepare_step(ltu(model, spec_of(data, CLASSES), config), variables, data)

@@ -9,10 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.unlearners.ltu.harmonize import harmonize
-from ltu_jax.unlearners.ltu.membership import DIVERSE, fit_ensemble, membership_losses
-from ltu_jax.unlearners.ltu.meta import InnerStep, meta_gradient
-from ltu_jax.unlearners.ltu.sampling import QueryPool, draw_queries
+from ltu_jax.unlearners.ltu import (
+    DIVERSE,
+    InnerStep,
+    harmonize,
+    match_membership,
+    meta_gradient,
+)
+from ltu_jax.unlearners.ltu.membership import fit_ensemble
+from ltu_jax.unlearners.ltu.sampling import QuerySource, draw_queries
 
 KEY = jax.random.key(0)
 WEIGHTS = 1_000_000
@@ -38,7 +43,7 @@ def test_membership_losses(benchmark):
     ensemble = fit_ensemble(KEY, DIVERSE, outputs, outputs, outputs, quantiles=AUDIT)
     losses = measure(
         benchmark,
-        lambda ensemble, logits, labels: membership_losses(DIVERSE, ensemble, logits, labels),
+        lambda ensemble, *outputs: match_membership().losses(ensemble, (), *outputs, labels),
         ensemble,
         *outputs,
     )
@@ -47,12 +52,12 @@ def test_membership_losses(benchmark):
 
 def test_draw_queries(benchmark):
     labels = jnp.arange(EXAMPLES) % CLASSES
-    pool = QueryPool(labels, jnp.ones(EXAMPLES), labels)
+    source = QuerySource(labels, jnp.ones(EXAMPLES), labels)
     rows = measure(
         benchmark,
-        lambda key, pool: draw_queries(key, ("uniform", "class", "hard"), pool, CLASSES, 64),
+        lambda key, source: draw_queries(key, ("uniform", "class", "hard"), source, CLASSES, 64),
         KEY,
-        pool,
+        source,
     )
     assert len(np.unique(rows)) == rows.size
 
@@ -65,8 +70,7 @@ def test_meta_gradient(benchmark):
             lambda p: jnp.sum(curvature * p**2) / 2,
             lambda p: jnp.sum(p**2)[None] / 2,
             params,
-            InnerStep(lr=0.1),
-            tune_weight=0.0,
+            InnerStep(lr=0.1, tune_weight=0.0),
         )[0]
 
     found = measure(benchmark, gradient, jnp.ones(WEIGHTS))

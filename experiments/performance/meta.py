@@ -16,7 +16,8 @@ from ltu_jax.training.compilation import jit
 from ltu_jax.types import PyTree
 from ltu_jax.unlearners import METHODS
 from ltu_jax.unlearners.base import spec_of
-from ltu_jax.unlearners.ltu.algorithm import ltu
+from ltu_jax.unlearners.ltu import Memory, ltu
+from ltu_jax.unlearners.ltu.algorithm import ltu_tasks
 from ltu_jax.unlearners.ltu.meta import (
     InnerStep,
     QueryLosses,
@@ -26,7 +27,6 @@ from ltu_jax.unlearners.ltu.meta import (
     meta_test,
     meta_tune,
 )
-from ltu_jax.unlearners.ltu.tasks import tasks
 
 INNER = InnerStep()  # without clipping, which would add the same to all forms
 COMPARED = ("ltu", "ltu_first_order", "mi_match", "random_label", "salun", "scrub", "finetune")
@@ -58,14 +58,16 @@ def variants(subject: Subject, repeats: int) -> Row:
 
     `difference` is the norm of the difference to the definition over the definition's norm.
     """
-    method = ltu(subject.model, spec_of(subject.data, CLASSES), subject.config)
+    spec, config = spec_of(subject.data, CLASSES), subject.config
+    method = ltu(subject.model, spec, config)
+    tasks = ltu_tasks(subject.model, spec, config, config.objective.build())
     key = jax.random.key(0)
     state = method.prepare(key, subject.variables, subject.data)
     batch = method.sample(key, 0, state, subject.data)
 
     def gradient(form, params, state, batch):
-        task = tasks(subject.model, state, batch, subject.config)
-        return form(task.random_labels, task.queries, params)
+        losses = tasks.losses(state, batch)
+        return form(losses.random_labels, losses.queries, params)
 
     params = subject.variables.params
     programs = {
@@ -134,7 +136,7 @@ def memory(subject: Subject) -> Row:
     for order, chosen in (("second", config), ("first", first_order(config))):
         for remat in (False, True):
             method = ltu(
-                subject.model, spec_of(subject.data, CLASSES), replace(chosen, remat=remat)
+                subject.model, spec_of(subject.data, CLASSES), replace(chosen, memory=Memory(remat))
             )
             step = jit(loop.as_step(method), donate_argnums=2)
             compiled = compile_ahead(

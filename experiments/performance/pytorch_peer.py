@@ -24,7 +24,7 @@ from experiments.performance.subjects import CLASSES, Subject
 from experiments.performance.timing import TORCH, Way
 from ltu_jax.types import Examples
 from ltu_jax.unlearners.ltu.config import LTUConfig
-from ltu_jax.unlearners.ltu.membership import ROUNDING, TOP
+from ltu_jax.unlearners.ltu.membership import HUBER_DELTA, NUM_LARGEST
 from ltu_jax.unlearners.ltu.meta import InnerStep
 
 Tree = dict[str, Any]
@@ -104,7 +104,7 @@ def features(name: str, logits: Tensor, labels: Tensor) -> Tensor:
         p = log_p.exp()
         rest = torch.log1p(-p.clamp(max=1 - 1e-6))
         return -torch.where(is_label, (1 - p) * log_p, p * rest).sum(-1, keepdim=True)
-    top = min(TOP, logits.shape[-1])
+    top = min(NUM_LARGEST, logits.shape[-1])
     if name == "sorted":
         return log_p.topk(top)[0]
     return torch.cat([true, others.topk(top - 1)[0]], -1)
@@ -120,11 +120,11 @@ def membership_losses(specs: Sequence[Any], ensemble: Any, logits: Tensor, label
         scores.append(x @ head.weights["out"] + head.weights["bias"])
     distance = (torch.stack(scores).sort(-1)[0] - ensemble.target) / ensemble.unit[:, None]
     zero = torch.zeros_like(distance)
-    return F.huber_loss(distance, zero, "none", delta=ROUNDING).mean(-1) / ROUNDING
+    return F.huber_loss(distance, zero, "none", delta=HUBER_DELTA).mean(-1) / HUBER_DELTA
 
 
 def meta_gradient(
-    tune: Callable, query: Callable, params: Sequence[Tensor], inner: InnerStep, tune_weight: float
+    tune: Callable, query: Callable, params: Sequence[Tensor], inner: InnerStep
 ) -> Tensor:
     """Return the exact flat gradient of one branch, as `ltu_jax.unlearners.ltu.meta` does."""
     grads = torch.autograd.grad(tune(params), params, create_graph=True)
@@ -132,7 +132,7 @@ def meta_gradient(
     adapted = [(p.detach() - size * g.detach()).requires_grad_() for p, g in zip(params, grads)]  # noqa: B905
     behind = torch.autograd.grad(query(adapted), adapted)
     curved = torch.autograd.grad(grads, params, grad_outputs=behind)
-    return _flat(behind) - size * _flat(curved) + tune_weight * _flat(grads).detach()
+    return _flat(behind) - size * _flat(curved) + inner.tune_weight * _flat(grads).detach()
 
 
 def harmonize(remember: Tensor, forget: Tensor) -> Tensor:
@@ -150,6 +150,7 @@ def ltu_step(
     network: Network, optimizer: Any, config: LTUConfig, ensemble: Any, batch: Batch, roles: Any
 ) -> None:
     """Take one LTU step in place; `roles` are the support and the query membership models."""
+    specs = config.objective.specs
 
     def query_loss(params: Sequence[Tensor]) -> Tensor:
         logits, labels = network.logits(params, batch.queries[0]), batch.queries[1]
@@ -160,20 +161,17 @@ def ltu_step(
 
     def membership(params: Sequence[Tensor], models: Tensor) -> Tensor:
         logits = network.logits(params, batch.audit[0])
-        return membership_losses(config.membership, ensemble, logits, batch.audit[1])[models].mean()
+        return membership_losses(specs, ensemble, logits, batch.audit[1])[models].mean()
 
     def random_labels(params: Sequence[Tensor]) -> Tensor:
         return F.cross_entropy(network.logits(params, batch.support[0]), batch.support[1])
 
-    remember = meta_gradient(
-        random_labels, query_loss, network.params, config.random_label_inner, config.tune_weight
-    )
+    remember = meta_gradient(random_labels, query_loss, network.params, config.random_label_inner)
     forget = meta_gradient(
         partial(membership, models=roles[0]),
         partial(membership, models=roles[1]),
         network.params,
         config.membership_inner,
-        config.membership_tune_weight,
     )
     direction = harmonize(remember, config.forget_weight * forget)
     sizes = [p.numel() for p in network.params]
@@ -194,7 +192,7 @@ def ltu_ways(threads: Sequence[int], subject: Subject, state: Any) -> Mapping[st
     network = Network(subject, device)
     rate = {"lr": config.learning_rate, "momentum": config.momentum}
     optimizer = torch.optim.SGD(network.params, **rate)
-    ensemble = jax.tree.map(partial(as_tensor, device=device), state.models)
+    ensemble = jax.tree.map(partial(as_tensor, device=device), state.forgetting)
     forget, retain = (as_tensors(one, device) for one in subject.data[:2])
     teacher = torch.from_numpy(np.array(state.teacher)).to(device)
 
@@ -210,7 +208,8 @@ def ltu_ways(threads: Sequence[int], subject: Subject, state: Any) -> Mapping[st
             (retain[0][rows], retain[1][rows]),
             teacher[rows],
         )
-        roles = torch.randperm(len(config.membership)).tensor_split([config.membership_support])
+        specs, support = config.objective.specs, config.objective.support
+        roles = torch.randperm(len(specs)).tensor_split([support])
         ltu_step(network, optimizer, config, ensemble, batch, roles)
         _wait(network)
 

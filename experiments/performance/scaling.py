@@ -27,8 +27,7 @@ from ltu_jax.training.devices import over_devices
 from ltu_jax.training.loop import compile_step
 from ltu_jax.types import Examples, UnlearnData
 from ltu_jax.unlearners.base import spec_of
-from ltu_jax.unlearners.ltu.algorithm import ltu
-from ltu_jax.unlearners.ltu.config import LTUConfig
+from ltu_jax.unlearners.ltu import LTUConfig, Memory, ltu
 
 CLASSES = 10
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
@@ -108,7 +107,7 @@ def compile_sharded(options: Options, micro_batches: int) -> jax.stages.Compiled
         support_size=size,
         audit_size=size,
         query_size=size,
-        micro_batches=micro_batches,
+        memory=Memory(micro_batches=micro_batches),
     )
     variables = model.init(jax.random.key(0), data.forget.inputs[:1])
     method = ltu(model, spec_of(data, CLASSES), config)

@@ -40,8 +40,9 @@ class Subject(NamedTuple):
     @property
     def images(self) -> Images:
         """What an LTU step looks at."""
-        sizes = batch_sizes(self.config, spec_of(self.data, CLASSES))
-        return Images(sizes.support, sizes.audit, len(self.config.query_sampling) * sizes.query)
+        spec, num_queries = spec_of(self.data, CLASSES), len(self.config.query_sampling)
+        sizes = batch_sizes(spec, self.config, num_queries, self.config.support_size)
+        return Images(sizes.support, sizes.audit, num_queries * sizes.query)
 
     @property
     def has_statistics(self) -> bool:

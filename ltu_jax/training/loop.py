@@ -113,7 +113,7 @@ def unlearn(
     """Run an unlearner from `variables` to the unlearned variables.
 
     Args:
-      method: from `ltu_jax.ltu` or `ltu_jax.unlearners`.
+      method: from `ltu_jax.unlearners`.
       variables: the trained original.
       data: all the data that the method may see.
       key: the run's key.

@@ -15,10 +15,10 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # most of the time of all tests.
 CONFIG = "config = ltu_jax.LTUConfig()"
 SMALL = """
-from ltu_jax.ltu.membership import DIVERSE
+from ltu_jax.unlearners.ltu import DIVERSE, Objective
 
 config = ltu_jax.LTUConfig(
-    steps=5, query_sampling=("uniform",), membership=DIVERSE[:2], membership_support=1
+    steps=5, query_sampling=("uniform",), objective=Objective(specs=DIVERSE[:2], support=1)
 )
 """
 FAST = {CONFIG: SMALL, "NETWORKS = 32": "NETWORKS = 8", "EPOCHS = None": "EPOCHS = 2"}

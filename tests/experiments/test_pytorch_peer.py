@@ -36,12 +36,12 @@ def test_the_ltu_step_is_the_same(name):
     np.testing.assert_allclose(theirs.detach(), logits, rtol=1e-4, atol=1e-4)
 
     before = [param.detach().clone() for param in network.params]
-    roles = split_tasks(key, len(config.membership), config.membership_support)
+    roles = split_tasks(key, len(config.objective.specs), config.objective.support)
     peer.ltu_step(
         network,
         torch.optim.SGD(network.params, lr=config.learning_rate, momentum=config.momentum),
         config,
-        jax.tree.map(lambda array: peer.as_tensor(array, "cpu"), state.models),
+        jax.tree.map(lambda array: peer.as_tensor(array, "cpu"), state.forgetting),
         peer.Batch(
             *(peer.as_tensors(part, "cpu") for part in (batch.support, batch.audit, batch.queries)),
             peer.as_tensor(batch.teacher, "cpu"),

@@ -22,9 +22,13 @@ from ltu_jax.training.supervised import Recipe, train
 from ltu_jax.types import Examples, Model, UnlearnData, Variables
 from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.finetune import FineTuneConfig, finetune
-from ltu_jax.unlearners.ltu.algorithm import ltu
-from ltu_jax.unlearners.ltu.config import LTUConfig
-from ltu_jax.unlearners.ltu.membership import MembershipSpec
+from ltu_jax.unlearners.ltu import (
+    HeldoutDistillation,
+    LTUConfig,
+    MembershipSpec,
+    Objective,
+    ltu,
+)
 from ltu_jax.unlearners.random_label import RandomLabelConfig, random_label
 from ltu_jax.unlearners.scrub import ScrubConfig, scrub
 
@@ -38,15 +42,18 @@ LTU = LTUConfig(
     audit_size=12,
     query_sampling=("uniform", "class"),
     query_size=12,
-    membership=(MembershipSpec("log_odds"), MembershipSpec("hinge")),
-    membership_support=1,
+    objective=Objective(specs=(MembershipSpec("log_odds"), MembershipSpec("hinge")), support=1),
 )
 METHODS = {
     "ltu": lambda model, data: ltu(model, spec_of(data, 3), LTU),
     "ltu_joint": lambda model, data: ltu(
         model,
         spec_of(data, 3),
-        replace(LTU, membership_target="joint", directions=7, anchor=1.0, anchor_size=13),
+        replace(
+            LTU,
+            objective=Objective("sliced_wasserstein", projections=7),
+            heldout_distillation=HeldoutDistillation(1.0, 13),
+        ),
     ),
     "random_label": lambda model, data: random_label(
         model, spec_of(data, 3), RandomLabelConfig(epochs=5, batch_size=26)

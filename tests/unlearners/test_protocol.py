@@ -15,7 +15,7 @@ from ltu_jax.training.loop import unlearn
 from ltu_jax.types import Examples, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners import METHODS, find, read_config
 from ltu_jax.unlearners.base import spec_of
-from ltu_jax.unlearners.ltu.membership import MembershipSpec
+from ltu_jax.unlearners.ltu import MembershipSpec
 
 # Every test builds every method anew: compiling the same programs is all that they cost.
 
@@ -30,8 +30,7 @@ SMALL = {
     "audit_size": 8,
     "query_size": 8,
     "query_sampling": ("uniform",),
-    "membership": (MembershipSpec("log_odds"),),
-    "membership_support": 1,
+    "objective": {"specs": (MembershipSpec("log_odds"),), "support": 1},
 }
 
 

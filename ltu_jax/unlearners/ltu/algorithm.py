@@ -1,84 +1,91 @@
-r"""LTU, the unlearner: two meta-gradients and a harmonizer (arXiv 2407.10494).
-
-The method is three lines, found again in `ltu.<locals>.step`::
-
-    remember = meta_gradient(random-label loss on D_f, losses on N query sets of D_r)
-    forget   = meta_gradient(losses of some MI models on D_f, losses of the other MI models on D_f)
-    theta   <- optimizer(theta, harmonize(remember, forget))
-
-The paper leaves much open; what is chosen here follows experiments and is stated at each knob.
-"""
+r"""LTU, the unlearner: two meta-gradients and their harmonisation (arXiv 2407.10494)."""
 
 from __future__ import annotations
 
 import jax
 import optax
 
-from ltu_jax.types import DataSpec, Info, Invariants, Key, Model, UnlearnData, Unlearner, Variables
+from ltu_jax.types import DataSpec, Info, Invariants, Key, Model, Unlearner
 from ltu_jax.unlearners.ltu.config import LTUConfig
-from ltu_jax.unlearners.ltu.harmonize import harmonize
+from ltu_jax.unlearners.ltu.harmonization import harmonize
 from ltu_jax.unlearners.ltu.meta import meta_gradient
-from ltu_jax.unlearners.ltu.tasks import (
-    LTUBatch,
-    LTUState,
-    batch_sizes,
-    draw_batch,
-    prepare_state,
-    tasks,
-)
+from ltu_jax.unlearners.ltu.objectives.base import Forgetting
+from ltu_jax.unlearners.ltu.tasks import LTUBatch, LTUState, Tasks, make_tasks
+from ltu_jax.unlearners.ltu.weight_noise import with_weight_noise
 
 
-def ltu(model: Model, spec: DataSpec, config: LTUConfig = LTUConfig()) -> Unlearner:
-    """Build the LTU unlearner.
+def ltu(
+    model: Model,
+    spec: DataSpec,
+    config: LTUConfig = LTUConfig(),
+    *,
+    forgetting: Forgetting | None = None,
+) -> Unlearner:
+    r"""Build LTU: each step descends a remembering and a forgetting meta-gradient.
 
-    BatchNorm: every pass of both branches normalises with the stored statistics, as the deployed
-    model will; the statistics are updated once per outer step, from the query sets. Random-label
-    and audit passes never touch them. Dropout and augmentation are off.
+    With the losses :math:`R` of a forget batch under random labels, :math:`Q_i` of N query sets of
+    the retain set and :math:`M_k` of K membership models on a forget batch,
+
+    .. math::
+        g_r &= \nabla_\theta \big[ w_r R(\theta)
+            + \tfrac1N \sum_i Q_i(\theta - \alpha \nabla R(\theta)) \big] \\
+        g_f &= \nabla_\theta \big[ w_f \bar M_S(\theta)
+            + \bar M_{S^c}(\theta - \beta \nabla \bar M_S(\theta)) \big] \\
+        \theta &\leftarrow \mathrm{SGD}\big(\theta, \mathrm{harmonize}(g_r, \lambda g_f)\big),
+
+    where :math:`\bar M_S` is the mean over a random support :math:`S` of the K models and
+    :math:`\bar M_{S^c}` that over the others.
+
+    BatchNorm normalises with the stored statistics in every pass of both branches, as in the
+    deployed model. The query sets update the statistics once per step; random labels and the forget
+    set never do. Dropout and augmentation are off.
 
     Args:
       model: takes raw inputs.
       spec: sizes and types of the data.
-      config: see `LTUConfig`.
+      config: see `LTUConfig`. The paper leaves much open; these choices follow experiments.
+      forgetting: the objective of the forgetting branch; None takes `config.objective`.
 
     Returns:
       The unlearner.
 
     Raises:
       InputError: the accessible retain set is too small for the query sets.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from ltu_jax.models import from_functions
+      >>> from ltu_jax.unlearners.ltu import match_membership
+      >>> model = from_functions(lambda key, x: jnp.ones((4, 3)), lambda w, x: x @ w, name="linear")
+      >>> spec = DataSpec(50, 200, 100, 3, jax.ShapeDtypeStruct((1, 4), jnp.float32))
+      >>> paper = match_membership(target="push")
+      >>> ltu(model, spec, LTUConfig(steps=20), forgetting=paper).num_steps
+      20
+
+    References:
+      Huang, Foo & Liu, *Learning to Unlearn for Robust Machine Unlearning*, arXiv 2407.10494.
     """
-    sizes = batch_sizes(config, spec)
-    tx = config.optimizer()
-
-    def prepare(key: Key, variables: Variables, data: UnlearnData) -> LTUState:
-        opt_state = tx.init(variables.params)
-        return prepare_state(key, model, variables, opt_state, data, spec.num_classes, config)
-
-    def sample(key: Key, t: jax.Array, state: LTUState, data: UnlearnData) -> LTUBatch:
-        del t
-        return draw_batch(key, state, data, sizes, spec.num_classes, config)
+    forgetting = forgetting or config.objective.build()
+    tasks = ltu_tasks(model, spec, config, forgetting)
 
     def step(key: Key, state: LTUState, batch: LTUBatch) -> tuple[LTUState, Info]:
-        params = state.variables.params
-        task = tasks(model, state, batch, config)
-        support, query = split_tasks(key, *config.membership_tasks())
+        params, losses = state.variables.params, tasks.losses(state, batch)
+        support, query = split_tasks(key, forgetting.num_tasks, forgetting.num_support)
 
         remember, remembered = meta_gradient(
-            task.random_labels, task.queries, params, config.random_label_inner, config.tune_weight
+            losses.random_labels, losses.queries, params, config.random_label_inner
         )
         forget, forgot = meta_gradient(
-            lambda p: task.membership(p)[support].mean(),
-            lambda p: task.membership(p)[query],
+            lambda p: losses.membership(p)[support].mean(),
+            lambda p: losses.membership(p)[query],
             params,
             config.membership_inner,
-            config.membership_tune_weight,
         )
         forget = optax.tree.scale(config.forget_weight, forget)
         direction, conflict = harmonize(remember, forget, config.harmonize)
 
-        updates, opt_state = tx.update(direction, state.opt_state, params)
-        variables = state.variables._replace(params=optax.apply_updates(params, updates))
-        variables = refresh_statistics(model, key, variables, batch.queries.inputs)
-        info = {
+        state = tasks.descend(key, state, batch, direction)
+        return state, {
             "loss_random_label": remembered.tune_loss,
             "loss_remember": remembered.query_losses.mean(),
             "loss_forget": forgot.query_losses.mean(),
@@ -87,23 +94,25 @@ def ltu(model: Model, spec: DataSpec, config: LTUConfig = LTUConfig()) -> Unlear
             "norm_forget": conflict.norms[1],
             "cosine": conflict.cosine,
             "conflict": conflict.conflict,
-            "effective_models": state.models.effective,
+            "effective_models": state.forgetting.effective,
         }
-        return state._replace(variables=variables, opt_state=opt_state), info
 
     invariants = Invariants(uses_validation=True)
-    return Unlearner(prepare, sample, step, lambda state: state.variables, config.steps, invariants)
+    unlearner = Unlearner(
+        tasks.prepare, tasks.sample, step, lambda state: state.variables, config.steps, invariants
+    )
+    return with_weight_noise(unlearner, config.weight_noise) if config.weight_noise else unlearner
+
+
+def ltu_tasks(model: Model, spec: DataSpec, config: LTUConfig, forgetting: Forgetting) -> Tasks:
+    """Return the tasks of both branches, see `make_tasks`."""
+    return make_tasks(model, spec, config, forgetting, config.query_sampling, config.support_size)
 
 
 def split_tasks(key: Key, count: int, support: int) -> tuple[jax.Array, jax.Array]:
-    """Return which of K tasks are the support and which the queries of this step."""
+    """Return the indices of the support and of the queries among K tasks, at random.
+
+    A single task is both.
+    """
     order = jax.random.permutation(key, count)
     return (order, order) if count == 1 else (order[:support], order[support:])
-
-
-def refresh_statistics(model: Model, key: Key, variables: Variables, inputs) -> Variables:
-    """Return `variables` with BatchNorm statistics updated by one training pass over `inputs`."""
-    if not jax.tree.leaves(variables.state):
-        return variables
-    _, state = model.apply(variables, inputs, train=True, key=key)
-    return variables._replace(state=state)

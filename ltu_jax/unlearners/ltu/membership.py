@@ -1,40 +1,38 @@
 r"""Membership-inference (MI) models: diverse, differentiable, fitted without the forget set.
 
-An MI model looks at a network's logits for an example and says how likely the example was trained
-on. LTU draws its forgetting tasks from K of them (arXiv 2407.10494, section 3.2). They differ in
-what they look at (`FEATURES`), in architecture (logistic or a small MLP) and in the share of the
-data they are fitted on. Members are accessible retain examples, non-members validation examples;
-the forget set is what they are later asked about, never what they learn from.
+An MI model maps the logits of an example to the probability that the example was trained on. LTU
+draws its forgetting tasks from K of them (arXiv 2407.10494, section 3.2). They differ in input
+(`FEATURES`), architecture (logistic or a small MLP) and the share of the data that they are fitted
+on. Members are accessible retain examples, non-members are validation examples; no model is fitted
+on the forget set.
 
-A *score* is the logit of membership: above 0 the model says "member".
+A *score* is the logit of membership: above 0 the model predicts "member".
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from ltu_jax.errors import InputError
 from ltu_jax.types import Array, Key
 
-Target = Literal["match", "push", "calibrated", "joint"]
-ROUNDING = 0.1  # below this distance the matching loss is quadratic, above it linear
-TOP = 5  # how many of the sorted outputs the `sorted` feature keeps
+HUBER_DELTA = 0.1  # below this distance the matching loss is quadratic, above it linear
+NUM_LARGEST = 5  # sorted log-probabilities that the features `sorted` and `labelled` keep
 
 
 def log_odds(logits: Array, labels: Array) -> jax.Array:
-    """Return ln p_y - ln(1 - p_y), `[B, 1]`: the confidence on an unbounded scale (LiRA's phi)."""
+    """Return ln p_y - ln(1 - p_y), `[B, 1]`: LiRA's phi, the confidence on an unbounded scale."""
     true, others = _true_and_others(logits, labels)
     return true - jax.nn.logsumexp(others, axis=-1, keepdims=True)
 
 
 def entropy(logits: Array, labels: Array) -> jax.Array:
-    """Return the entropy of the prediction in nats, `[B, 1]`; blind to the label."""
+    """Return the entropy of the prediction in nats, `[B, 1]`; ignores the label."""
     del labels
     log_p = jax.nn.log_softmax(logits)
     return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1, keepdims=True)
@@ -57,14 +55,14 @@ def hinge(logits: Array, labels: Array) -> jax.Array:
 
 
 def sorted_outputs(logits: Array, labels: Array) -> jax.Array:
-    """Return the largest log-probabilities in descending order, `[B, min(C, 5)]`; label-blind."""
+    """Return the largest log-probabilities, sorted, `[B, min(C, 5)]`; ignores the label."""
     del labels
-    return jax.lax.top_k(jax.nn.log_softmax(logits), min(TOP, logits.shape[-1]))[0]
+    return jax.lax.top_k(jax.nn.log_softmax(logits), min(NUM_LARGEST, logits.shape[-1]))[0]
 
 
 def labelled_outputs(logits: Array, labels: Array) -> jax.Array:
     """Return log-probabilities, the true class first and the others sorted, `[B, min(C, 5)]`."""
-    return true_first(jax.nn.log_softmax(logits), labels)[:, :TOP]
+    return true_first(jax.nn.log_softmax(logits), labels)[:, :NUM_LARGEST]
 
 
 def true_first(outputs: Array, labels: Array) -> jax.Array:
@@ -91,7 +89,7 @@ FEATURES: dict[str, Callable[[Array, Array], jax.Array]] = {
 
 
 class MembershipSpec(NamedTuple):
-    """One kind of MI model.
+    """The input and the architecture of an MI model.
 
     Attributes:
       feature: a name in `FEATURES`.
@@ -114,20 +112,6 @@ DIVERSE: tuple[MembershipSpec, ...] = (
 )
 
 
-def check_membership(specs: tuple[MembershipSpec, ...], target: str) -> None:
-    """Raise `InputError` unless there are MI models, their features and the target are known."""
-    unknown = [spec.feature for spec in specs if spec.feature not in FEATURES]
-    if unknown or not specs:
-        raise InputError(
-            f"membership looks at {unknown or 'nothing'}; give MI models with features among "
-            f"{', '.join(FEATURES)}"
-        )
-    if target not in get_args(Target):
-        raise InputError(
-            f"membership_target is {target!r}; choose one of {', '.join(get_args(Target))}"
-        )
-
-
 class Head(NamedTuple):
     """The fitted part of an MI model: standardisation, then a linear layer or a small MLP."""
 
@@ -137,13 +121,13 @@ class Head(NamedTuple):
 
 
 class Ensemble(NamedTuple):
-    """K fitted MI models and the scores that forgetting aims at.
+    """K fitted MI models and their target scores.
 
     Attributes:
       heads: K fitted heads.
-      target: `[K, B]` quantiles, in ascending order, of the scores of the forget set's stand-ins.
+      target: `[K, B]` quantiles, in ascending order, of the scores of the surrogate targets.
       unit: `[K]` standard deviation of the scores of non-members, the unit of the matching loss.
-      effective: how many different models the K amount to, see `effective_models`.
+      effective: effective number of different models, see `effective_models`.
     """
 
     heads: tuple[Head, ...]
@@ -171,16 +155,13 @@ def fit(
     """Fit one MI model by full-batch Adam on the balanced logistic loss.
 
     Args:
-      key: draws the model's share of the data and its initial weights.
+      key: PRNG key of the model's share of the data and its initial weights.
       spec: see `MembershipSpec`.
       members: logits `[M, C]` and labels `[M]` of examples that were trained on.
       nonmembers: logits `[N, C]` and labels `[N]` of examples that were not.
-      steps: of Adam.
-      learning_rate: of Adam.
+      steps: Adam steps.
+      learning_rate: Adam's learning rate.
       l2: weight of the squared norm of the weights.
-
-    Returns:
-      The fitted head.
     """
     share_key, weight_key = jax.random.split(key)
     features = jnp.concatenate([FEATURES[spec.feature](*both) for both in (members, nonmembers)])
@@ -188,7 +169,7 @@ def fit(
     features = (features - mean) / std
     is_member = jnp.arange(len(features)) < len(members[1])
     chosen = jax.random.uniform(share_key, is_member.shape) < spec.share
-    # Members and non-members count alike, whatever their numbers.
+    # Members and non-members have the same total weight.
     balance = jnp.where(is_member, 1 / len(members[1]), 1 / len(nonmembers[1])) * chosen
 
     def loss_fn(weights):
@@ -203,7 +184,7 @@ def fit(
         updates, opt_state = tx.update(jax.grad(loss_fn)(weights), opt_state)
         return (optax.apply_updates(weights, updates), opt_state), None
 
-    weights = _init_head(weight_key, features.shape[-1], spec.hidden)
+    weights = init_head(weight_key, features.shape[-1], spec.hidden)
     (weights, _), _ = jax.lax.scan(step, (weights, tx.init(weights)), length=steps)
     return Head(mean, std, weights)
 
@@ -214,35 +195,32 @@ def fit_ensemble(
     specs: tuple[MembershipSpec, ...],
     members: tuple[Array, Array],
     nonmembers: tuple[Array, Array],
-    stand_ins: tuple[Array, Array],
+    targets: tuple[Array, Array],
     *,
     quantiles: int,
 ) -> Ensemble:
-    """Fit one MI model per spec and score the stand-ins of the forget set.
+    """Fit one MI model per spec and score the surrogate targets.
 
     Args:
-      key: split over the models.
-      specs: K kinds of MI model.
+      key: PRNG key, split over the models.
+      specs: the K MI models.
       members: logits and labels of accessible retain examples.
       nonmembers: logits and labels of validation examples.
-      stand_ins: logits `[n, C]` and labels `[n]`, see `objectives.reference`.
-      quantiles: how many quantiles to keep, one for each example of an audit batch.
-
-    Returns:
-      The ensemble.
+      targets: logits `[M, C]` and labels `[M]` of surrogate targets, see `objectives.reference`.
+      quantiles: number of quantiles of their scores, one for each example of an audit batch.
     """
     keys = jax.random.split(key, len(specs))
     heads = tuple(fit(k, spec, members, nonmembers) for k, spec in zip(keys, specs, strict=True))
-    aim, usual = (all_scores(specs, heads, *both) for both in (stand_ins, nonmembers))
+    target, usual = (all_scores(specs, heads, *both) for both in (targets, nonmembers))
     unit = jnp.std(usual, axis=-1) + 1e-6
-    return Ensemble(heads, mid_quantiles(aim, quantiles), unit, effective_models(usual))
+    return Ensemble(heads, mid_quantiles(target, quantiles), unit, effective_models(usual))
 
 
 def effective_models(scores: Array) -> jax.Array:
-    """Return how many different models K amount to by their scores `[K, N]`: between 1 and K.
+    """Return the effective number of different models by their scores `[K, N]`: between 1 and K.
 
-    The participation ratio of their correlation matrix: K if no two are correlated, 1 if all say
-    the same.
+    It is the participation ratio of their correlation matrix: K if no two are correlated, 1 if all
+    are proportional.
     """
     centred = scores - scores.mean(axis=-1, keepdims=True)
     unit = centred / (jnp.linalg.norm(centred, axis=-1, keepdims=True) + 1e-12)
@@ -255,36 +233,6 @@ def mid_quantiles(values: Array, count: int) -> jax.Array:
     return jnp.quantile(values, levels, axis=-1).T
 
 
-def membership_losses(
-    specs: tuple[MembershipSpec, ...],
-    ensemble: Ensemble,
-    logits: Array,
-    labels: Array,
-    target: Target = "match",
-) -> jax.Array:
-    r"""Return the loss `[K]` of every MI model on an audit batch.
-
-    `"match"` asks the scores to be distributed as those of the stand-ins: the mean distance between
-    their quantiles (one-dimensional Wasserstein-1, rounded at zero), in units of the spread of
-    non-members' scores.
-    `"push"` asks for "non-member", :math:`-\log(1 - m)`: it has no floor and drives scores below
-    what a retrained model shows, a trace of its own.
-    `"calibrated"` is `"match"` here; what it adds is in `objectives.calibrated`. `"joint"` has no
-    fitted models, see `objectives.sliced_wasserstein`.
-
-    Args:
-      specs: the K kinds of MI model.
-      ensemble: fitted, with as many quantiles as the batch has examples.
-      logits: `[B, C]` of the audit batch.
-      labels: `[B]`.
-      target: see above.
-    """
-    scores = all_scores(specs, ensemble.heads, logits, labels)
-    if target == "push":
-        return jnp.mean(jax.nn.softplus(scores), axis=-1)
-    return quantile_distance(scores, ensemble.target, ensemble.unit)
-
-
 def all_scores(
     specs: tuple[MembershipSpec, ...], heads: tuple[Head, ...], logits: Array, labels: Array
 ) -> jax.Array:
@@ -295,17 +243,18 @@ def all_scores(
 
 
 def quantile_distance(scores: Array, quantiles: Array, unit: Array) -> jax.Array:
-    """Return how far each row of `scores` (`[K, B]`) is from `quantiles` (`[K, B]`), `[K]`."""
-    return rounded_distance(jnp.sort(scores, axis=-1), quantiles, unit)
+    """Return the distance `[K]` of each row of `scores` from `quantiles` (both `[K, B]`)."""
+    return huber_distance(jnp.sort(scores, axis=-1), quantiles, unit)
 
 
-def rounded_distance(values: Array, aims: Array, unit: Array) -> jax.Array:
-    """Return the mean distance `[K]` of `values` to `aims` (`[K, B]`) in units, rounded at zero."""
-    distance = (values - aims) / unit[:, None]
-    return jnp.mean(optax.losses.huber_loss(distance, delta=ROUNDING), axis=-1) / ROUNDING
+def huber_distance(values: Array, targets: Array, unit: Array) -> jax.Array:
+    """Return the mean Huber loss `[K]` of `values - targets` (`[K, B]`), in multiples of `unit`."""
+    distance = (values - targets) / unit[:, None]
+    return jnp.mean(optax.losses.huber_loss(distance, delta=HUBER_DELTA), axis=-1) / HUBER_DELTA
 
 
-def _init_head(key: Key, width: int, hidden: int) -> dict[str, jax.Array]:
+def init_head(key: Key, width: int, hidden: int) -> dict[str, jax.Array]:
+    """Return initial weights of a linear layer or of an MLP with one hidden layer."""
     if not hidden:
         return {"out": jnp.zeros(width), "bias": jnp.zeros(())}
     in_key, out_key = jax.random.split(key)

@@ -1,13 +1,14 @@
-"""Forward passes that keep less: what they leave out is computed again when it is needed.
+"""Forward passes with less memory: rematerialised and micro-batched.
 
-A gradient keeps the insides of its forward pass, and a meta-gradient keeps them twice. Only the
-network is cut up here, never a loss: its outputs for a whole batch are small, and losses may look
-at all of them at once, as the sorted matching loss does. So all gradients stay exact.
+A gradient keeps the activations of its forward pass, and a meta-gradient keeps them twice. Only the
+network's pass is divided, never a loss. Its logits for a whole batch are small, and a loss may
+depend on all of them at once, as the sorted matching loss does. So all gradients stay exact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -17,25 +18,37 @@ from ltu_jax.types import Array, PyTree
 Forward = Callable[[PyTree, Array], jax.Array]
 
 
-def economical(forward: Forward, remat: bool, micro_batches: int) -> Forward:
+@dataclass(frozen=True)
+class Memory:
+    """Options that trade time for memory; they do not change the results.
+
+    Attributes:
+      remat: recompute activations in the backward pass. For accelerators: XLA's CPU backend merges
+        most of the recomputation with the first computation.
+      micro_batches: number of pieces in which a batch passes through the network, one after
+        another, each with `remat`. Convolutions inside this scan are slow on a CPU.
+    """
+
+    remat: bool = False
+    micro_batches: int = 1
+
+
+def rematerialized(forward: Forward, memory: Memory) -> Forward:
     """Return `forward`, `(params, inputs [B, ...]) -> [B, C]`, in a form that needs less memory.
 
     Args:
-      forward: treats every example by itself.
-      remat: keep nothing of the inside of a pass. For accelerators: XLA's CPU backend merges most
-        of what is computed again with what was computed before, and keeps that after all.
-      micro_batches: go through the batch in so many pieces, one after another, each with `remat`;
-        1 is the whole of it. It is a scan, in which convolutions are slow on a CPU.
+      forward: treats every example independently.
+      memory: see `Memory`.
     """
-    if micro_batches > 1:
-        return lambda params, inputs: _in_pieces(forward, params, inputs, micro_batches)
-    return jax.checkpoint(forward) if remat else forward
+    if memory.micro_batches > 1:
+        return lambda params, inputs: _in_pieces(forward, params, inputs, memory.micro_batches)
+    return jax.checkpoint(forward) if memory.remat else forward
 
 
 def _in_pieces(forward: Forward, params: PyTree, inputs: Array, count: int) -> jax.Array:
     """Apply `forward` to every `count`-th example, for each first one.
 
-    Neighbours are on the same device of a sharded batch; so each piece is spread over all.
+    Neighbours are on the same device of a sharded batch, so each piece is spread over all devices.
     """
     size = len(inputs)
     count = min(count, size)

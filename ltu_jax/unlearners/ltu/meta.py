@@ -1,6 +1,6 @@
 r"""The meta-optimisation scheme: meta-tune, meta-test, meta-update (LTU, Eq. 1, 3 and 4).
 
-One scheme serves both branches of LTU. It maps a support loss :math:`L_{tune}`, query losses
+Both branches of LTU use one scheme. It maps a support loss :math:`L_{tune}`, query losses
 :math:`L^i_{test}` and parameters :math:`\theta` to one gradient,
 
 .. math::
@@ -26,21 +26,23 @@ QueryLosses = Callable[[PyTree], jax.Array]
 
 
 class InnerStep(NamedTuple):
-    """The temporary update of meta-tune.
+    """Options of a meta-gradient: the temporary update of meta-tune and the weight of its loss.
 
     Attributes:
       lr: inner learning rate, alpha.
-      max_norm: the support gradient is scaled down to this norm before the step. A memorised
-        network meets random labels with a gradient so large that any fixed step either does
-        nothing or destroys it. The scale is a constant to the gradient through the step.
-      count: how many such steps.
-      order: 2 differentiates through the steps; 1 takes the adapted parameters as given.
+      max_norm: bound on the norm of the support gradient, which is scaled down to it. Random labels
+        give a memorised model a gradient so large that any fixed step either does nothing or
+        destroys the model. The scale is a constant for the gradient through the step.
+      count: number of inner steps.
+      order: 2 differentiates through the steps; 1 leaves the Hessian out.
+      tune_weight: weight w of the support loss itself.
     """
 
     lr: float = 0.01
     max_norm: float = float("inf")
     count: int = 1
     order: int = 2
+    tune_weight: float = 1.0
 
 
 class MetaInfo(NamedTuple):
@@ -75,11 +77,10 @@ def meta_objective(
     query_losses: QueryLosses,
     params: PyTree,
     inner: InnerStep,
-    tune_weight: float = 1.0,
 ) -> jax.Array:
-    """Return what meta-update descends (Eq. 4); its `jax.grad` is the definition of the scheme."""
+    """Return the objective of meta-update (Eq. 4); its `jax.grad` defines `meta_gradient`."""
     adapted = meta_tune(tune_loss, params, inner)
-    return tune_weight * tune_loss(params) + meta_test(query_losses, adapted)[0]
+    return inner.tune_weight * tune_loss(params) + meta_test(query_losses, adapted)[0]
 
 
 def meta_gradient(
@@ -87,7 +88,6 @@ def meta_gradient(
     query_losses: QueryLosses,
     params: PyTree,
     inner: InnerStep,
-    tune_weight: float = 1.0,
 ) -> tuple[PyTree, MetaInfo]:
     r"""Return the gradient of `meta_objective`, exactly, and diagnostics.
 
@@ -99,25 +99,25 @@ def meta_gradient(
     Args:
       tune_loss: support loss, `params -> scalar`.
       query_losses: `params -> [N]`.
-      params: where the gradient is taken.
-      inner: the inner step; `inner.order` 1 leaves the Hessian out.
-      tune_weight: weight w of the support loss itself.
+      params: the parameters.
+      inner: see `InnerStep`.
 
     Returns:
       The gradient, shaped like `params`, and `MetaInfo`.
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from ltu_jax.unlearners.ltu.meta import InnerStep, meta_gradient
+      >>> from ltu_jax.unlearners.ltu import InnerStep, meta_gradient
       >>> tune = lambda x: 0.5 * 3.0 * x**2           # gradient 3x, curvature 3
       >>> query = lambda x: jnp.array([0.5 * x**2])   # gradient x
-      >>> g, _ = meta_gradient(tune, query, jnp.array(1.0), InnerStep(lr=0.1), tune_weight=0.0)
+      >>> inner = InnerStep(lr=0.1, tune_weight=0.0)
+      >>> g, _ = meta_gradient(tune, query, jnp.array(1.0), inner)
       >>> round(float(g), 6)                           # (1 - 0.1 * 3) ** 2
       0.49
     """
     adapted, pull_backs = params, []
     for step in range(inner.count):
-        # The loss rides along as the auxiliary value of its own gradient.
+        # `has_aux` returns the loss with its gradient.
         grad, hessian_product, loss = jax.linearize(
             lambda p: jax.value_and_grad(tune_loss)(p)[::-1], adapted, has_aux=True
         )
@@ -131,7 +131,7 @@ def meta_gradient(
     if inner.order == 2:
         for hessian_product, size in reversed(pull_backs):
             gradient = optax.tree.add_scale(gradient, -size, hessian_product(gradient))
-    gradient = optax.tree.add_scale(gradient, tune_weight, tune_grad)
+    gradient = optax.tree.add_scale(gradient, inner.tune_weight, tune_grad)
     return gradient, MetaInfo(tune_loss_value, losses, optax.tree.norm(tune_grad))
 
 

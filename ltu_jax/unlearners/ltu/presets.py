@@ -1,4 +1,4 @@
-"""LTU as entries of the table of methods; the method itself is the package `ltu_jax.ltu`."""
+"""LTU and its variants, as entries of the table of methods."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.ltu.algorithm import ltu
-from ltu_jax.unlearners.ltu.config import LTUConfig
+from ltu_jax.unlearners.ltu.config import LTUConfig, Objective
+from ltu_jax.unlearners.ltu.heldout import HeldoutDistillation
 
 _SPACE = {
     "learning_rate": LogUniform(0.005, 0.05),
@@ -14,65 +15,65 @@ _SPACE = {
     "distill": Choice((0.5, 0.9)),
     "steps": Choice((100, 200, 300)),
 }
-
-
-def _first_order(config: LTUConfig) -> LTUConfig:
-    return replace(
-        config,
-        random_label_inner=config.random_label_inner._replace(order=1),
-        membership_inner=config.membership_inner._replace(order=1),
-    )
-
-
-def _paper(config: LTUConfig) -> LTUConfig:
-    """Return the plain reading of the paper: random labels are a target as well, scores go to 0."""
-    plain = {"tune_weight": 1.0, "distill": 0.0, "stand_ins": "heldout"}
-    return replace(config, membership_target="push", **plain)
-
+_DEFAULT = LTUConfig()
 
 METHOD = Method(
     name="ltu",
     summary="meta-gradients over random labels and membership models, harmonised; second order",
     reference="Huang, Foo & Liu 2024, arXiv 2407.10494",
     build=ltu,
-    config=LTUConfig(),
+    config=_DEFAULT,
     space=_SPACE,
 )
 
 FIRST_ORDER = Method(
     name="ltu_first_order",
-    summary="LTU without the Hessian: the adapted parameters are taken as given",
+    summary="LTU without second derivatives",
     reference="Huang, Foo & Liu 2024, arXiv 2407.10494",
     build=ltu,
-    config=_first_order(LTUConfig()),
+    config=replace(
+        _DEFAULT,
+        random_label_inner=_DEFAULT.random_label_inner._replace(order=1),
+        membership_inner=_DEFAULT.membership_inner._replace(order=1),
+    ),
     space=_SPACE,
 )
 
+# The plain reading of the paper: random labels are a target as well, scores are lowered.
 PAPER = Method(
     name="ltu_paper",
     summary="LTU as its paper reads: L_tune at weight 1, scores pushed to non-member",
     reference="Huang, Foo & Liu 2024, arXiv 2407.10494",
     build=ltu,
-    config=_paper(LTUConfig()),
+    config=replace(
+        _DEFAULT,
+        random_label_inner=_DEFAULT.random_label_inner._replace(tune_weight=1.0),
+        distill=0.0,
+        objective=Objective("push", target_source="heldout"),
+    ),
     space={name: _SPACE[name] for name in ("learning_rate", "forget_weight", "steps")},
 )
 
 CALIBRATED = Method(
     name="ltu_calibrated",
-    summary="LTU whose membership models know how hard each example is, from reference networks",
+    summary="LTU with difficulty-calibrated membership scores, by reference models",
     reference="ours, after arXiv 2407.10494 and 2111.08440",
     build=ltu,
-    config=replace(LTUConfig(), membership_target="calibrated", stand_ins="heldout"),
+    config=replace(_DEFAULT, objective=Objective("calibrated", target_source="heldout")),
     space=_SPACE,
 )
 
 JOINT = Method(
     name="ltu_joint",
-    summary="LTU that matches all that outputs show, and holds held-out outputs in place",
+    summary="LTU that matches the output distribution (sliced Wasserstein), held-out distillation",
     reference="ours, after arXiv 2407.10494 and doi 10.1007/s10851-014-0506-3",
     build=ltu,
     config=replace(
-        LTUConfig(), membership_target="joint", forget_weight=1.6, audit_size=512, anchor=1.0
+        _DEFAULT,
+        objective=Objective("sliced_wasserstein"),
+        forget_weight=1.6,
+        audit_size=512,
+        heldout_distillation=HeldoutDistillation(1.0),
     ),
     space={**_SPACE, "forget_weight": LogUniform(0.4, 6.4)},
 )

@@ -1,41 +1,40 @@
-"""What an LTU step looks at: a support batch with random labels and N disjoint query sets.
+"""Random labels of the support batch, and N disjoint query sets.
 
-Query sets differ in how they are drawn from the accessible retain set, which is what opens the gap
-between the tasks of meta-tune and meta-test (arXiv 2407.10494, section 3.1). Every kind is a row
-of log-weights over the examples; drawing without replacement is Gumbel-top-k on such a row. Of more
-than `CANDIDATES` examples, a step looks at so many, drawn uniformly.
+Query sets differ in how they are drawn from the accessible retain set. That opens the gap between
+the tasks of meta-tune and meta-test (arXiv 2407.10494, section 3.1). Every sampling strategy is a
+row of log-weights over the examples; a draw without replacement is Gumbel-top-k on such a row. From
+more than `CANDIDATES` examples, a step first draws so many uniformly.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.errors import InputError
 from ltu_jax.training.sampling_order import rows_at
 from ltu_jax.types import Array, Key
 
-QueryKind = Literal["uniform", "class", "hard", "cluster"]
-# Log-weight of an example that is drawn only when all others are used up; small enough that float32
-# still tells Gumbel noise on top of it apart, so that such examples, too, come at random.
+QuerySampling = Literal["uniform", "class", "hard", "cluster"]
+# Log-weight of an example that is drawn only when all others are used up. It is small enough that
+# float32 resolves Gumbel noise on top of it, so that such examples are drawn at random as well.
 NEVER = -1e3
-# Examples among which a step's query sets are drawn. Of a larger set, so many are picked at random
-# first, that a step costs the same however large the set is.
+# Examples among which a step's query sets are drawn, so that the cost of a step does not depend on
+# the size of the data set.
 CANDIDATES = 2**14
 
 
 def random_labels(key: Key, labels: Array, allowed: Array) -> jax.Array:
     """Return `[B]` labels drawn uniformly from the allowed classes, never the true one.
 
-    Where the true class is the only one allowed, the others serve.
+    Where the true class is the only allowed one, the others are used.
 
     Args:
-      key: of the draw.
+      key: PRNG key.
       labels: `[B]` true labels.
-      allowed: `[C]` booleans; a class that is being forgotten as a whole is not allowed.
+      allowed: `[C]` booleans; a class that is forgotten as a whole is not allowed.
     """
     is_true = jax.nn.one_hot(labels, len(allowed), dtype=bool)
     return jax.random.categorical(
@@ -43,73 +42,72 @@ def random_labels(key: Key, labels: Array, allowed: Array) -> jax.Array:
     )
 
 
-def check_query_sampling(kinds: tuple[str, ...]) -> None:
-    """Raise `InputError` unless every kind is known and there is at least one."""
-    unknown = [kind for kind in kinds if kind not in get_args(QueryKind)]
-    if unknown or not kinds:
-        raise InputError(
-            f"query_sampling is {kinds!r}; give one or more of {', '.join(get_args(QueryKind))}"
-        )
-
-
-class QueryPool(NamedTuple):
-    """What query sampling knows of the accessible retain set.
+class QuerySource(NamedTuple):
+    """The accessible retain set, as query sampling sees it.
 
     Attributes:
       labels: `[n]` classes.
       losses: `[n]` cross-entropy under the original model.
-      clusters: `[n]` indices of clusters in the original model's output space.
+      clusters: `[n]` indices of clusters in the original model's output space; None unless the
+        strategy `"cluster"` is used.
     """
 
     labels: jax.Array
     losses: jax.Array
-    clusters: jax.Array
+    clusters: jax.Array | None
 
 
-def log_weights(key: Key, kind: QueryKind, pool: QueryPool, num_classes: int) -> jax.Array:
-    """Return the log-weights `[n]` from which one query set of this kind is drawn.
+def log_weights(
+    key: Key, sampling: QuerySampling, source: QuerySource, num_classes: int
+) -> jax.Array:
+    """Return the log-weights `[n]` with which one query set is drawn.
 
     Args:
-      key: chooses the classes or the cluster of this query set.
-      kind: `"uniform"`: all alike. `"class"`: a random half of the classes only. `"hard"`: in
-        proportion to the original model's loss. `"cluster"`: one cluster of its outputs only.
-      pool: see `QueryPool`.
+      key: PRNG key; chooses the classes or the cluster of this query set.
+      sampling: `"uniform"`: equal weights. `"class"`: a random half of the classes. `"hard"`: in
+        proportion to the original model's loss. `"cluster"`: one cluster of its outputs.
+      source: see `QuerySource`.
       num_classes: C.
     """
-    if kind == "class":
+    if sampling == "class":
         chosen = jax.random.permutation(key, num_classes) < (num_classes + 1) // 2
-        return jnp.where(chosen[pool.labels], 0.0, NEVER)
-    if kind == "hard":
-        return jnp.log(pool.losses + 1e-3)
-    if kind == "cluster":
-        seed = jax.random.randint(key, (), 0, len(pool.clusters))
-        return jnp.where(pool.clusters == pool.clusters[seed], 0.0, NEVER)
-    return jnp.zeros(len(pool.labels))
+        return jnp.where(chosen[source.labels], 0.0, NEVER)
+    if sampling == "hard":
+        return jnp.log(source.losses + 1e-3)
+    if sampling == "cluster":
+        assert source.clusters is not None
+        seed = jax.random.randint(key, (), 0, len(source.clusters))
+        return jnp.where(source.clusters == source.clusters[seed], 0.0, NEVER)
+    return jnp.zeros(len(source.labels))
 
 
 def draw_queries(
-    key: Key, kinds: tuple[QueryKind, ...], pool: QueryPool, num_classes: int, size: int
+    key: Key,
+    samplings: tuple[QuerySampling, ...],
+    source: QuerySource,
+    num_classes: int,
+    size: int,
 ) -> jax.Array:
-    """Return `[N, size]` row indices into the accessible set, all different: N disjoint query sets.
+    """Return `[N, size]` distinct rows of the accessible retain set: N disjoint query sets.
 
     Args:
-      key: of the draw.
-      kinds: how each of the N query sets is drawn.
-      pool: see `QueryPool`; holds at least `N * size` examples.
+      key: PRNG key.
+      samplings: sampling strategy of each of the N query sets.
+      source: see `QuerySource`; holds at least `N * size` examples.
       num_classes: C.
       size: examples in each query set.
     """
-    candidates = min(max(CANDIDATES, 8 * len(kinds) * size), len(pool.labels))
+    candidates = min(max(CANDIDATES, 8 * len(samplings) * size), len(source.labels))
     rows_of = jnp.arange(candidates)
-    if candidates < len(pool.labels):
-        key, pick_key = jax.random.split(key)
-        rows_of = rows_at(pick_key, rows_of, len(pool.labels))
-        pool = jax.tree.map(lambda x: x[rows_of], pool)
+    if candidates < len(source.labels):
+        key, candidate_key = jax.random.split(key)
+        rows_of = rows_at(candidate_key, rows_of, len(source.labels))
+        source = jax.tree.map(lambda x: x[rows_of], source)
     free = jnp.ones(candidates, bool)
     sets = []
-    for kind, kind_key in zip(kinds, jax.random.split(key, len(kinds)), strict=True):
-        weight_key, draw_key = jax.random.split(kind_key)
-        weights = log_weights(weight_key, kind, pool, num_classes)
+    for sampling, own_key in zip(samplings, jax.random.split(key, len(samplings)), strict=True):
+        weight_key, draw_key = jax.random.split(own_key)
+        weights = log_weights(weight_key, sampling, source, num_classes)
         keyed = weights + jax.random.gumbel(draw_key, weights.shape)
         rows = jax.lax.top_k(jnp.where(free, keyed, -jnp.inf), size)[1]
         free = free.at[rows].set(False)

@@ -1,79 +1,66 @@
-"""What one step of LTU looks at: its state, its batches and the losses of its tasks."""
+"""State, batches and losses of a step, shared by LTU and its control."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from ltu_jax.errors import InputError
 from ltu_jax.training.losses import cross_entropy, distillation, distilled_cross_entropy
 from ltu_jax.training.sampling_order import rows_at
-from ltu_jax.training.supervised import predict
 from ltu_jax.types import DataSpec, Examples, Key, Model, PyTree, UnlearnData, Variables
-from ltu_jax.unlearners.base import spec_of
-from ltu_jax.unlearners.ltu import membership as mi
-from ltu_jax.unlearners.ltu.config import LTUConfig
-from ltu_jax.unlearners.ltu.memory import economical
-from ltu_jax.unlearners.ltu.objectives import sliced_wasserstein as joint
-from ltu_jax.unlearners.ltu.objectives.calibrated import Calibration, calibrate, calibrated_losses
-from ltu_jax.unlearners.ltu.objectives.reference import Reference, find_reference, stand_ins
-from ltu_jax.unlearners.ltu.sampling import QueryPool, cluster_outputs, draw_queries, random_labels
+from ltu_jax.unlearners.ltu.config import MatchingConfig
+from ltu_jax.unlearners.ltu.heldout import HeldoutTeacher, draw_heldout, heldout_teacher
+from ltu_jax.unlearners.ltu.memory import rematerialized
+from ltu_jax.unlearners.ltu.objectives.base import Forgetting, make_context
+from ltu_jax.unlearners.ltu.sampling import (
+    QuerySampling,
+    QuerySource,
+    cluster_outputs,
+    draw_queries,
+    random_labels,
+)
 
 MIN_QUERY_SIZE = 8
 
 
 class LTUState(NamedTuple):
-    """What LTU carries from step to step.
+    """The state of LTU between steps.
 
     Attributes:
-      variables: the network being unlearned.
-      opt_state: of the outer optimizer.
-      models: the fitted MI models, frozen; where the target is joint, what random ones aim at.
-      pool: what query sampling needs.
+      variables: the model being unlearned.
+      opt_state: state of the outer optimizer.
+      forgetting: state of the forgetting objective, fitted once.
+      source: the accessible retain set, as query sampling sees it.
       teacher: `[n, C]` logits of the original model on the accessible retain set.
       allowed: `[C]` classes that random labels are drawn from.
-      calibration: what is expected of each forget example; None unless the target is calibrated.
-      anchor: what holds held-out outputs in place; None unless it is asked for.
+      heldout: teacher of held-out distillation; None without.
     """
 
     variables: Variables
     opt_state: optax.OptState
-    models: mi.Ensemble | joint.Joint
-    pool: QueryPool
+    forgetting: Any
+    source: QuerySource
     teacher: jax.Array
     allowed: jax.Array
-    calibration: Calibration | None
-    anchor: Anchor | None
-
-
-class Anchor(NamedTuple):
-    """Validation examples whose outputs are to stay.
-
-    Attributes:
-      rows: `[n]` those of the classes that stay.
-      teacher: `[M, C]` the original model's logits for all validation examples.
-    """
-
-    rows: jax.Array
-    teacher: jax.Array
+    heldout: HeldoutTeacher | None
 
 
 class LTUBatch(NamedTuple):
-    """One step's worth of data.
+    """The data of one step.
 
     Attributes:
-      support: `[B]` forget examples, under random labels.
-      audit: `[B]` forget examples, under their true labels, for the MI models.
-      audit_rows: `[B]` which ones they are.
+      support: `[B]` forget examples under random labels.
+      audit: `[B]` forget examples under their true labels, for the forgetting objective.
+      audit_rows: `[B]` their positions in the forget set.
       queries: `[N * Q]` accessible retain examples: N disjoint query sets, one after another.
       teacher: `[N * Q, C]` the original model's logits for `queries`.
-      slices: the MI models of a joint target; else None.
-      anchor: inputs `[A, ...]` of validation examples and the original's logits `[A, C]`, or None.
+      draw: random part of the forgetting objective.
+      heldout: validation inputs `[M, ...]` and the original's logits `[M, C]`, or None.
     """
 
     support: Examples
@@ -81,17 +68,17 @@ class LTUBatch(NamedTuple):
     audit_rows: jax.Array
     queries: Examples
     teacher: jax.Array
-    slices: joint.Slices | None = None
-    anchor: tuple[jax.Array, jax.Array] | None = None
+    draw: Any
+    heldout: tuple[jax.Array, jax.Array] | None
 
 
-class Tasks(NamedTuple):
+class Losses(NamedTuple):
     """The losses of one step, each a function of the parameters.
 
     Attributes:
       random_labels: scalar, cross-entropy of the support batch to its random labels.
       queries: `[N]`, one per query set.
-      membership: `[K]`, one per MI model, all on the audit batch.
+      membership: `[K]`, those of the forgetting objective, all on the audit batch.
     """
 
     random_labels: Callable[[PyTree], jax.Array]
@@ -99,187 +86,157 @@ class Tasks(NamedTuple):
     membership: Callable[[PyTree], jax.Array]
 
 
+class Tasks(NamedTuple):
+    """How states, batches and losses are made.
+
+    Attributes:
+      prepare: `(key, variables, data) -> LTUState`.
+      sample: `(key, t, state, data) -> LTUBatch`; its parts are drawn independently.
+      losses: `(state, batch) -> Losses`.
+      descend: `(key, state, batch, direction) -> LTUState`, one step of the outer optimizer.
+    """
+
+    prepare: Callable[[Key, Variables, UnlearnData], LTUState]
+    sample: Callable[[Key, jax.Array, LTUState, UnlearnData], LTUBatch]
+    losses: Callable[[LTUState, LTUBatch], Losses]
+    descend: Callable[[Key, LTUState, LTUBatch, PyTree], LTUState]
+
+
 class BatchSizes(NamedTuple):
-    """How many examples a step looks at: never more than there are."""
+    """Numbers of examples in a step: at most as many as there are."""
 
     support: int
     audit: int
     query: int
 
 
-def batch_sizes(config: LTUConfig, spec: DataSpec) -> BatchSizes:
-    """Return the sizes that `config` asks for, cut down to what the data hold.
+def batch_sizes(
+    spec: DataSpec, config: MatchingConfig, num_queries: int, support_size: int
+) -> BatchSizes:
+    """Return the sizes that `config` asks for, reduced to those of the data.
 
     Raises:
       InputError: N disjoint query sets of a useful size do not fit into the accessible retain set.
     """
-    num_forget, num_retain = spec.num_forget, spec.num_retain
-    num_queries = len(config.query_sampling)
-    query_size = min(config.query_size, num_retain // num_queries)
+    query_size = min(config.query_size, spec.num_retain // num_queries)
     if query_size < MIN_QUERY_SIZE:
         raise InputError(
-            f"--retain-fraction leaves {num_retain} accessible retain examples, too few for "
-            f"{num_queries} disjoint query sets of at least {MIN_QUERY_SIZE}; raise it"
+            "retain_fraction",
+            f"leaves {spec.num_retain} accessible retain examples, too few for {num_queries} "
+            f"disjoint query sets of at least {MIN_QUERY_SIZE}",
+            "raise it",
         )
-    return BatchSizes(
-        min(config.support_size, num_forget), min(config.audit_size, num_forget), query_size
-    )
+    sizes = (min(size, spec.num_forget) for size in (support_size, config.audit_size))
+    return BatchSizes(*sizes, query_size)
 
 
-def prepare_state(
-    key: Key,
+def make_tasks(
     model: Model,
-    variables: Variables,
-    opt_state: optax.OptState,
-    data: UnlearnData,
-    num_classes: int,
-    config: LTUConfig,
-) -> LTUState:
-    """Run the original over what it may be run over; fit the MI models to its outputs."""
-    teacher = predict(model, variables, data.retain.inputs)
-    nonmembers = (predict(model, variables, data.validation.inputs), data.validation.labels)
-    kept = jnp.isin(jnp.arange(num_classes), data.retain.labels)
-    reference = None
-    if config.stand_ins != "heldout":
-        seen = UnlearnData(
-            Examples(predict(model, variables, data.forget.inputs), data.forget.labels),
-            Examples(teacher, data.retain.labels),
-            Examples(*nonmembers),
-        )
-        own_key = jax.random.fold_in(key, 3)
-        reference = find_reference(own_key, model, data, seen, ~kept, config.stand_ins)
-    aims = stand_ins(data.forget.labels, nonmembers, ~kept, reference)
-    if config.membership_target == "joint":
-        models = joint.aim(key, *aims, config.directions)
-    else:
-        models = mi.fit_ensemble(
-            key,
-            config.membership,
-            (teacher, data.retain.labels),
-            nonmembers,
-            aims,
-            quantiles=batch_sizes(config, spec_of(data, num_classes)).audit,
-        )
-    pool = QueryPool(
-        labels=data.retain.labels,
-        losses=cross_entropy(teacher, data.retain.labels),
-        clusters=jnp.asarray(cluster_outputs(teacher, num_classes, seed=0)),
-    )
-    calibration = None
-    if config.membership_target == "calibrated":
-        own_key = jax.random.fold_in(key, 1)
-        calibration = calibrate(
-            own_key, model, variables, data, config.membership, models, kept, config.calibration
-        )
-    anchor = None
-    if config.anchor:
-        stays = anchored(nonmembers, kept, reference)
-        anchor = Anchor(jnp.asarray(stays), nonmembers[0])
-    if config.shake:
-        shake_key = jax.random.fold_in(key, 2)
-        variables = variables._replace(params=shaken(shake_key, variables.params, config.shake))
-    return LTUState(variables, opt_state, models, pool, teacher, kept, calibration, anchor)
+    spec: DataSpec,
+    config: MatchingConfig,
+    forgetting: Forgetting,
+    query_sampling: tuple[QuerySampling, ...] = ("uniform",),
+    support_size: int = 1,
+) -> Tasks:
+    """Return the tasks of LTU or of its control.
 
+    Args:
+      model: takes raw inputs.
+      spec: sizes and types of the data.
+      config: the shared options.
+      forgetting: the objective of the forgetting branch.
+      query_sampling: sampling strategy of each query set.
+      support_size: forget examples under random labels.
 
-def anchored(
-    heldout: tuple[jax.Array, jax.Array], kept: jax.Array, reference: Reference | None
-) -> np.ndarray:
-    """Return the rows of validation examples whose outputs are to stay.
-
-    They are of the classes that stay, and a reference, if there is one, agrees on them. There are
-    as many rows then as examples, some of them more than once, so that all networks of a pool have
-    as many.
+    Raises:
+      InputError: the accessible retain set is too small for the query sets.
     """
-    logits, labels = heldout
-    stays = np.isin(labels, np.flatnonzero(kept))
-    if reference is None:
-        return np.flatnonzero(stays)
-    agreed = stays & reference.agrees(logits)
-    rows = np.flatnonzero(agreed if agreed.any() else stays)
-    return np.resize(rows, len(labels))
+    sizes = batch_sizes(spec, config, len(query_sampling), support_size)
+    tx, num_classes = config.optimizer(), spec.num_classes
 
-
-def shaken(key: Key, params: PyTree, share: float) -> PyTree:
-    """Return parameters with noise in all matrices, `share` times as spread as they are."""
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(key, len(leaves))
-    moved = [
-        x + share * jnp.std(x) * jax.random.normal(k, x.shape, x.dtype) if x.ndim > 1 else x
-        for k, x in zip(keys, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(structure, moved)
-
-
-def draw_batch(
-    key: Key,
-    state: LTUState,
-    data: UnlearnData,
-    sizes: BatchSizes,
-    num_classes: int,
-    config: LTUConfig,
-) -> LTUBatch:
-    """Draw support, audit and query sets; the three draws are independent of each other."""
-    support_key, label_key, audit_key, query_key = jax.random.split(key, 4)
-    support = _take(data.forget, _draw(support_key, data.forget, sizes.support))
-    audit_rows = _draw(audit_key, data.forget, sizes.audit)
-    labels = random_labels(label_key, support.labels, state.allowed)
-    rows = draw_queries(query_key, config.query_sampling, state.pool, num_classes, sizes.query)
-    slices = anchor = None
-    if isinstance(state.models, joint.Joint):
-        slice_key = jax.random.fold_in(key, 4)
-        slices = joint.slices(slice_key, state.models, config.directions, sizes.audit)
-    if state.anchor is not None:
-        size = min(config.anchor_size, len(state.anchor.rows))
-        drawn = rows_at(jax.random.fold_in(key, 5), jnp.arange(size), len(state.anchor.rows))
-        drawn = state.anchor.rows[drawn]
-        anchor = data.validation.inputs[drawn], state.anchor.teacher[drawn]
-    return LTUBatch(
-        support=support._replace(labels=labels),
-        audit=_take(data.forget, audit_rows),
-        audit_rows=audit_rows,
-        queries=_take(data.retain, rows.reshape(-1)),
-        teacher=state.teacher[rows.reshape(-1)],
-        slices=slices,
-        anchor=anchor,
-    )
-
-
-def tasks(model: Model, state: LTUState, batch: LTUBatch, config: LTUConfig) -> Tasks:
-    """Return the losses that one step differentiates."""
-
-    def forward(params: PyTree, inputs) -> jax.Array:
-        return model.apply(Variables(params, state.variables.state), inputs)[0]
-
-    logits_of = economical(forward, config.remat, config.micro_batches)
-
-    def random_labels_loss(params: PyTree) -> jax.Array:
-        logits = logits_of(params, batch.support.inputs)
-        return cross_entropy(logits, batch.support.labels).mean()
-
-    def query_losses(params: PyTree) -> jax.Array:
-        logits = logits_of(params, batch.queries.inputs)
-        losses = distilled_cross_entropy(
-            logits, batch.queries.labels, batch.teacher, config.distill, config.temperature
+    def prepare(key: Key, variables: Variables, data: UnlearnData) -> LTUState:
+        kept = jnp.isin(jnp.arange(num_classes), data.retain.labels)
+        source, reference_key = config.objective.target_source, jax.random.fold_in(key, 3)
+        context = make_context(reference_key, model, variables, data, source, kept)
+        teacher, labels = context.retain
+        clusters = None
+        if "cluster" in query_sampling:
+            clusters = jnp.asarray(cluster_outputs(teacher, num_classes, seed=0))
+        return LTUState(
+            variables=variables,
+            opt_state=tx.init(variables.params),
+            forgetting=forgetting.init(key, context, sizes.audit),
+            source=QuerySource(labels, cross_entropy(teacher, labels), clusters),
+            teacher=teacher,
+            allowed=kept,
+            heldout=heldout_teacher(context) if config.heldout_distillation.weight else None,
         )
-        losses = losses.reshape(len(config.query_sampling), -1).mean(-1)
-        if batch.anchor is None:
-            return losses
-        inputs, teacher = batch.anchor
-        held = distillation(logits_of(params, inputs), teacher, config.temperature)
-        return losses + config.anchor * held.mean()
 
-    def membership_losses(params: PyTree) -> jax.Array:
-        seen = logits_of(params, batch.audit.inputs), batch.audit.labels
-        specs, target = config.membership, config.membership_target
-        if target == "joint":
-            return joint.joint_losses(state.models, batch.slices, *seen)
-        if target != "calibrated":
-            return mi.membership_losses(specs, state.models, *seen, target)
-        weights = config.calibration.weights
-        expected = state.calibration
-        return calibrated_losses(specs, state.models, expected, weights, *seen, batch.audit_rows)
+    def sample(key: Key, t: jax.Array, state: LTUState, data: UnlearnData) -> LTUBatch:
+        del t
+        support_key, label_key, audit_key, query_key = jax.random.split(key, 4)
+        support = _take(data.forget, _draw(support_key, data.forget, sizes.support))
+        audit_rows = _draw(audit_key, data.forget, sizes.audit)
+        rows = draw_queries(query_key, query_sampling, state.source, num_classes, sizes.query)
+        heldout = None
+        if state.heldout is not None:
+            size, heldout_key = config.heldout_distillation.size, jax.random.fold_in(key, 5)
+            heldout = draw_heldout(heldout_key, state.heldout, data, size)
+        return LTUBatch(
+            support._replace(labels=random_labels(label_key, support.labels, state.allowed)),
+            _take(data.forget, audit_rows),
+            audit_rows,
+            _take(data.retain, rows.reshape(-1)),
+            state.teacher[rows.reshape(-1)],
+            forgetting.sample(jax.random.fold_in(key, 4), state.forgetting, sizes.audit),
+            heldout,
+        )
 
-    return Tasks(random_labels_loss, query_losses, membership_losses)
+    def losses(state: LTUState, batch: LTUBatch) -> Losses:
+        def forward(params: PyTree, inputs) -> jax.Array:
+            return model.apply(Variables(params, state.variables.state), inputs)[0]
+
+        logits_of = rematerialized(forward, config.memory)
+
+        def random_label_loss(params: PyTree) -> jax.Array:
+            logits = logits_of(params, batch.support.inputs)
+            return cross_entropy(logits, batch.support.labels).mean()
+
+        def query_losses(params: PyTree) -> jax.Array:
+            logits = logits_of(params, batch.queries.inputs)
+            losses = distilled_cross_entropy(
+                logits, batch.queries.labels, batch.teacher, config.distill, config.temperature
+            )
+            losses = losses.reshape(len(query_sampling), -1).mean(-1)
+            if batch.heldout is None:
+                return losses
+            inputs, teacher = batch.heldout
+            kl = distillation(logits_of(params, inputs), teacher, config.temperature).mean()
+            return losses + config.heldout_distillation.weight * kl
+
+        def membership_losses(params: PyTree) -> jax.Array:
+            logits = logits_of(params, batch.audit.inputs)
+            seen = logits, batch.audit.labels, batch.audit_rows
+            return forgetting.losses(state.forgetting, batch.draw, *seen)
+
+        return Losses(random_label_loss, query_losses, membership_losses)
+
+    def descend(key: Key, state: LTUState, batch: LTUBatch, direction: PyTree) -> LTUState:
+        params, model_state = state.variables
+        updates, opt_state = tx.update(direction, state.opt_state, params)
+        variables = Variables(optax.apply_updates(params, updates), model_state)
+        variables = refresh_statistics(model, key, variables, batch.queries.inputs)
+        return state._replace(variables=variables, opt_state=opt_state)
+
+    return Tasks(prepare, sample, losses, descend)
+
+
+def refresh_statistics(model: Model, key: Key, variables: Variables, inputs) -> Variables:
+    """Return `variables` with BatchNorm statistics updated by one training pass over `inputs`."""
+    if not jax.tree.leaves(variables.state):
+        return variables
+    _, state = model.apply(variables, inputs, train=True, key=key)
+    return variables._replace(state=state)
 
 
 def _draw(key: Key, examples: Examples, size: int) -> jax.Array:

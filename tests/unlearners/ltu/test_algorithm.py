@@ -1,4 +1,4 @@
-"""LTU as an unlearner: what a step does, what it reads, what it leaves alone."""
+"""LTU as an unlearner: the result of a step, its inputs, and what it leaves unchanged."""
 
 from dataclasses import replace
 
@@ -13,10 +13,17 @@ from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.types import Examples, Model, UnlearnData, Variables
 from ltu_jax.unlearners.base import spec_of
-from ltu_jax.unlearners.ltu import membership as mi
-from ltu_jax.unlearners.ltu.algorithm import ltu
-from ltu_jax.unlearners.ltu.config import LTUConfig
-from ltu_jax.unlearners.ltu.meta import InnerStep
+from ltu_jax.unlearners.ltu import (
+    InnerStep,
+    LTUConfig,
+    MembershipSpec,
+    Objective,
+    ltu,
+    match_membership,
+    with_weight_noise,
+)
+from ltu_jax.unlearners.ltu.objectives.base import Forgetting
+from ltu_jax.unlearners.ltu.weight_noise import add_weight_noise
 from tests.models.pairs import linen_and_nnx, to_nnx
 
 KEY = jax.random.key(0)
@@ -28,17 +35,19 @@ SMALL = LTUConfig(
     audit_size=8,
     query_size=8,
     query_sampling=("uniform", "class", "hard", "cluster"),
-    membership=(mi.MembershipSpec("log_odds"), mi.MembershipSpec("entropy")),
-    membership_support=1,
-    stand_ins="heldout",
+    objective=Objective(
+        target_source="heldout",
+        specs=(MembershipSpec("log_odds"), MembershipSpec("entropy")),
+        support=1,
+    ),
     max_update_norm=0.01,
 )
-LIGHT = replace(SMALL, steps=2, query_sampling=("uniform",), membership=SMALL.membership[:1])
+ONE_MODEL = replace(SMALL.objective, specs=SMALL.objective.specs[:1])
+LIGHT = replace(SMALL, steps=2, query_sampling=("uniform",), objective=ONE_MODEL)
 # Off: all but one uniform query set under its plain cross-entropy.
 QUERIES_ONLY = replace(
     LIGHT,
-    random_label_inner=InnerStep(lr=0.0),
-    tune_weight=0.0,
+    random_label_inner=InnerStep(lr=0.0, tune_weight=0.0),
     forget_weight=0.0,
     distill=0.0,
     max_update_norm=1e9,
@@ -124,8 +133,7 @@ def test_queries_alone_are_plain_sgd():
 def test_membership_alone_is_plain_sgd_on_the_audit_batch():
     config = replace(
         QUERIES_ONLY,
-        membership_inner=InnerStep(lr=0.0),
-        membership_tune_weight=0.25,
+        membership_inner=InnerStep(lr=0.0, tune_weight=0.25),
         forget_weight=2.0,
         distill=1.0,  # the teacher's own logits: no gradient at the original
         harmonize="none",
@@ -134,10 +142,10 @@ def test_membership_alone_is_plain_sgd_on_the_audit_batch():
 
     def match(params):
         logits, _ = LINEAR.apply(Variables(params, {}), batch.audit.inputs)
-        losses = mi.membership_losses(config.membership, before.models, logits, batch.audit.labels)
-        return losses[0]
+        forgetting = match_membership(config.objective.specs)
+        return forgetting.losses(before.forgetting, (), logits, batch.audit.labels, None)[0]
 
-    # Support and query are one and the same model here, once at weight 0.25 and once at 1.
+    # One model is both support and query here, at weights 0.25 and 1.
     gradient = jax.grad(match)(VARIABLES.params)
     wanted = jax.tree.map(
         lambda p, g: p - config.learning_rate * 2.0 * 1.25 * g, VARIABLES.params, gradient
@@ -159,14 +167,16 @@ def test_batch_is_what_it_says(linear_step):
     forget = {tuple(x): int(y) for x, y in zip(np.array(DATA.forget.inputs), DATA.forget.labels)}
     for examples, size, relabelled in ((batch.support, 6, True), (batch.audit, 8, False)):
         rows = [tuple(x) for x in np.array(examples.inputs)]
-        true = np.array([forget[row] for row in rows])  # a KeyError: not of the forget set
+        true = np.array(
+            [forget[row] for row in rows]
+        )  # KeyError for an example outside the forget set
         assert len(set(rows)) == len(rows) == size
         assert (np.array(examples.labels) != true).all() == relabelled
     queries = {tuple(x) for x in np.array(batch.queries.inputs)}
     assert len(queries) == 4 * SMALL.query_size
     logits, _ = LINEAR.apply(VARIABLES, batch.queries.inputs)
     np.testing.assert_allclose(batch.teacher, logits, rtol=1e-5, atol=1e-5)
-    assert state.pool.losses.shape == (SIZES["retain"],)
+    assert state.source.losses.shape == (SIZES["retain"],)
 
 
 def test_statistics_are_updated_once_and_by_the_queries(linen_step):
@@ -245,7 +255,7 @@ def test_every_pass_sees_the_set_that_it_may_see():
     variables = model.init(KEY, data.forget.inputs)
     state = method.prepare(KEY, variables, data)
     jax.effects_barrier()
-    # No pass over the forget set before the first step: its images teach the MI models nothing.
+    # No pass over the forget set before the first step: the MI models are not fitted on it.
     assert set(seen) == {(frozenset({TAGS[n]}), False) for n in ("retain", "validation")}
 
     seen.clear()
@@ -258,24 +268,26 @@ def test_every_pass_sees_the_set_that_it_may_see():
     assert seen.count((retain, True)) == 1
 
 
-def test_membership_models_are_fitted_on_retain_and_validation_alone(monkeypatch):
-    given = {}
+def test_the_objective_is_fitted_to_outputs_on_retain_and_validation_examples():
+    contexts = []
 
-    def spy(key, specs, members, nonmembers, stand_ins, **options):
-        given.update(members=members, nonmembers=nonmembers, stand_ins=stand_ins)
-        return fit(key, specs, members, nonmembers, stand_ins, **options)
+    def spy(key, context, size):
+        contexts.append(context)
+        assert size == LIGHT.audit_size
+        return matching.init(key, context, size)
 
-    fit = mi.fit_ensemble
-    monkeypatch.setattr(mi, "fit_ensemble", spy)
-    ltu(LINEAR, spec_of(DATA, CLASSES), LIGHT).prepare(KEY, VARIABLES, DATA)
-    for role, examples in (("members", DATA.retain), ("nonmembers", DATA.validation)):
-        logits, labels = given[role]
+    matching = match_membership(ONE_MODEL.specs, support=1)
+    unlearner = ltu(LINEAR, spec_of(DATA, CLASSES), LIGHT, forgetting=matching._replace(init=spy))
+    unlearner.prepare(KEY, VARIABLES, DATA)
+    (context,) = contexts
+    for part in ("retain", "validation"):
+        (logits, labels), examples = getattr(context, part), getattr(DATA, part)
         wanted, _ = LINEAR.apply(VARIABLES, examples.inputs)
         np.testing.assert_allclose(logits, wanted, rtol=1e-5, atol=1e-5)
         np.testing.assert_array_equal(labels, examples.labels)
-    heldout = {tuple(row) for row in np.array(given["nonmembers"][0])}
-    stand_ins, labels = given["stand_ins"]
-    assert {tuple(row) for row in np.array(stand_ins)} <= heldout
+    heldout = {tuple(row) for row in np.array(context.validation.inputs)}
+    targets, labels = context.targets
+    assert {tuple(row) for row in np.array(targets)} <= heldout
     shares = [np.bincount(some) / len(some) for some in (labels, DATA.forget.labels)]
     np.testing.assert_allclose(*shares)
 
@@ -309,27 +321,98 @@ def test_forgetting_a_class_never_labels_with_it():
     assert gone in np.unique(batch.audit.labels)
 
 
+SPECS = SMALL.objective.specs
+
+
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("argument", "value"),
     [
-        ({"harmonize": "both"}, "harmonize is 'both'; choose one of two-way"),
-        ({"query_sampling": ("uniform", "easy")}, "query_sampling is .*'easy'"),
-        ({"query_sampling": ()}, "query_sampling is "),
-        ({"membership_support": 0}, "membership_support is 0; give 1 to 1"),
-        ({"membership_support": 2}, "membership_support is 2; give 1 to 1"),
-        ({"membership_target": "pull"}, "membership_target is 'pull'; choose one of match, push"),
-        ({"stand_ins": "others"}, "stand_ins is others; choose one of heldout, reference, tested"),
-        ({"membership": ()}, "membership looks at nothing"),
-        ({"membership": (mi.MembershipSpec("loss"),) * 2}, "membership looks at .*'loss'"),
-        ({"steps": 0}, "steps is 0; give a number above 0"),
-        ({"learning_rate": -0.1}, "learning_rate is -0.1; give a number above 0"),
-        ({"support_size": 0}, "support_size is 0; give a number above 0"),
-        ({"audit_size": 0}, "audit_size is 0; give a number above 0"),
-        ({"query_size": 0}, "query_size is 0; give a number above 0"),
-        ({"query_sampling": ("uniform",) * 6}, "--retain-fraction leaves 40 .* 6 disjoint"),
+        ("harmonize", "both"),
+        ("query_sampling", ("uniform", "easy")),
+        ("query_sampling", ()),
+        ("steps", 0),
+        ("learning_rate", -0.1),
+        ("support_size", 0),
+        ("audit_size", 0),
+        ("query_size", 0),
+        ("weight_noise", -0.1),
+        ("random_label_inner", InnerStep(order=3)),
+        ("membership_inner", InnerStep(count=0)),
     ],
 )
-def test_bad_knobs_are_refused_by_name(change, message):
-    with pytest.raises(InputError, match=message) as error:
-        ltu(LINEAR, spec_of(DATA, CLASSES), replace(SMALL, **change))
+def test_options_out_of_range_are_refused(argument, value):
+    with pytest.raises(InputError) as error:
+        replace(SMALL, **{argument: value})
+    assert error.value.argument == argument
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("name", "pull"),
+        ("target_source", "others"),
+        ("specs", ()),
+        ("specs", (MembershipSpec("loss"),) * 2),
+        ("projections", 1),
+        ("support", 0),
+        ("support", len(SPECS)),
+    ],
+)
+def test_objectives_out_of_range_are_refused(argument, value):
+    with pytest.raises(InputError) as error:
+        replace(SMALL, objective=replace(SMALL.objective, **{argument: value}))
+    assert error.value.argument == argument
+
+
+def test_too_few_retain_examples_for_the_query_sets_are_refused():
+    with pytest.raises(InputError) as error:
+        ltu(LINEAR, spec_of(DATA, CLASSES), replace(SMALL, query_sampling=("uniform",) * 6))
+    assert error.value.argument == "retain_fraction"
+
+
+def test_only_cluster_sampling_clusters_the_outputs(linear_step):
+    state, *_ = linear_step
+    assert state.source.clusters.shape == (SIZES["retain"],)
+    light = ltu(LINEAR, spec_of(DATA, CLASSES), LIGHT).prepare(KEY, VARIABLES, DATA)
+    assert light.source.clusters is None
+
+
+def test_any_objective_can_be_composed_in():
+    """The mean logits instead of membership models: their gradient is known."""
+    mean_logit = Forgetting(
+        init=lambda key, context, size: match_membership(ONE_MODEL.specs).init(key, context, size),
+        sample=lambda key, state, size: (),
+        losses=lambda state, draw, logits, labels, rows: logits.mean()[None],
+        num_tasks=1,
+        num_support=1,
+    )
+    still = InnerStep(lr=0.0, tune_weight=0.0)
+    config = replace(
+        QUERIES_ONLY, membership_inner=still, forget_weight=1.0, distill=1.0, harmonize="none"
+    )
+    method = ltu(LINEAR, spec_of(DATA, CLASSES), config, forgetting=mean_logit)
+    state = method.prepare(KEY, VARIABLES, DATA)
+    batch = method.sample(KEY, jnp.asarray(0), state, DATA)
+    after, _ = method.step(KEY, state, batch)
+    moved = after.variables.params["bias"] - VARIABLES.params["bias"]
+    np.testing.assert_allclose(moved, -config.learning_rate / CLASSES, rtol=1e-4)
+
+
+def test_weight_noise_is_relative_to_each_matrix_and_leaves_the_targets():
+    params = {"bias": jnp.ones(CLASSES), "wide": jnp.full((200, 300), 2.0)}
+    params["wide"] = params["wide"].at[::2].set(-1.0)
+    noisy = add_weight_noise(KEY, params, 0.5)
+    np.testing.assert_array_equal(noisy["bias"], params["bias"])
+    noise = noisy["wide"] - params["wide"]
+    assert abs(float(noise.mean())) < 0.02
+    assert float(noise.std()) == pytest.approx(0.5 * 1.5, rel=0.02)
+
+    plain = ltu(LINEAR, spec_of(DATA, CLASSES), LIGHT)
+    still = plain.prepare(KEY, VARIABLES, DATA)
+    wrapped = with_weight_noise(plain, 0.5).prepare(KEY, VARIABLES, DATA)
+    chosen = ltu(LINEAR, spec_of(DATA, CLASSES), replace(LIGHT, weight_noise=0.5))
+    assert_trees_close(chosen.prepare(KEY, VARIABLES, DATA), wrapped, rtol=0, atol=0)
+    before, after = (state.variables.params["kernel"] for state in (still, wrapped))
+    assert not np.allclose(before, after)
+    assert_trees_close(wrapped._replace(variables=None), still._replace(variables=None), 0, 0)

@@ -5,25 +5,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax.unlearners.base import spec_of
-from ltu_jax.unlearners.ltu.control import MIMatchConfig, mi_match
-from ltu_jax.unlearners.ltu.membership import MembershipSpec
-from ltu_jax.unlearners.ltu.tasks import tasks
+from ltu_jax.unlearners.ltu import MembershipSpec, MIMatchConfig, Objective, mi_match
+from ltu_jax.unlearners.ltu.tasks import make_tasks
 from tests.unlearners.test_protocol import CLASSES, DATA, TINY, VARIABLES
 
-CONFIG = MIMatchConfig(
-    audit_size=8, query_size=16, learning_rate=0.5, membership=(MembershipSpec("log_odds"),)
-)
+OBJECTIVE = Objective(specs=(MembershipSpec("log_odds"),))
+CONFIG = MIMatchConfig(audit_size=8, query_size=16, learning_rate=0.5, objective=OBJECTIVE)
+SPEC = spec_of(DATA, CLASSES)
 
 
 def test_first_step_is_gradient_descent_on_the_sum_of_losses():
-    method = mi_match(TINY, spec_of(DATA, CLASSES), CONFIG)
+    method = mi_match(TINY, SPEC, CONFIG)
     state = method.prepare(jax.random.key(0), VARIABLES, DATA)
     batch = method.sample(jax.random.key(1), jnp.asarray(0), state, DATA)
     after, info = method.step(jax.random.key(2), state, batch)
-    task = tasks(TINY, state, batch, CONFIG.as_ltu())
+    losses = make_tasks(TINY, SPEC, CONFIG, OBJECTIVE.build()).losses(state, batch)
 
     def total(params):
-        return task.queries(params).mean() + CONFIG.forget_weight * task.membership(params).mean()
+        forget = losses.membership(params).mean()
+        return losses.queries(params).mean() + CONFIG.forget_weight * forget
 
     grads = jax.grad(total)(VARIABLES.params)
     norm = np.sqrt(sum(np.sum(np.square(g)) for g in jax.tree.leaves(grads)))

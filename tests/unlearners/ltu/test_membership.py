@@ -1,4 +1,4 @@
-"""MI models: features in closed form, fitting on synthetic members, and both losses."""
+"""Membership models: features in closed form, fitting on synthetic members, both losses."""
 
 from functools import partial
 
@@ -10,6 +10,7 @@ from scipy.special import log_softmax, logsumexp, softplus
 from sklearn.metrics import roc_auc_score
 
 from ltu_jax.audit import signals
+from ltu_jax.unlearners.ltu import match_membership
 from ltu_jax.unlearners.ltu import membership as mi
 
 KEY = jax.random.key(0)
@@ -141,13 +142,13 @@ def test_fitted_models_are_at_chance_where_there_is_nothing_to_tell():
             assert abs(np.mean(np.concatenate([high, low]))) < 0.4, spec
 
 
-def test_target_holds_the_quantiles_of_the_stand_ins():
+def test_target_holds_the_quantiles_of_the_surrogate_targets():
     ensemble = fit_all(0, member_margin=6.0, nonmember_margin=1.0)
-    stand_ins = scores(mi.DIVERSE, ensemble, *outputs(1, 300, 1.0))
-    wanted = np.quantile(stand_ins, (np.arange(8) + 0.5) / 8, axis=1).T
+    targets = scores(mi.DIVERSE, ensemble, *outputs(1, 300, 1.0))
+    wanted = np.quantile(targets, (np.arange(8) + 0.5) / 8, axis=1).T
     np.testing.assert_allclose(ensemble.target, wanted, rtol=1e-4, atol=1e-4)
-    # Here the stand-ins are the non-members themselves, whose spread is the unit.
-    np.testing.assert_allclose(ensemble.unit, stand_ins.std(axis=1), rtol=1e-4)
+    # Here the targets are the non-members themselves, whose spread is the unit.
+    np.testing.assert_allclose(ensemble.unit, targets.std(axis=1), rtol=1e-4)
 
 
 def test_fitting_is_a_function_of_its_key():
@@ -162,7 +163,7 @@ def ensemble_for(logits, labels):
     heads = []
     for number, spec in enumerate(mi.DIVERSE):
         features = mi.FEATURES[spec.feature](logits, labels)
-        weights = mi._init_head(jax.random.key(number), features.shape[-1], spec.hidden)
+        weights = mi.init_head(jax.random.key(number), features.shape[-1], spec.hidden)
         weights["out"] = weights["out"] + 0.7
         heads.append(mi.Head(features.mean(0), features.std(0) + 0.1, weights))
     ensemble = mi.Ensemble(tuple(heads), None, None, None)
@@ -170,7 +171,9 @@ def ensemble_for(logits, labels):
     return ensemble._replace(target=target, unit=target.std(axis=1))
 
 
-losses = jax.jit(mi.membership_losses, static_argnums=(0, 4))
+@partial(jax.jit, static_argnums=(0, 4))
+def losses(specs, ensemble, logits, labels, target="match"):
+    return match_membership(specs, target=target).losses(ensemble, (), logits, labels, None)
 
 
 def test_matching_loss_vanishes_only_at_the_target():
@@ -179,7 +182,7 @@ def test_matching_loss_vanishes_only_at_the_target():
     at_target = losses(mi.DIVERSE, ensemble, logits, labels)
     assert at_target.shape == (len(mi.DIVERSE),)
     np.testing.assert_allclose(at_target, 0.0, atol=1e-6)
-    for scale in (0.3, 3.0):  # too little and too much confidence: both are told from the target
+    for scale in (0.3, 3.0):  # too little and too much confidence: both differ from the target
         assert (losses(mi.DIVERSE, ensemble, scale * logits, labels) > 1e-3).all()
 
 
@@ -207,9 +210,9 @@ def test_losses_in_closed_form():
 
     distance = (np.sort(log_odds[:, 0]) - target) / unit
     rounded = np.where(
-        np.abs(distance) < mi.ROUNDING,
-        distance**2 / 2 / mi.ROUNDING,
-        np.abs(distance) - mi.ROUNDING / 2,
+        np.abs(distance) < mi.HUBER_DELTA,
+        distance**2 / 2 / mi.HUBER_DELTA,
+        np.abs(distance) - mi.HUBER_DELTA / 2,
     )
     matching = losses((spec,), ensemble, logits, labels, "match")
     np.testing.assert_allclose(matching, [rounded.mean()], rtol=1e-4)
@@ -242,7 +245,7 @@ def test_whole_ensemble_against_finite_differences(target):
         direction = np.random.default_rng(5).normal(size=logits.shape)
 
         def all_losses(z):
-            return mi.membership_losses(mi.DIVERSE, ensemble, z, labels, target)
+            return losses(mi.DIVERSE, ensemble, z, labels, target)
 
         slopes = jax.jit(lambda z, v: jax.jvp(all_losses, (z,), (v,))[1])(logits, direction)
         above, below = (
@@ -252,3 +255,10 @@ def test_whole_ensemble_against_finite_differences(target):
         differences = (above - below) / 2e-6
     assert (np.abs(slopes) > 1e-3).all()
     np.testing.assert_allclose(slopes, differences, rtol=1e-6, atol=1e-8)
+
+
+def test_effective_models_of_copies_and_of_independent_models():
+    rows = np.random.default_rng(0).normal(size=(4, 4000))
+    assert float(mi.effective_models(rows)) == pytest.approx(4, rel=0.01)
+    assert float(mi.effective_models(rows[[0, 0, 0]])) == pytest.approx(1, rel=1e-5)
+    assert float(mi.effective_models(rows[:1])) == pytest.approx(1, rel=1e-5)

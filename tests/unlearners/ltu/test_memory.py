@@ -1,4 +1,4 @@
-"""Steps that keep less give the same numbers, and do keep less."""
+"""Steps with less memory give the same numbers, and need less memory."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -13,11 +13,16 @@ from ltu_jax.models import from_functions
 from ltu_jax.training import loop
 from ltu_jax.types import Examples, UnlearnData
 from ltu_jax.unlearners.base import spec_of
-from ltu_jax.unlearners.ltu.algorithm import ltu
-from ltu_jax.unlearners.ltu.config import LTUConfig
-from ltu_jax.unlearners.ltu.membership import MembershipSpec
-from ltu_jax.unlearners.ltu.memory import economical
-from ltu_jax.unlearners.ltu.meta import InnerStep, meta_gradient
+from ltu_jax.unlearners.ltu import (
+    InnerStep,
+    LTUConfig,
+    MembershipSpec,
+    Memory,
+    Objective,
+    ltu,
+    meta_gradient,
+)
+from ltu_jax.unlearners.ltu.memory import rematerialized
 
 DEPTH, WIDTH = 6, 64
 CONFIG = LTUConfig(
@@ -26,8 +31,7 @@ CONFIG = LTUConfig(
     audit_size=90,
     query_sampling=("uniform",),
     query_size=600,
-    membership=(MembershipSpec("log_odds"), MembershipSpec("hinge")),
-    membership_support=1,
+    objective=Objective(specs=(MembershipSpec("log_odds"), MembershipSpec("hinge")), support=1),
 )
 
 
@@ -61,7 +65,7 @@ def plain():
 def outcome(**options):
     """The flat parameters after three steps, and the peak memory of one of them."""
     data = UnlearnData(examples(90), examples(700), examples(60))
-    method = ltu(MODEL, spec_of(data, 3), replace(CONFIG, **options))
+    method = ltu(MODEL, spec_of(data, 3), replace(CONFIG, memory=Memory(**options)))
     start = MODEL.init(jax.random.key(0), data.retain.inputs[:1])
     result, _ = loop.unlearn(method, start, data, key=jax.random.key(1))
     flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(result.params)])
@@ -93,14 +97,17 @@ def test_a_meta_gradient_of_sorted_losses_is_exact(options):
 
     with jax.enable_x64(True):
         params, data = jax.tree.map(lambda x: jnp.asarray(x, float), (params, data))
-        for a, b in zip(gradient(forward), gradient(economical(forward, *options)), strict=True):
+        for a, b in zip(
+            gradient(forward), gradient(rematerialized(forward, Memory(*options))), strict=True
+        ):
             np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
 
 
 def test_plain_is_the_function_itself():
-    assert economical(forward, False, 1) is forward
+    assert rematerialized(forward, Memory()) is forward
 
 
 def test_no_piece_is_refused():
-    with pytest.raises(InputError, match="micro_batches is 0; give a number above 0"):
-        LTUConfig(micro_batches=0)
+    with pytest.raises(InputError) as error:
+        Memory(micro_batches=0)
+    assert error.value.argument == "micro_batches"

@@ -1,4 +1,4 @@
-"""The meta-gradient: closed form, finite differences, its own definition, and reference numbers."""
+"""The meta-gradient: closed form, finite differences, its definition, and reference numbers."""
 
 import chex
 import jax
@@ -41,8 +41,7 @@ def test_closed_form_on_quadratics(count, tune_weight):
         tune,
         lambda p: jnp.stack([q(p) for q, _, _ in queries]),
         jnp.asarray(x),
-        InnerStep(lr=alpha, count=count),
-        tune_weight,
+        InnerStep(lr=alpha, count=count, tune_weight=tune_weight),
     )
 
     np.testing.assert_allclose(gradient, wanted, rtol=1e-12)
@@ -65,13 +64,14 @@ def net(seed=0):
 def test_finite_differences_of_the_objective():
     params, tune, queries = net()
     flat, unravel = jax.flatten_util.ravel_pytree(params)
+    inner = InnerStep(lr=0.1, tune_weight=0.7)
 
     @jax.jit
     def objective(flat):
-        return meta_objective(tune, queries, unravel(flat), InnerStep(lr=0.1), 0.7)
+        return meta_objective(tune, queries, unravel(flat), inner)
 
     chex.assert_numerical_grads(objective, (flat,), order=2, atol=1e-6)
-    gradient, _ = meta_gradient(tune, queries, params, InnerStep(lr=0.1), 0.7)
+    gradient, _ = meta_gradient(tune, queries, params, inner)
     for row in range(flat.size):
         nudge = 1e-5 * jnp.zeros_like(flat).at[row].set(1.0)
         slope = (objective(flat + nudge) - objective(flat - nudge)) / 2e-5
@@ -84,10 +84,10 @@ def test_finite_differences_of_the_objective():
 @pytest.mark.parametrize("max_norm", [float("inf"), 0.5, 1e6])
 def test_fast_form_is_the_grad_of_a_grad(order, count, max_norm):
     params, tune, queries = net()
-    inner = InnerStep(lr=0.1, max_norm=max_norm, count=count, order=order)
-    wanted = jax.grad(lambda p: meta_objective(tune, queries, p, inner, 0.7))(params)
+    inner = InnerStep(lr=0.1, max_norm=max_norm, count=count, order=order, tune_weight=0.7)
+    wanted = jax.grad(lambda p: meta_objective(tune, queries, p, inner))(params)
     for compiled in (False, True):
-        run = lambda p: meta_gradient(tune, queries, p, inner, 0.7)[0]  # noqa: E731
+        run = lambda p: meta_gradient(tune, queries, p, inner)[0]  # noqa: E731
         chex.assert_trees_all_close((jax.jit(run) if compiled else run)(params), wanted, rtol=1e-10)
 
 

@@ -1,4 +1,4 @@
-"""Support labels and query sets: disjoint always, and each kind drawn as it says."""
+"""Random labels and query sets: disjoint, and drawn by their sampling strategy."""
 
 from functools import partial
 from typing import get_args
@@ -11,25 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from ltu_jax.errors import InputError
 from ltu_jax.unlearners.ltu import sampling
 from ltu_jax.unlearners.ltu.sampling import (
-    QueryKind,
-    QueryPool,
-    check_query_sampling,
+    QuerySampling,
+    QuerySource,
     cluster_outputs,
     draw_queries,
     random_labels,
 )
 
 KEY = jax.random.key(0)
-KINDS = get_args(QueryKind)
+SAMPLINGS = get_args(QuerySampling)
 CLASSES = 6
 
 
-def pool(size, seed=0):
+def source(size, seed=0):
     rng = np.random.default_rng(seed)
-    return QueryPool(
+    return QuerySource(
         labels=jnp.asarray(rng.integers(CLASSES, size=size)),
         losses=jnp.asarray(rng.exponential(size=size), jnp.float32),
         clusters=jnp.asarray(rng.integers(3, size=size)),
@@ -40,43 +38,43 @@ draw = jax.jit(draw_queries, static_argnums=(1, 3, 4))
 
 
 @partial(jax.jit, static_argnums=(1, 3, 4))
-def draw_often(keys, kinds, pool, num_classes, size):
-    return jax.vmap(lambda key: draw_queries(key, kinds, pool, num_classes, size))(keys)
+def draw_often(keys, samplings, source, num_classes, size):
+    return jax.vmap(lambda key: draw_queries(key, samplings, source, num_classes, size))(keys)
 
 
 # Few shapes, for every one is compiled; many keys and pools.
 @settings(max_examples=40, deadline=None)
 @given(
-    kinds=st.sampled_from([("hard",), ("class", "cluster", "class"), KINDS]),
+    samplings=st.sampled_from([("hard",), ("class", "cluster", "class"), SAMPLINGS]),
     size_and_spare=st.sampled_from([(1, 0), (8, 5)]),
     seed=st.integers(0, 2**31 - 1),
 )
-def test_query_sets_are_disjoint(kinds, size_and_spare, seed):
+def test_query_sets_are_disjoint(samplings, size_and_spare, seed):
     size, spare = size_and_spare
-    total = len(kinds) * size + spare
-    rows = draw(jax.random.key(seed), kinds, pool(total, seed), CLASSES, size)
-    assert rows.shape == (len(kinds), size)
-    assert len(np.unique(rows)) == len(kinds) * size
+    total = len(samplings) * size + spare
+    rows = draw(jax.random.key(seed), samplings, source(total, seed), CLASSES, size)
+    assert rows.shape == (len(samplings), size)
+    assert len(np.unique(rows)) == len(samplings) * size
     assert rows.min() >= 0
     assert rows.max() < total
 
 
 def test_same_key_same_query_sets():
-    sets = [draw(jax.random.key(seed), KINDS, pool(100), CLASSES, 8) for seed in (3, 3, 4)]
+    sets = [draw(jax.random.key(seed), SAMPLINGS, source(100), CLASSES, 8) for seed in (3, 3, 4)]
     assert np.array_equal(sets[0], sets[1])
     assert not np.array_equal(sets[0], sets[2])
 
 
 def test_uniform_draws_every_example_alike():
-    rows = draw_often(jax.random.split(KEY, 500), ("uniform",), pool(20), CLASSES, 5)
+    rows = draw_often(jax.random.split(KEY, 500), ("uniform",), source(20), CLASSES, 5)
     assert chisquare(np.bincount(rows.ravel(), minlength=20)).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("kind", ["uniform", "class", "cluster"])
-def test_of_a_large_set_all_examples_are_candidates_alike(monkeypatch, kind):
+@pytest.mark.parametrize("strategy", ["uniform", "class", "cluster"])
+def test_of_a_large_set_all_examples_are_candidates_alike(monkeypatch, strategy):
     monkeypatch.setattr(sampling, "CANDIDATES", 16)
-    examples = pool(60)._replace(labels=jnp.arange(60) % 6, clusters=jnp.arange(60) % 3)
-    rows = jax.vmap(lambda key: draw_queries(key, (kind, kind), examples, CLASSES, 1))(
+    examples = source(60)._replace(labels=jnp.arange(60) % 6, clusters=jnp.arange(60) % 3)
+    rows = jax.vmap(lambda key: draw_queries(key, (strategy, strategy), examples, CLASSES, 1))(
         jax.random.split(KEY, 1500)
     )
     assert (rows[:, 0] != rows[:, 1]).all()
@@ -87,13 +85,13 @@ def test_of_a_large_set_hard_examples_are_still_preferred(monkeypatch):
     monkeypatch.setattr(sampling, "CANDIDATES", 16)
     losses = jnp.where(jnp.arange(60) < 30, 0.1, 2.0)
     rows = jax.vmap(
-        lambda key: draw_queries(key, ("hard",), pool(60)._replace(losses=losses), CLASSES, 1)
+        lambda key: draw_queries(key, ("hard",), source(60)._replace(losses=losses), CLASSES, 1)
     )(jax.random.split(KEY, 2000))
     assert np.mean(rows >= 30) == pytest.approx(2.0 / 2.1, abs=0.02)
 
 
 def test_class_restricted_set_holds_half_of_the_classes():
-    examples = pool(200)
+    examples = source(200)
     rows = draw_often(jax.random.split(KEY, 50), ("uniform", "class"), examples, CLASSES, 20)
     labels = [np.unique(examples.labels[row]) for row in rows[:, 1]]
     assert all(len(present) <= CLASSES // 2 for present in labels)
@@ -102,7 +100,7 @@ def test_class_restricted_set_holds_half_of_the_classes():
 
 
 def test_cluster_set_stays_in_one_cluster():
-    examples = pool(200)
+    examples = source(200)
     rows = draw_often(jax.random.split(KEY, 50), ("cluster",), examples, CLASSES, 20)
     clusters = [np.unique(examples.clusters[row]) for row in rows[:, 0]]
     assert all(len(present) == 1 for present in clusters)
@@ -111,18 +109,18 @@ def test_cluster_set_stays_in_one_cluster():
 
 def test_hard_draws_in_proportion_to_the_loss():
     losses = jnp.array([0.5, 1.0, 2.5, 4.0])
-    examples = QueryPool(jnp.zeros(4, int), losses, jnp.zeros(4, int))
+    examples = QuerySource(jnp.zeros(4, int), losses, jnp.zeros(4, int))
     first = draw_often(jax.random.split(KEY, 2000), ("hard",), examples, CLASSES, 1)
     wanted = 2000 * losses / losses.sum()
     assert chisquare(np.bincount(first.ravel(), minlength=4), wanted, sum_check=False).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("kind", ["class", "cluster"])
-def test_a_set_that_runs_short_is_filled_up_at_random(kind):
+@pytest.mark.parametrize("strategy", ["class", "cluster"])
+def test_a_set_that_runs_short_is_filled_up_at_random(strategy):
     # Row 0 alone is in class 0 and cluster 0, so a set of three there takes two of the others.
     only_first = jnp.arange(21) > 0
-    examples = QueryPool(only_first.astype(int), jnp.ones(21), only_first.astype(int))
-    rows = draw_often(jax.random.split(KEY, 4000), (kind,), examples, 2, 3)[:, 0]
+    examples = QuerySource(only_first.astype(int), jnp.ones(21), only_first.astype(int))
+    rows = draw_often(jax.random.split(KEY, 4000), (strategy,), examples, 2, 3)[:, 0]
     short = np.asarray(rows)[(np.asarray(rows) == 0).any(1)]
     filled = np.bincount(short.ravel(), minlength=21)
     assert filled[0] == len(short) > 100
@@ -155,9 +153,3 @@ def test_clusters_of_outputs_are_found_and_repeatable():
     assert len(np.unique(clusters)) == 3
     assert np.array_equal(clusters.ravel(), cluster_outputs(logits, 3, seed=0))
     assert len(np.unique(cluster_outputs(logits[:2], 10, seed=0))) == 2  # fewer rows than clusters
-
-
-@pytest.mark.parametrize("kinds", [(), ("uniform", "easy")])
-def test_unknown_or_missing_kinds_are_refused(kinds):
-    with pytest.raises(InputError, match=r"query_sampling .* uniform, class, hard, cluster"):
-        check_query_sampling(kinds)

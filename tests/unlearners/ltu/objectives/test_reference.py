@@ -1,4 +1,4 @@
-"""Whose scores the forget set should come to share: held-out examples, or a reference's answers."""
+"""Surrogate targets: held-out examples, or the outputs of a reference model."""
 
 from dataclasses import replace
 
@@ -12,25 +12,28 @@ import ltu_jax
 from ltu_jax.errors import DivergedError
 from ltu_jax.training.supervised import recipe_for
 from ltu_jax.types import Examples, UnlearnData
-from ltu_jax.unlearners.ltu.config import LTUConfig
+from ltu_jax.unlearners.ltu import LTUConfig, Objective
 from ltu_jax.unlearners.ltu.objectives import reference as module
 from ltu_jax.unlearners.ltu.objectives.reference import (
-    OWN_KIND,
+    SHIFT_THRESHOLD,
     Reference,
     find_reference,
-    stand_ins,
-    told_apart,
+    rank_statistic,
+    surrogate_targets,
+    train_reference,
+    two_sample_statistic,
+    warn_if_inaccurate,
 )
 from tests import tiny
 
 KEY = jax.random.key(0)
 
 
-def stand_in_rows(labels, heldout_labels, gone=(False, False, False)):
-    """Return which held-out rows stand for these forget labels, and the labels they go by."""
+def target_rows(labels, heldout_labels, gone=(False, False, False)):
+    """Return the held-out rows that are targets of these forget labels, and their labels."""
     rng = np.random.default_rng(0)
     heldout = rng.normal(size=(len(heldout_labels), 3)).astype(np.float32)
-    logits, under = stand_ins(labels, (heldout, np.asarray(heldout_labels)), np.array(gone))
+    logits, under = surrogate_targets(labels, (heldout, np.asarray(heldout_labels)), np.array(gone))
     rows = (logits[:, None] == heldout).all(-1).argmax(1)
     np.testing.assert_array_equal(heldout[rows], logits)  # held-out outputs and nothing else
     return rows, under, heldout
@@ -39,17 +42,17 @@ def stand_in_rows(labels, heldout_labels, gone=(False, False, False)):
 HELDOUT_LABELS = np.repeat([0, 1, 2], 20)
 
 
-def test_stand_ins_are_of_the_class_in_the_proportions_of_the_forget_set():
+def test_targets_have_the_class_proportions_of_the_forget_set():
     labels = np.random.default_rng(1).permutation(np.repeat([0, 2], [15, 5]))
-    rows, under, _ = stand_in_rows(labels, HELDOUT_LABELS)
+    rows, under, _ = target_rows(labels, HELDOUT_LABELS)
     np.testing.assert_array_equal(HELDOUT_LABELS[rows], under)
     counts = np.bincount(under, minlength=3)
     np.testing.assert_array_equal(counts / len(under), [0.75, 0.0, 0.25])
 
 
 @pytest.mark.parametrize("count", [1, 7, 20, 60])
-def test_stand_ins_use_every_heldout_example_of_the_class_about_equally(count):
-    rows, _, _ = stand_in_rows(np.full(count, 1), HELDOUT_LABELS)
+def test_every_heldout_example_of_the_class_is_used_about_equally(count):
+    rows, _, _ = target_rows(np.full(count, 1), HELDOUT_LABELS)
     uses = np.bincount(rows, minlength=60)
     assert (uses[:20] == 0).all()
     assert (uses[40:] == 0).all()
@@ -57,37 +60,37 @@ def test_stand_ins_use_every_heldout_example_of_the_class_about_equally(count):
     assert np.ptp(uses[20:40]) <= 1
 
 
-def test_stand_ins_of_a_forgotten_class_are_other_images_under_its_label():
-    rows, under, _ = stand_in_rows(np.full(40, 1), HELDOUT_LABELS, gone=(False, True, False))
+def test_targets_of_a_forgotten_class_are_other_images_under_its_label():
+    rows, under, _ = target_rows(np.full(40, 1), HELDOUT_LABELS, gone=(False, True, False))
     assert (under == 1).all()
     assert set(HELDOUT_LABELS[rows]) == {0, 2}
 
 
-def test_stand_ins_of_a_class_and_some_of_another():
+def test_targets_of_a_class_and_some_of_another():
     labels = np.repeat([0, 1], 20)
-    rows, under, _ = stand_in_rows(labels, HELDOUT_LABELS, gone=(False, True, False))
+    rows, under, _ = target_rows(labels, HELDOUT_LABELS, gone=(False, True, False))
     ordinary, gone = np.bincount(under)
     assert ordinary == gone
     assert set(HELDOUT_LABELS[rows[under == 0]]) == {0}
     assert set(HELDOUT_LABELS[rows[under == 1]]) == {0, 2}
 
 
-def test_class_without_heldout_examples_is_stood_for_by_all_others():
-    rows, under, _ = stand_in_rows(np.full(40, 2), HELDOUT_LABELS[:40])
+def test_targets_of_a_class_without_heldout_examples_are_all_others():
+    rows, under, _ = target_rows(np.full(40, 2), HELDOUT_LABELS[:40])
     uses = np.bincount(rows, minlength=40)
     assert uses.min() == uses.max() > 0
     np.testing.assert_array_equal(under, HELDOUT_LABELS[rows])
 
 
-def test_a_reference_stands_in_for_the_classes_that_it_is_asked_about():
+def test_a_reference_gives_the_targets_of_its_classes():
     labels = np.random.default_rng(1).permutation(np.repeat([0, 1, 2], [15, 5, 10]))
     rng = np.random.default_rng(2)
     heldout = rng.normal(size=(60, 3)).astype(np.float32), HELDOUT_LABELS
     answers = rng.normal(size=(30, 3)).astype(np.float32)
-    asked = Reference(answers, heldout[0], np.array([False, True, True]))
+    reference = Reference(answers, heldout[0], np.array([False, True, True]))
     gone = np.array([False, False, True])
-    plain, _ = stand_ins(labels, heldout, gone)
-    logits, under = stand_ins(labels, heldout, gone, asked)
+    plain, _ = surrogate_targets(labels, heldout, gone)
+    logits, under = surrogate_targets(labels, heldout, gone, reference)
     np.testing.assert_array_equal(np.bincount(under) / len(under), [1 / 2, 1 / 6, 1 / 3])
     np.testing.assert_array_equal(logits[under == 0], plain[under == 0])
     for label in (1, 2):
@@ -109,25 +112,28 @@ def some(examples, rows):
 @pytest.mark.parametrize(
     ("seed", "size"), [(0, 12), (1, 30), (2, 60), (3, 100), (4, 200), (5, 250)]
 )
-def test_a_random_forget_set_is_not_told_from_the_rest(seed, size):
+def test_a_random_forget_set_is_no_shift(seed, size):
     every = members(seed, 500)
-    assert told_apart(some(every, slice(size)), some(every, slice(size, 500))) < OWN_KIND
+    assert (
+        two_sample_statistic(some(every, slice(size)), some(every, slice(size, 500)))
+        < SHIFT_THRESHOLD
+    )
 
 
-def test_what_classes_a_forget_set_has_does_not_tell_it():
+def test_class_proportions_are_no_shift():
     every = members(0, 800)
     mostly = np.flatnonzero((every.labels == 0) | (np.random.default_rng(1).random(800) < 0.1))
     forget = np.random.default_rng(2).permutation(mostly)[:120]
     rest = np.setdiff1d(np.arange(800), forget)
-    assert told_apart(some(every, forget), some(every, rest)) < OWN_KIND
+    assert two_sample_statistic(some(every, forget), some(every, rest)) < SHIFT_THRESHOLD
 
 
-def test_a_kind_of_its_own_is_told_and_too_few_are_not():
-    assert told_apart(members(0, 60, shift=3.0), members(1, 300)) > OWN_KIND
-    assert told_apart(members(0, 9, shift=30.0), members(1, 300)) == 0
+def test_a_subpopulation_is_detected_and_too_few_examples_are_not():
+    assert two_sample_statistic(members(0, 60, shift=3.0), members(1, 300)) > SHIFT_THRESHOLD
+    assert two_sample_statistic(members(0, 9, shift=30.0), members(1, 300)) == 0
     far = members(0, 60, shift=3.0)
     other = far._replace(labels=np.full(60, 7))
-    assert told_apart(other, members(1, 300)) == 0  # no class is shared
+    assert two_sample_statistic(other, members(1, 300)) == 0  # no class is shared
 
 
 def test_the_statistic_of_one_class_is_that_of_mann_and_whitney():
@@ -136,7 +142,7 @@ def test_the_statistic_of_one_class_is_that_of_mann_and_whitney():
     expected = scipy.stats.mannwhitneyu(
         said[:20], said[20:], alternative="greater", method="asymptotic", use_continuity=False
     )
-    z = module._rank_statistic(said, np.zeros(50), is_forget)
+    z = rank_statistic(said, np.zeros(50), is_forget)
     assert scipy.stats.norm.sf(z) == pytest.approx(expected.pvalue)
 
 
@@ -151,16 +157,16 @@ OUTPUTS = UnlearnData(*(part._replace(inputs=part.inputs[:, :3]) for part in DAT
 
 
 @pytest.mark.parametrize(
-    ("wanted", "gone", "asked"),
+    ("source", "gone", "classes"),
     [
         ("heldout", [False, True, False], None),
-        ("tested", [False, False, False], None),
-        ("tested", [False, True, False], [False, True, False]),
+        ("auto", [False, False, False], None),
+        ("auto", [False, True, False], [False, True, False]),
         ("reference", [False, False, False], [True, True, True]),
     ],
 )
-def test_a_reference_is_trained_where_it_is_wanted_on_accessible_examples_alone(
-    wanted, gone, asked, monkeypatch
+def test_a_reference_is_trained_if_needed_and_on_accessible_examples_alone(
+    source, gone, classes, monkeypatch
 ):
     seen = []
 
@@ -171,30 +177,30 @@ def test_a_reference_is_trained_where_it_is_wanted_on_accessible_examples_alone(
     train = module.train
     monkeypatch.setattr(module, "train", spy)
     model = ltu_jax.models.build("mlp", 3)
-    found = find_reference(KEY, model, DATA, OUTPUTS, np.array(gone), wanted)
-    if asked is None:
+    found = find_reference(KEY, model, DATA, OUTPUTS, np.array(gone), source)
+    if classes is None:
         assert found is None
         assert not seen
     else:
         assert seen == [{2.0}]
-        assert found.classes.tolist() == asked
+        assert found.classes.tolist() == classes
         assert found.forget.shape == (40, 3)
         assert found.validation.shape == (100, 3)
-        sure = [np.diff(np.sort(x), axis=1)[:, -1] for x in (found.validation, OUTPUTS[2].inputs)]
-        assert sure[0].mean() == pytest.approx(sure[1].mean(), rel=1e-4)
+        margin = [np.diff(np.sort(x), axis=1)[:, -1] for x in (found.validation, OUTPUTS[2].inputs)]
+        assert margin[0].mean() == pytest.approx(margin[1].mean(), rel=1e-4)
 
 
 @pytest.mark.parametrize(("knows", "warned"), [(0.1, True), (0.6, False)])
-def test_a_reference_that_learnt_little_is_told_of(knows, warned, caplog):
+def test_an_inaccurate_reference_gives_a_warning(knows, warned, caplog):
     labels = np.arange(100) % 3
     known = np.eye(3)[labels]
-    answers = np.where(np.arange(100)[:, None] < 100 * knows, known, np.roll(known, 1, axis=1))
-    module._check_learnt(answers, Examples(known, labels), np.zeros(3, bool))
-    assert ("raise --retain-fraction" in caplog.text) is warned
+    logits = np.where(np.arange(100)[:, None] < 100 * knows, known, np.roll(known, 1, axis=1))
+    warn_if_inaccurate(logits, Examples(known, labels), np.zeros(3, bool))
+    assert ("retain_fraction" in caplog.text) is warned
 
 
 @pytest.mark.parametrize("good", [1.0, 0.1, 0.0])
-def test_a_reference_is_tried_more_slowly_where_the_recipe_is_too_fast(good, monkeypatch):
+def test_a_diverging_reference_is_trained_at_a_lower_learning_rate(good, monkeypatch):
     tried = []
 
     def training(model, data, recipe, *, key):
@@ -206,29 +212,29 @@ def test_a_reference_is_tried_more_slowly_where_the_recipe_is_too_fast(good, mon
     monkeypatch.setattr(module, "train", training)
     model = ltu_jax.models.build("mlp", 3)
     if good:
-        assert module._trained(KEY, model, DATA.retain) == "trained"
+        assert train_reference(KEY, model, DATA.retain) == "trained"
         assert len(tried) == (1 if good == 1 else 2)
     else:
-        with pytest.raises(DivergedError, match='set stand_ins to "heldout"'):
-            module._trained(KEY, model, DATA.retain)
+        with pytest.raises(DivergedError):
+            train_reference(KEY, model, DATA.retain)
         assert tried == sorted(tried, reverse=True)
 
 
-def test_a_kind_that_shares_a_label_is_forgotten(tmp_path):
+def test_a_subpopulation_that_shares_a_label_is_forgotten(tmp_path):
     data = tiny.two_sites()
     errors = {}
-    for wanted in ("heldout", "tested"):
+    for source in ("heldout", "auto"):
         rows = ltu_jax.unlearn(
             data,
             ltu_jax.by_group("site", "south"),
-            config=LTUConfig(steps=200, query_size=16, stand_ins=wanted),
+            config=LTUConfig(steps=200, query_size=16, objective=Objective(target_source=source)),
             retain_fraction=1.0,
             epochs=30,
-            out=tmp_path / wanted,
+            out=tmp_path / source,
             quiet=True,
         ).rows
-        errors[wanted] = {row.model: row.ua for row in rows}
-    assert errors["tested"]["original"] < 5
-    assert errors["tested"]["retrain"] > 90
-    assert errors["tested"]["ltu"] > 80
+        errors[source] = {row.model: row.ua for row in rows}
+    assert errors["auto"]["original"] < 5
+    assert errors["auto"]["retrain"] > 90
+    assert errors["auto"]["ltu"] > 80
     assert errors["heldout"]["ltu"] < 20

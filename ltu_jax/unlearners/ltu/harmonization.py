@@ -1,4 +1,4 @@
-r"""Gradient harmonisation: one direction out of a remembering and a forgetting gradient.
+r"""Gradient harmonisation: one direction from a remembering and a forgetting gradient.
 
 Where two gradients conflict, :math:`\langle g, r\rangle < 0`, the part of :math:`g` that points
 against :math:`r` is projected away,
@@ -20,16 +20,16 @@ import optax
 from ltu_jax.errors import InputError
 from ltu_jax.types import PyTree
 
-Harmony = Literal["two-way", "per-layer", "protect-retain", "protect-forget", "none"]
+HarmonisationMode = Literal["two-way", "per-layer", "protect-retain", "protect-forget", "none"]
 
 
 class Conflict(NamedTuple):
-    """How the two gradients stand to each other.
+    """Angle and norms of the two gradients.
 
     Attributes:
-      cosine: of the angle between them over all parameters; 0 where one vanishes.
-      conflict: 1.0 where the cosine is negative, else 0.0.
-      norms: `[2]`, of the remembering and the forgetting gradient.
+      cosine: cosine of their angle over all parameters; 0 if one vanishes.
+      conflict: 1.0 if the cosine is negative, else 0.0.
+      norms: `[2]` norms of the remembering and the forgetting gradient.
     """
 
     cosine: jax.Array
@@ -38,15 +38,15 @@ class Conflict(NamedTuple):
 
 
 def harmonize(
-    remember: PyTree, forget: PyTree, how: Harmony = "two-way"
+    remember: PyTree, forget: PyTree, mode: HarmonisationMode = "two-way"
 ) -> tuple[PyTree, Conflict]:
-    """Join the two gradients into one direction.
+    """Combine the two gradients into one direction.
 
     Args:
       remember: gradient of the remembering branch.
       forget: gradient of the forgetting branch, same structure.
-      how: `"two-way"` projects each off the other: the sum conflicts with neither. `"per-layer"`
-        does that for every parameter tensor by itself. `"protect-retain"` projects the forgetting
+      mode: `"two-way"` projects each off the other: the sum conflicts with neither. `"per-layer"`
+        does that separately for every parameter tensor. `"protect-retain"` projects the forgetting
         gradient only, `"protect-forget"` the remembering gradient only: the sum may then still
         conflict with the one that was projected. `"none"` adds them.
 
@@ -54,38 +54,37 @@ def harmonize(
       The direction and `Conflict`.
 
     Raises:
-      InputError: `how` is none of the above.
+      InputError: `mode` is none of the above.
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from ltu_jax.unlearners.ltu.harmonize import harmonize
+      >>> from ltu_jax.unlearners.ltu import harmonize
       >>> direction, _ = harmonize(jnp.array([1.0, 0.0]), jnp.array([-1.0, 1.0]))
       >>> direction
       Array([0.5, 1.5], dtype=float32)
+
+    References:
+      Yu et al., *Gradient surgery for multi-task learning*, arXiv 2001.06782.
     """
-    check_harmony(how)
+    if mode not in get_args(HarmonisationMode):
+        options = ", ".join(get_args(HarmonisationMode))
+        raise InputError("harmonize", f"is {mode!r}", f"choose one of {options}")
     whole = _measure(remember, forget)
-    if how == "per-layer":
+    if mode == "per-layer":
         direction = jax.tree.map(
             lambda r, f: _join(r, f, _measure(r, f), "two-way"), remember, forget
         )
     else:
-        direction = _join(remember, forget, whole, how)
+        direction = _join(remember, forget, whole, mode)
     conflict = (whole.cosine < 0).astype(jnp.float32)
     return direction, Conflict(whole.cosine, conflict, whole.norms)
 
 
-def check_harmony(how: str) -> None:
-    """Raise `InputError` unless `how` names a way to harmonise."""
-    if how not in get_args(Harmony):
-        raise InputError(f"harmonize is {how!r}; choose one of {', '.join(get_args(Harmony))}")
-
-
 def project(gradient: PyTree, reference: PyTree) -> PyTree:
-    """Return `gradient` without what points against `reference`.
+    """Return `gradient` without its component against `reference`.
 
-    Finite for zero, tiny and huge input: both are scaled to entries of at most 1 before any square
-    is taken, and a zero reference leaves the gradient as it is.
+    Finite for zero, tiny and huge input: both are scaled to entries of at most 1 before squares are
+    taken. A zero reference leaves the gradient unchanged.
     """
     unit = _unit(reference)
     scaled, scale = _scale_to_one(gradient)
@@ -97,9 +96,9 @@ def project_conflicts(gradients: PyTree, order: jax.Array | None = None) -> PyTr
     """Project every row off all others, one after another (PCGrad).
 
     Args:
-      gradients: leaves `[m, ...]`, one row a task.
-      order: `[m, m]` integers; row `i` meets the others in the order `order[i]`, itself skipped.
-        PCGrad draws it at random; it makes no difference for two rows. `None` is 0, 1, ... m - 1.
+      gradients: leaves `[m, ...]`, one row for each task.
+      order: `[m, m]` integers; row `i` is projected in the order `order[i]`, without itself.
+        PCGrad draws it at random; two rows do not depend on it. `None` is 0, 1, ... m - 1.
 
     Returns:
       The projected rows, leaves `[m, ...]`; PCGrad's direction is their sum.
@@ -110,7 +109,7 @@ def project_conflicts(gradients: PyTree, order: jax.Array | None = None) -> PyTr
 
     def off_all_others(row, own, others):
         for other in others:
-            # A row never conflicts with itself, but rounding may say so after a projection.
+            # After a projection, rounding errors could make a row conflict with itself.
             reference = jax.tree.map(lambda g: jnp.where(other == own, 0, g[other]), gradients)  # noqa: B023
             row = project(row, reference)
         return row
@@ -119,7 +118,7 @@ def project_conflicts(gradients: PyTree, order: jax.Array | None = None) -> PyTr
 
 
 def tree_cosine(a: PyTree, b: PyTree) -> jax.Array:
-    """Return the cosine of two pytrees over all their entries; 0 where one vanishes."""
+    """Return the cosine of two pytrees over all their entries; 0 if one vanishes."""
     return _measure(a, b).cosine
 
 
@@ -127,9 +126,9 @@ class _Gram(NamedTuple):
     """The products of two gradients, each scaled to entries of at most 1.
 
     Attributes:
-      scales: `[2]` largest absolute entries, by which they were divided; 1 for one of zeros.
-      squares: `[2]` of each with itself.
-      product: of one with the other.
+      scales: `[2]` largest absolute entries, by which they were divided; 1 for a zero gradient.
+      squares: `[2]` inner product of each with itself.
+      product: inner product of the two.
     """
 
     scales: jax.Array
@@ -156,14 +155,14 @@ def _measure(remember: PyTree, forget: PyTree) -> _Gram:
     return _Gram(jnp.stack(scales), squares, product)
 
 
-def _join(remember: PyTree, forget: PyTree, gram: _Gram, how: Harmony) -> PyTree:
+def _join(remember: PyTree, forget: PyTree, gram: _Gram, mode: HarmonisationMode) -> PyTree:
     r"""Return the sum after projection, in one pass over the entries.
 
     To project :math:`f` off :math:`r` is to add :math:`-\min(\langle f, r\rangle, 0) / |r|^2` times
     :math:`r`. `project_conflicts` is the definition.
     """
     projected_off = {"two-way": (1, 1), "protect-retain": (1, 0), "protect-forget": (0, 1)}
-    chosen = jnp.array(projected_off.get(how, (0, 0)), gram.squares.dtype)
+    chosen = jnp.array(projected_off.get(mode, (0, 0)), gram.squares.dtype)
     weights = -jnp.minimum(gram.product, 0.0) / gram.divisors * gram.scales[::-1] * chosen
     return jax.tree.map(
         lambda r, f: r + f + weights[0] * (r / gram.scales[0]) + weights[1] * (f / gram.scales[1]),

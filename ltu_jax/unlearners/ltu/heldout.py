@@ -1,0 +1,71 @@
+r"""Held-out distillation: validation outputs that should not change.
+
+With :math:`z` the original's logits and :math:`T` the temperature, every query loss gets the term
+
+.. math:: w\, \tfrac1M \sum_j T^2\, \mathrm{KL}\big(p(z_j / T)\,\|\,p(f_\theta(x_j) / T)\big)
+
+over validation examples :math:`x_j`. It constrains the model between the examples that the method
+may see. No label of a validation example is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltu_jax.training.sampling_order import rows_at
+from ltu_jax.types import Key, UnlearnData
+from ltu_jax.unlearners.ltu.objectives.base import Context
+
+
+@dataclass(frozen=True)
+class HeldoutDistillation:
+    """Options of held-out distillation.
+
+    Attributes:
+      weight: weight in every query loss; 0 switches it off.
+      size: validation examples of a step.
+    """
+
+    weight: float = 0.0
+    size: int = 128
+
+
+class HeldoutTeacher(NamedTuple):
+    """The original's outputs that should not change.
+
+    Attributes:
+      rows: `[n]` validation examples of retained classes.
+      logits: `[N, C]` the original's logits for all validation examples.
+    """
+
+    rows: jax.Array
+    logits: jax.Array
+
+
+def heldout_teacher(context: Context) -> HeldoutTeacher:
+    """Return the validation examples of retained classes on which the reference agrees.
+
+    With a reference there are as many rows as validation examples, some of them repeated. So the
+    states of an ensemble of runs have equal shapes.
+    """
+    logits, labels = context.validation
+    rows = np.isin(labels, np.flatnonzero(context.kept))
+    if context.reference is None:
+        return HeldoutTeacher(jnp.asarray(np.flatnonzero(rows)), logits)
+    agreed = rows & context.reference.agrees(logits)
+    chosen = np.flatnonzero(agreed if agreed.any() else rows)
+    return HeldoutTeacher(jnp.asarray(np.resize(chosen, len(labels))), logits)
+
+
+def draw_heldout(
+    key: Key, teacher: HeldoutTeacher, data: UnlearnData, size: int
+) -> tuple[jax.Array, jax.Array]:
+    """Return inputs `[M, ...]` of random validation examples and the teacher's logits `[M, C]`."""
+    positions = rows_at(key, jnp.arange(min(size, len(teacher.rows))), len(teacher.rows))
+    rows = teacher.rows[positions]
+    return data.validation.inputs[rows], teacher.logits[rows]
