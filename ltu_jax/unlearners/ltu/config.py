@@ -24,6 +24,10 @@ from ltu_jax.unlearners.ltu.objectives.projections import sliced_wasserstein
 from ltu_jax.unlearners.ltu.objectives.reference import TargetSource
 from ltu_jax.unlearners.ltu.sampling import QuerySampling
 
+NAMES = ("match", "push", "calibrated", "sliced_wasserstein")
+_POSITIVE = ("steps", "learning_rate", "max_update_norm", "audit_size", "query_size", "temperature")
+_AT_LEAST_ZERO = ("momentum", "forget_weight", "weight_noise")
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -58,6 +62,12 @@ class Objective:
         return match_membership(self.specs, self.support, self.name)
 
     def __post_init__(self):
+        for name, options in (("name", NAMES), ("target_source", get_args(TargetSource))):
+            if getattr(self, name) not in options:
+                raise InputError(
+                    name, f"is {getattr(self, name)!r}", f"choose one of {', '.join(options)}"
+                )
+        check_range(self, ("projections",), lambda value: value > 1, "a number of at least 2")
         check_calibration(self.calibration)
         unknown = [spec.feature for spec in self.specs if spec.feature not in FEATURES]
         if unknown or not self.specs:
@@ -106,6 +116,11 @@ class MatchingConfig:
     weight_noise: float = 0.0
     memory: Memory = Memory()
 
+    def __post_init__(self):
+        check_range(self, _POSITIVE, lambda value: value > 0, "a number above 0")
+        check_range(self, _AT_LEAST_ZERO, lambda value: value >= 0, "a number of at least 0")
+        check_range(self, ("distill",), lambda value: 0 <= value <= 1, "a share from 0 to 1")
+
     def optimizer(self) -> optax.GradientTransformation:
         """Return the optimizer of the outer steps."""
         schedule = optax.cosine_decay_schedule(self.learning_rate, self.steps)
@@ -142,6 +157,14 @@ class LTUConfig(MatchingConfig):
     harmonize: HarmonisationMode = "two-way"
 
     def __post_init__(self):
+        super().__post_init__()
+        check_range(self, ("support_size",), lambda value: value > 0, "a number above 0")
+        for name, given, options in (
+            ("harmonize", (self.harmonize,), get_args(HarmonisationMode)),
+            ("query_sampling", self.query_sampling, get_args(QuerySampling)),
+        ):
+            if not given or not set(given) <= set(options):
+                raise InputError(name, f"is {getattr(self, name)!r}", f"use {', '.join(options)}")
         for name in ("random_label_inner", "membership_inner"):
             inner = getattr(self, name)
             if inner.count < 1 or inner.order not in (1, 2) or not inner.max_norm > 0:

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ltu_jax.errors import check_range
 from ltu_jax.training.sampling_order import rows_at
 from ltu_jax.types import Key, UnlearnData
 from ltu_jax.unlearners.ltu.objectives.base import Context
@@ -33,6 +34,10 @@ class HeldoutDistillation:
 
     weight: float = 0.0
     size: int = 128
+
+    def __post_init__(self):
+        check_range(self, ("weight",), lambda value: value >= 0, "a number of at least 0")
+        check_range(self, ("size",), lambda value: value > 0, "a number above 0")
 
 
 class HeldoutTeacher(NamedTuple):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from ltu_jax.errors import check_range
 from ltu_jax.types import Array, PyTree
 
 Forward = Callable[[PyTree, Array], jax.Array]
@@ -31,6 +32,9 @@ class Memory:
 
     remat: bool = False
     micro_batches: int = 1
+
+    def __post_init__(self):
+        check_range(self, ("micro_batches",), lambda value: value > 0, "a number above 0")
 
 
 def rematerialized(forward: Forward, memory: Memory) -> Forward:

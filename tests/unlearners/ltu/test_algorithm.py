@@ -14,6 +14,7 @@ from ltu_jax.training.loop import unlearn
 from ltu_jax.types import Examples, Model, UnlearnData, Variables
 from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu import (
+    HeldoutDistillation,
     InnerStep,
     LTUConfig,
     MembershipSpec,
@@ -362,6 +363,13 @@ def test_options_out_of_range_are_refused(argument, value):
 def test_objectives_out_of_range_are_refused(argument, value):
     with pytest.raises(InputError) as error:
         replace(SMALL, objective=replace(SMALL.objective, **{argument: value}))
+    assert error.value.argument == argument
+
+
+@pytest.mark.parametrize(("argument", "value"), [("weight", -1.0), ("size", 0)])
+def test_heldout_distillation_out_of_range_is_refused(argument, value):
+    with pytest.raises(InputError) as error:
+        HeldoutDistillation(**{argument: value})
     assert error.value.argument == argument
 
 
