@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import optax
 
-from ltu_jax.errors import InputError
+from ltu_jax.errors import InputError, check_range
 from ltu_jax.unlearners.ltu.harmonization import HarmonisationMode
 from ltu_jax.unlearners.ltu.heldout import HeldoutDistillation
 from ltu_jax.unlearners.ltu.membership import DIVERSE, FEATURES, MembershipSpec
