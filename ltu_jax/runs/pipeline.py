@@ -13,7 +13,6 @@ import numpy as np
 
 import ltu_jax.runs.sequential.ledger as ledger
 import ltu_jax.unlearners as unlearners
-<<<<<<< HEAD
 from ltu_jax.audit.measure import Measurements, measure
 from ltu_jax.audit.summary import GAP_METRICS, Row
 from ltu_jax.errors import InputError
@@ -30,13 +29,6 @@ from ltu_jax.runs.models import (
     unlearned_model,
 )
 from ltu_jax.runs.plan import Forget, Plan, changed_options, make_plan, with_method
-=======
-from ltu_jax.audit.summary import Row
-from ltu_jax.errors import InputError, check_integer
-from ltu_jax.audit.measure import measure
-from ltu_jax.unlearners.ltu import diagnostics
-from ltu_jax.runs.plan import Plan, check_folder, make_folder, make_plan, with_method
->>>>>>> e43b785 (LTU: forgetting objectives composed in, nested options, standard terms)
 from ltu_jax.runs.progress import Log, Progress, check_installed, open_trackers
 from ltu_jax.runs.results import report_content
 from ltu_jax.runs.sequential.drift import measure_drift
@@ -274,24 +266,12 @@ def carry_out(plan: Plan, folder: RunFolder, *, quiet: bool, log: Log = "text") 
     trackers = open_trackers(folder.path, spec.tensorboard, spec.wandb)
     progress = Progress(folder.metrics, quiet=quiet, trackers=trackers, log=log)
     with exit_on_sigterm(), progress:
-<<<<<<< HEAD
         models = {"original": original_model(plan, state, progress)}
         if spec.trials is not None and spec.select == "oracle":
             models |= reference_models(plan, models["original"], state, progress)
         plan, tuned = _tune(plan, models, state, progress, folder)
         unlearned, history = unlearned_model(plan, models["original"], state, progress)
         for sign in diagnostics.signs(history):
-=======
-        networks = {"original": stages.original_network(plan, running, progress)}
-        if asked.trials is not None:
-            if asked.select == "oracle":
-                networks |= stages.references(plan, networks["original"], running, progress)
-            chosen = stages.choose(plan, networks, asked, running, progress, folder)
-            options = unlearners.configure(plan.method, chosen.options)
-            plan = with_method(plan, plan.method, options)
-        unlearned, history = stages.unlearned_network(plan, networks["original"], running, progress)
-        for sign in diagnostics.diagnose(history):
->>>>>>> e43b785 (LTU: forgetting objectives composed in, nested options, standard terms)
             _log.warning("a sign of failure: %s", sign)
         if spec.reference == "retrain" and "retrain" not in models:
             models |= reference_models(plan, models["original"], state, progress)

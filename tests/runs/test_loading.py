@@ -11,7 +11,6 @@ import ltu_jax
 import ltu_jax.data.request as requests
 from ltu_jax import unlearners
 from ltu_jax.errors import InputError
-<<<<<<< HEAD:tests/runs/test_loading.py
 from ltu_jax.files import write_checksummed
 from ltu_jax.models import from_functions
 from ltu_jax.runs.folder import RunFolder
@@ -21,11 +20,6 @@ from ltu_jax.runs.spec import InMemory, RunSpec
 from ltu_jax.training.checkpoint import export
 from ltu_jax.unlearners.ltu.membership import MembershipSpec
 from ltu_jax.unlearners.ltu.meta import InnerStep
-=======
-from ltu_jax.unlearners.ltu import InnerStep, MembershipSpec, Objective
-from ltu_jax.models import from_functions
-from ltu_jax.training.checkpoint import export
->>>>>>> e43b785 (LTU: forgetting objectives composed in, nested options, standard terms):tests/runs/test_settings.py
 from ltu_jax.unlearners.retrain_accessible import RetrainConfig
 from tests import tiny
 from tests.runs.test_plan import assert_same_split, make
@@ -40,10 +34,8 @@ LINEAR = from_functions(
 NESTED = ltu_jax.LTUConfig(
     steps=3,
     membership_inner=InnerStep(lr=0.5, max_norm=math.inf, order=1),
-    objective=Objective(
-        specs=(MembershipSpec("hinge", hidden=4), MembershipSpec("log_odds", share=0.25)),
-        support=1,
-    ),
+    membership=(MembershipSpec("hinge", hidden=4), MembershipSpec("log_odds", share=0.25)),
+    membership_support=1,
     query_sampling=("class",),
 )
 
@@ -91,16 +83,9 @@ def test_no_id_is_written(tmp_path):
 
 def test_only_options_that_were_changed_are_written():
     method = unlearners.find("ltu")
-<<<<<<< HEAD:tests/runs/test_loading.py
     assert changed_options(method, method.config) == {}
     assert set(changed_options(method, NESTED)) == {
         *("steps", "membership_inner", "membership", "membership_support", "query_sampling")
-=======
-    assert unlearners.changed_options(method, method.config) == {}
-    changed = unlearners.changed_options(method, NESTED)
-    assert set(changed) == {
-        *("steps", "membership_inner", "objective", "query_sampling")
->>>>>>> e43b785 (LTU: forgetting objectives composed in, nested options, standard terms):tests/runs/test_settings.py
     }
 
 
