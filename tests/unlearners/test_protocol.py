@@ -13,7 +13,7 @@ from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.types import Examples, Model, UnlearnData, Unlearner, Variables
-from ltu_jax.unlearners import METHODS, find, read_config
+from ltu_jax.unlearners import METHODS, configure, find, read_config
 from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu import MembershipSpec
 
@@ -30,7 +30,7 @@ SMALL = {
     "audit_size": 8,
     "query_size": 8,
     "query_sampling": ("uniform",),
-    "objective": {"specs": (MembershipSpec("log_odds"),), "support": 1},
+    "objective": {"specs": [MembershipSpec("log_odds")], "support": 1},
 }
 
 
@@ -75,7 +75,7 @@ def name(request):
 def build(name, model=TINY) -> Unlearner:
     method = METHODS[name]
     known = {field.name for field in fields(method.config)}
-    config = replace(method.config, **{k: v for k, v in SMALL.items() if k in known})
+    config = configure(method, {k: v for k, v in SMALL.items() if k in known})
     return method.build(model, spec_of(DATA, CLASSES), config)
 
 

@@ -1,36 +1,59 @@
-"""The options of LTU, checked when they are set."""
+"""The options of LTU and of its control."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import optax
 
-from ltu_jax.errors import InputError, check_range
+from ltu_jax.errors import InputError
+from ltu_jax.unlearners.base import (
+    Config,
+    Constraint,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Share,
+)
 from ltu_jax.unlearners.ltu.harmonization import HarmonisationMode
 from ltu_jax.unlearners.ltu.heldout import HeldoutDistillation
 from ltu_jax.unlearners.ltu.membership import DIVERSE, FEATURES, MembershipSpec
 from ltu_jax.unlearners.ltu.memory import Memory
 from ltu_jax.unlearners.ltu.meta import InnerStep
 from ltu_jax.unlearners.ltu.objectives.base import Forgetting
-from ltu_jax.unlearners.ltu.objectives.calibration import (
-    CalibrationConfig,
-    calibrated,
-    check_calibration,
-)
+from ltu_jax.unlearners.ltu.objectives.calibration import CalibrationConfig, calibrated
 from ltu_jax.unlearners.ltu.objectives.matching import match_membership
 from ltu_jax.unlearners.ltu.objectives.projections import sliced_wasserstein
 from ltu_jax.unlearners.ltu.objectives.reference import TargetSource
 from ltu_jax.unlearners.ltu.sampling import QuerySampling
 
-NAMES = ("match", "push", "calibrated", "sliced_wasserstein")
-_POSITIVE = ("steps", "learning_rate", "max_update_norm", "audit_size", "query_size", "temperature")
-_AT_LEAST_ZERO = ("momentum", "forget_weight", "weight_noise")
+_SAMPLINGS = get_args(QuerySampling)
+Specs = Annotated[
+    tuple[MembershipSpec, ...],
+    Constraint(
+        lambda specs: bool(specs) and all(spec.feature in FEATURES for spec in specs),
+        f"one or more membership models with features of {', '.join(FEATURES)}",
+    ),
+]
+QuerySamplings = Annotated[
+    tuple[QuerySampling, ...],
+    Constraint(
+        lambda samplings: bool(samplings) and set(samplings) <= set(_SAMPLINGS),
+        f"one or more of {', '.join(_SAMPLINGS)}",
+    ),
+]
+Inner = Annotated[
+    InnerStep,
+    Constraint(
+        lambda inner: inner.count >= 1 and inner.order in (1, 2) and inner.max_norm > 0,
+        "a count of at least 1, order 1 or 2 and a max_norm above 0",
+    ),
+]
 
 
 @dataclass(frozen=True)
-class Objective:
+class Objective(Config):
     """The objective of the forgetting branch, by name.
 
     Attributes:
@@ -48,10 +71,10 @@ class Objective:
 
     name: Literal["match", "push", "calibrated", "sliced_wasserstein"] = "match"
     target_source: TargetSource = "auto"
-    specs: tuple[MembershipSpec, ...] = DIVERSE
-    support: int = 3
+    specs: Specs = DIVERSE
+    support: PositiveInt = 3
     calibration: CalibrationConfig = CalibrationConfig()
-    projections: int = 64
+    projections: Annotated[int, Constraint(lambda x: x > 1, "a number of at least 2")] = 64
 
     def build(self) -> Forgetting:
         """Return the objective itself."""
@@ -61,25 +84,9 @@ class Objective:
             return calibrated(self.specs, self.support, self.calibration)
         return match_membership(self.specs, self.support, self.name)
 
-    def __post_init__(self):
-        for name, options in (("name", NAMES), ("target_source", get_args(TargetSource))):
-            if getattr(self, name) not in options:
-                raise InputError(
-                    name, f"is {getattr(self, name)!r}", f"choose one of {', '.join(options)}"
-                )
-        check_range(self, ("projections",), lambda value: value > 1, "a number of at least 2")
-        check_calibration(self.calibration)
-        unknown = [spec.feature for spec in self.specs if spec.feature not in FEATURES]
-        if unknown or not self.specs:
-            raise InputError(
-                "specs",
-                f"has the features {unknown}",
-                f"give one or more membership models with features of {', '.join(FEATURES)}",
-            )
-
 
 @dataclass(frozen=True)
-class MatchingConfig:
+class MatchingConfig(Config):
     """Options that LTU shares with its control.
 
     Attributes:
@@ -97,29 +104,21 @@ class MatchingConfig:
       weight_noise: standard deviation of Gaussian noise added to each weight matrix before the
         first step, relative to that matrix's. Weakens two-model attacks; costs retain accuracy.
       memory: see `Memory`.
-
-    Raises:
-      InputError: an option is out of its range.
     """
 
-    steps: int = 300
-    learning_rate: float = 0.02
-    momentum: float = 0.9
-    max_update_norm: float = 3.0
-    audit_size: int = 128
-    query_size: int = 64
-    forget_weight: float = 0.4
-    distill: float = 0.9
-    temperature: float = 2.0
+    steps: PositiveInt = 300
+    learning_rate: PositiveFloat = 0.02
+    momentum: NonNegativeFloat = 0.9
+    max_update_norm: PositiveFloat = 3.0
+    audit_size: PositiveInt = 128
+    query_size: PositiveInt = 64
+    forget_weight: NonNegativeFloat = 0.4
+    distill: Share = 0.9
+    temperature: PositiveFloat = 2.0
     objective: Objective = Objective()
     heldout_distillation: HeldoutDistillation = HeldoutDistillation()
-    weight_noise: float = 0.0
+    weight_noise: NonNegativeFloat = 0.0
     memory: Memory = Memory()
-
-    def __post_init__(self):
-        check_range(self, _POSITIVE, lambda value: value > 0, "a number above 0")
-        check_range(self, _AT_LEAST_ZERO, lambda value: value >= 0, "a number of at least 0")
-        check_range(self, ("distill",), lambda value: 0 <= value <= 1, "a share from 0 to 1")
 
     def optimizer(self) -> optax.GradientTransformation:
         """Return the optimizer of the outer steps."""
@@ -145,35 +144,17 @@ class LTUConfig(MatchingConfig):
         perturbation, not a target.
       membership_inner: inner step of the forgetting branch.
       harmonize: see `harmonize`.
-
-    Raises:
-      InputError: an option is out of its range.
     """
 
-    support_size: int = 32
-    query_sampling: tuple[QuerySampling, ...] = ("uniform", "class", "hard")
-    random_label_inner: InnerStep = InnerStep(lr=0.03, max_norm=1.0, tune_weight=0.0)
-    membership_inner: InnerStep = InnerStep(lr=0.003, max_norm=1.0)
+    support_size: PositiveInt = 32
+    query_sampling: QuerySamplings = ("uniform", "class", "hard")
+    random_label_inner: Inner = InnerStep(lr=0.03, max_norm=1.0, tune_weight=0.0)
+    membership_inner: Inner = InnerStep(lr=0.003, max_norm=1.0)
     harmonize: HarmonisationMode = "two-way"
 
     def __post_init__(self):
         super().__post_init__()
-        check_range(self, ("support_size",), lambda value: value > 0, "a number above 0")
-        for name, given, options in (
-            ("harmonize", (self.harmonize,), get_args(HarmonisationMode)),
-            ("query_sampling", self.query_sampling, get_args(QuerySampling)),
-        ):
-            if not given or not set(given) <= set(options):
-                raise InputError(name, f"is {getattr(self, name)!r}", f"use {', '.join(options)}")
-        for name in ("random_label_inner", "membership_inner"):
-            inner = getattr(self, name)
-            if inner.count < 1 or inner.order not in (1, 2) or not inner.max_norm > 0:
-                raise InputError(
-                    name, f"is {inner}", "give count at least 1, order 1 or 2, max_norm above 0"
-                )
         # A single model is support and query at once.
         most = max(len(self.objective.specs) - 1, 1)
-        if not 1 <= self.objective.support <= most:
-            raise InputError(
-                "support", f"is {self.objective.support}", f"give 1 to {most}, below their number"
-            )
+        if self.objective.support > most:
+            raise InputError("support", f"is {self.objective.support}", f"give 1 to {most}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import jax
 
 from ltu_jax.types import DataSpec, Info, Invariants, Key, Model, PyTree, Unlearner
-from ltu_jax.unlearners.base import Choice, LogUniform, Method
+from ltu_jax.unlearners.base import Choice, LogUniform, Method, NonNegativeFloat, PositiveInt
 from ltu_jax.unlearners.ltu.config import MatchingConfig
 from ltu_jax.unlearners.ltu.objectives.base import Forgetting
 from ltu_jax.unlearners.ltu.tasks import LTUBatch, LTUState, make_tasks
@@ -22,8 +22,8 @@ class MIMatchConfig(MatchingConfig):
     models at weight 0.4 each, so `forget_weight` is twice as large.
     """
 
-    query_size: int = 192
-    forget_weight: float = 0.8
+    query_size: PositiveInt = 192
+    forget_weight: NonNegativeFloat = 0.8
 
 
 def mi_match(

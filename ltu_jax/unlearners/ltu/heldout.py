@@ -17,14 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.errors import check_range
 from ltu_jax.training.sampling_order import rows_at
 from ltu_jax.types import Key, UnlearnData
+from ltu_jax.unlearners.base import Config, NonNegativeFloat, PositiveInt
 from ltu_jax.unlearners.ltu.objectives.base import Context
 
 
 @dataclass(frozen=True)
-class HeldoutDistillation:
+class HeldoutDistillation(Config):
     """Options of held-out distillation.
 
     Attributes:
@@ -32,12 +32,8 @@ class HeldoutDistillation:
       size: validation examples of a step.
     """
 
-    weight: float = 0.0
-    size: int = 128
-
-    def __post_init__(self):
-        check_range(self, ("weight",), lambda value: value >= 0, "a number of at least 0")
-        check_range(self, ("size",), lambda value: value > 0, "a number above 0")
+    weight: NonNegativeFloat = 0.0
+    size: PositiveInt = 128
 
 
 class HeldoutTeacher(NamedTuple):

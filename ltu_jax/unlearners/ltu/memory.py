@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from ltu_jax.errors import check_range
 from ltu_jax.types import Array, PyTree
+from ltu_jax.unlearners.base import Config, PositiveInt
 
 Forward = Callable[[PyTree, Array], jax.Array]
 
 
 @dataclass(frozen=True)
-class Memory:
+class Memory(Config):
     """Options that trade time for memory; they do not change the results.
 
     Attributes:
@@ -31,10 +31,7 @@ class Memory:
     """
 
     remat: bool = False
-    micro_batches: int = 1
-
-    def __post_init__(self):
-        check_range(self, ("micro_batches",), lambda value: value > 0, "a number above 0")
+    micro_batches: PositiveInt = 1
 
 
 def rematerialized(forward: Forward, memory: Memory) -> Forward:

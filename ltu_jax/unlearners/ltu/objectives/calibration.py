@@ -20,17 +20,17 @@ References:
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 
-from ltu_jax.errors import InputError
 from ltu_jax.training.supervised import predict, recipe_for, train
 from ltu_jax.types import Array, Examples, Key, Model, UnlearnData
+from ltu_jax.unlearners.base import Config, Constraint, NonNegativeInt, PositiveInt, Share
 from ltu_jax.unlearners.ltu.membership import (
     DIVERSE,
     Ensemble,
@@ -44,8 +44,16 @@ from ltu_jax.unlearners.ltu.membership import (
 from ltu_jax.unlearners.ltu.objectives.base import Context, Forgetting, no_draw
 from ltu_jax.unlearners.ltu.objectives.reference import surrogate_rows
 
+Weights = Annotated[
+    tuple[float, float, float],
+    Constraint(
+        lambda x: len(x) == 3 and min(x) >= 0 and sum(x) > 0, "three of at least 0, not all 0"
+    ),
+]
 
-class CalibrationConfig(NamedTuple):
+
+@dataclass(frozen=True)
+class CalibrationConfig(Config):
     """Options of difficulty calibration.
 
     Attributes:
@@ -58,26 +66,10 @@ class CalibrationConfig(NamedTuple):
         1 outliers stay outliers, at 0 target residuals are random.
     """
 
-    references: int = 1
-    epochs: int = 5
-    weights: tuple[float, float, float] = (0.25, 0.25, 0.5)
-    rank_correlation: float = 0.5
-
-
-def check_calibration(config: CalibrationConfig) -> None:
-    """Raise `InputError` unless the options are in their ranges."""
-    weights = config.weights
-    if len(weights) != 3 or min(weights) < 0 or not sum(weights) > 0:
-        raise InputError(
-            "calibration", f"has weights {weights}", "give three of at least 0, not all 0"
-        )
-    if config.references < 0 or config.epochs < 1 or not 0 <= config.rank_correlation <= 1:
-        raise InputError(
-            "calibration",
-            f"is {config}",
-            "give references of at least 0, epochs of at least 1 and a rank_correlation from 0 to "
-            "1",
-        )
+    references: NonNegativeInt = 1
+    epochs: PositiveInt = 5
+    weights: Weights = (0.25, 0.25, 0.5)
+    rank_correlation: Share = 0.5
 
 
 class Calibration(NamedTuple):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
 from ltu_jax.types import Examples, UnlearnData
-from ltu_jax.unlearners.ltu import Objective, make_context, match_membership
+from ltu_jax.unlearners.ltu import make_context, match_membership
 from ltu_jax.unlearners.ltu import membership as mi
 from ltu_jax.unlearners.ltu.objectives import CalibrationConfig, calibration
 
@@ -151,5 +151,5 @@ def test_the_last_weight_alone_is_the_distance_of_each_score_to_its_own_target(c
 )
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(InputError) as error:
-        Objective(calibration=CalibrationConfig(**options))
-    assert error.value.argument == "calibration"
+        CalibrationConfig(**options)
+    assert error.value.argument in options
