@@ -116,7 +116,8 @@ def compare(
         },
         "deciles": np.mean([one["deciles"] for one in cosines], axis=0),
         "by_tenth": np.mean([one["by_tenth"] for one in cosines], axis=0),
-        "removed": 100 * float(diagnostics.share_removed(np.mean([one["mean"] for one in cosines]))),
+        "removed": 100
+        * float(diagnostics.share_removed(np.mean([one["mean"] for one in cosines]))),
         "gaps": {name: interval(values) for name, values in gaps.items()},
         "difference": interval(np.subtract(gaps["without"], gaps["with"])),
     }
