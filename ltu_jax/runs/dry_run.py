@@ -109,8 +109,9 @@ def unlearning_flops(plan: Plan) -> float | None:
     """
     if not plan.unlearner.num_steps:
         return None
-    if hasattr(plan.config, "stand_ins"):
-        plan = with_method(plan, plan.method, replace(plan.config, stand_ins="heldout"))
+    if hasattr(plan.config, "objective"):
+        objective = replace(plan.config.objective, target_source="heldout")
+        plan = with_method(plan, plan.method, replace(plan.config, objective=objective))
     data, key = visible_data(plan.dataset, plan.split), jax.random.key(0)
     prepare = partial(plan.unlearner.prepare, key)
     try:

@@ -271,7 +271,7 @@ def carry_out(plan: Plan, folder: RunFolder, *, quiet: bool, log: Log = "text") 
             models |= reference_models(plan, models["original"], state, progress)
         plan, tuned = _tune(plan, models, state, progress, folder)
         unlearned, history = unlearned_model(plan, models["original"], state, progress)
-        for sign in diagnostics.signs(history):
+        for sign in diagnostics.diagnose(history):
             _log.warning("a sign of failure: %s", sign)
         if spec.reference == "retrain" and "retrain" not in models:
             models |= reference_models(plan, models["original"], state, progress)

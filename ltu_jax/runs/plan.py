@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -204,15 +204,17 @@ def changed_options(method: Method, config: Any, recipe: Recipe | None = None) -
     """
     values = {entry.name: getattr(config, entry.name) for entry in fields(config)}
     return {
-        name: asdict(value) if isinstance(value, Recipe) else _lists(value)
+        name: _plain(value)
         for name, value in values.items()
         if value != getattr(method.config, name) and (recipe is None or value != recipe)
     }
 
 
-def _lists(value: Any) -> Any:
-    """Return `value` with lists for tuples, as JSON has them."""
-    return [_lists(one) for one in value] if isinstance(value, list | tuple) else value
+def _plain(value: Any) -> Any:
+    """Return `value` with lists for tuples and objects for dataclasses, as JSON has them."""
+    if is_dataclass(value):
+        return {entry.name: _plain(getattr(value, entry.name)) for entry in fields(value)}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def configured(method: Method, options: Mapping[str, Any]) -> Any:

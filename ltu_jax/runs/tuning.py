@@ -39,7 +39,7 @@ import scipy.stats.qmc
 import ltu_jax.unlearners as unlearners
 from ltu_jax.audit import signals, summary
 from ltu_jax.errors import DivergedError, InputError, InvariantError
-from ltu_jax.unlearners.ltu.objectives.reference import OWN_KIND, find_reference, told_apart
+from ltu_jax.unlearners.ltu import make_context
 from ltu_jax.runs.models import unlearn_model
 from ltu_jax.types import TrainedModel
 from ltu_jax.runs.plan import Plan, visible_data, with_method
@@ -224,24 +224,20 @@ def hold_back(data: UnlearnData, *, seed: int) -> tuple[UnlearnData, HeldBack]:
 def with_reference(
     model: Model, original: Variables, data: UnlearnData, held_back: HeldBack, *, seed: int
 ) -> HeldBack:
-    """Return `held_back` with a reference, and without the validation examples that it disputes.
+    """Return `held_back` with a reference, without the validation examples on which it disagrees.
 
-    Where the forget set is not of a kind of its own, nothing changes; of a class that is forgotten
-    whole, other classes' examples tell what it should become.
+    Nothing changes unless the forget set is a distinct subpopulation. A class that is forgotten as
+    a whole is compared with examples of the other classes.
     """
     parts = UnlearnData(data.forget, data.retain, held_back.validation)
-    seen = UnlearnData(
-        *(Examples(predict(model, original, part.inputs), part.labels) for part in parts)
-    )
-    if told_apart(seen.forget, seen.retain) <= OWN_KIND:
-        return held_back
     key = jax.random.fold_in(jax.random.key(seed), _REFERENCE_STREAM)
-    gone = np.zeros(seen.forget.inputs.shape[1], bool)
-    found = find_reference(key, model, parts, seen, gone, "reference")
-    agreed = found.agrees(seen.validation.inputs)
+    context = make_context(key, model, original, parts, "auto")
+    if context.reference is None:
+        return held_back
+    agreed = context.reference.agrees(context.validation.inputs)
     rows = np.flatnonzero(agreed) if agreed.any() else np.arange(len(agreed))
     validation = take(held_back.validation, jnp.asarray(rows))
-    return HeldBack(held_back.probe, validation, found.forget)
+    return HeldBack(held_back.probe, validation, context.reference.forget)
 
 
 def score_network(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,40 +115,43 @@ def configure(method: Method, values: Mapping[str, Any]) -> Any:
     Raises:
       InputError: the method has no option of that name, or the value is out of its range.
     """
-    defaults = {field.name: getattr(method.config, field.name) for field in fields(method.config)}
-    for name, value in values.items():
-        if name not in defaults:
-            raise InputError(
-                f"--config {name}: {method.name} has no such option; it has {', '.join(defaults)}"
-            )
-        if not _same_kind(defaults[name], value):
-            raise InputError(
-                f"--config {name}: is {value!r}; give a value such as {defaults[name]!r}"
-            )
-    return replace(method.config, **{k: _like(defaults[k], v) for k, v in values.items()})
+    return _with_values(method.config, values, "")
 
 
-def _like(default: Any, value: Any) -> Any:
-    """Return `value` with the tuples that it lost in JSON, named ones as in `default`."""
-    if not isinstance(value, list | tuple):
+def _with_values(default: Any, values: Mapping[str, Any], path: str) -> Any:
+    """Return a dataclass or named tuple with some fields set, those of nested ones included."""
+    names = default._fields if hasattr(default, "_fields") else [f.name for f in fields(default)]
+    for name in values:
+        if name not in names:
+            raise InputError(
+                "config", f"has no option {path + name!r}", f"the options are {', '.join(names)}"
+            )
+    changes = {name: _like(getattr(default, name), v, path + name) for name, v in values.items()}
+    if hasattr(default, "_fields"):
+        return default._replace(**changes)
+    return replace(default, **changes)
+
+
+def _like(default: Any, value: Any, path: str) -> Any:
+    """Return `value` in the types of `default`, which it lost in JSON."""
+    if isinstance(value, Mapping) and (is_dataclass(default) or hasattr(default, "_fields")):
+        return _with_values(default, value, f"{path}.")
+    if is_dataclass(default) and type(value) is type(default):
         return value
-    if hasattr(default, "_fields"):
-        return type(default)(*value)
-    return tuple(_like(default[0], one) if default else one for one in value)
-
-
-def _same_kind(default: Any, value: Any) -> bool:
-    if hasattr(default, "_fields"):
-        return (
-            isinstance(value, list | tuple)
-            and len(value) == len(default)
-            and all(map(_same_kind, default, value))
-        )
     if isinstance(default, tuple) and isinstance(value, list | tuple):
-        return all(_same_kind(default[0], one) for one in value)
+        if not hasattr(default, "_fields"):
+            return tuple(_like(default[0], one, path) if default else one for one in value)
+        if len(value) == len(default):
+            return type(default)(*(_like(*both, path) for both in zip(default, value, strict=True)))
+    elif not isinstance(default, tuple) and _same_type(default, value):
+        return value
+    raise InputError("config", f"option {path!r} is {value!r}", f"give a value such as {default!r}")
+
+
+def _same_type(default: Any, value: Any) -> bool:
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
-    if isinstance(value, int) and abs(value) >= 2**31:  # what steps and sizes are counted in
+    if isinstance(value, int) and abs(value) >= 2**31:  # steps and sizes are 32-bit integers
         return False
     if isinstance(default, float):
         return isinstance(value, int | float)

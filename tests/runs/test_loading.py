@@ -18,8 +18,7 @@ from ltu_jax.runs.loading import load_models, load_plan, save_plan
 from ltu_jax.runs.plan import changed_options
 from ltu_jax.runs.spec import InMemory, RunSpec
 from ltu_jax.training.checkpoint import export
-from ltu_jax.unlearners.ltu.membership import MembershipSpec
-from ltu_jax.unlearners.ltu.meta import InnerStep
+from ltu_jax.unlearners.ltu import InnerStep, MembershipSpec, Objective
 from ltu_jax.unlearners.retrain_accessible import RetrainConfig
 from tests import tiny
 from tests.runs.test_plan import assert_same_split, make
@@ -34,8 +33,10 @@ LINEAR = from_functions(
 NESTED = ltu_jax.LTUConfig(
     steps=3,
     membership_inner=InnerStep(lr=0.5, max_norm=math.inf, order=1),
-    membership=(MembershipSpec("hinge", hidden=4), MembershipSpec("log_odds", share=0.25)),
-    membership_support=1,
+    objective=Objective(
+        specs=(MembershipSpec("hinge", hidden=4), MembershipSpec("log_odds", share=0.25)),
+        support=1,
+    ),
     query_sampling=("class",),
 )
 
@@ -85,7 +86,7 @@ def test_only_options_that_were_changed_are_written():
     method = unlearners.find("ltu")
     assert changed_options(method, method.config) == {}
     assert set(changed_options(method, NESTED)) == {
-        *("steps", "membership_inner", "membership", "membership_support", "query_sampling")
+        *("steps", "membership_inner", "objective", "query_sampling")
     }
 
 
@@ -140,7 +141,7 @@ def test_a_run_of_another_version_is_refused(tmp_path):
 def test_settings_that_strict_json_cannot_say_are_read_back(tmp_path):
     save(tmp_path, config=NESTED)
     described = json.loads(RunFolder(tmp_path).spec.read_text(encoding="utf-8"))
-    assert described["spec"]["options"]["membership_inner"] == [0.5, math.inf, 1, 1]
+    assert described["spec"]["options"]["membership_inner"] == [0.5, math.inf, 1, 1, 1.0]
     assert load_plan(tmp_path).config.membership_inner == NESTED.membership_inner
 
 

@@ -188,7 +188,9 @@ def test_nothing_of_the_running_state_stays(small_run, tmp_path, monkeypatch):
     folder = result.folder
     (state,) = states
     assert not (folder / "running").exists()
-    secret = jax.tree.leaves((state.opt_state, state.models, state.teacher, state.pool.losses))
+    secret = jax.tree.leaves(
+        (state.opt_state, state.forgetting, state.teacher, state.source.losses)
+    )
     secret = [np.asarray(leaf) for leaf in secret if np.size(leaf) > 3]
     assert len(secret) >= 8
     for name in ("original", "unlearned"):
