@@ -1,15 +1,13 @@
-"""Fisher forgetting: drown in noise what the retain set does not need."""
+"""Fisher forgetting: add noise to the weights that matter little to the retain set."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from ltu_jax.errors import check_range
 from ltu_jax.types import (
     DataSpec,
     Examples,
@@ -21,64 +19,59 @@ from ltu_jax.types import (
     Unlearner,
     Variables,
 )
-from ltu_jax.unlearners.base import LogUniform, Method, one_shot
-from ltu_jax.unlearners.fisher import default_chunk_size, sum_over_batches, sum_over_examples
-from ltu_jax.unlearners.sampling import batches_per_pass
-
-SALUN_BATCH_SIZE = 32  # a constant of their `fisher_new`
+from ltu_jax.unlearners.base import Config, LogUniform, Method, PositiveFloat, one_shot
+from ltu_jax.unlearners.fisher import PerBatch, default_chunk_size, sum_over_examples
 
 
 @dataclass(frozen=True)
-class FisherForgettingConfig:
+class FisherForgettingConfig(Config):
     """Options of Fisher forgetting.
 
-    The noise scale 3e-6 and the shape of the variance (see `noise_variance`) are those of the
-    paper's released code.
-
     Attributes:
-      alpha: noise scale; the variance of the noise is alpha over the Fisher information.
-      variant: `"expected"`, the Fisher information proper: squared gradients of single examples,
-        expected over the labels that the network itself gives. The others reproduce the
-        Unlearn-Saliency code (Fan et al. 2024) with its quirks, and want another alpha:
-        `"salun_fisher_new"` squares gradients that are averaged over 32 examples, where much
-        cancels that should not; `"salun_fisher"` takes the given labels, bounds the deviation at
-        1e-3 whatever alpha is, and takes for the last layer what has 10 entries along torch's last
-        axis (inputs of a dense layer, say) however many classes there are.
-
-    Raises:
-      InputError: a value is out of its range.
+      alpha: ratio of the noise variance to the inverse Fisher information; the authors' 3e-6.
     """
 
-    alpha: float = 3e-6
-    variant: Literal["expected", "salun_fisher", "salun_fisher_new"] = "expected"
-
-    def __post_init__(self):
-        check_range(self, ("alpha",), lambda x: x > 0, "a number above 0")
-        variants = ("expected", "salun_fisher", "salun_fisher_new")
-        check_range(self, ("variant",), lambda x: x in variants, " or ".join(variants))
+    alpha: PositiveFloat = 3e-6
 
 
 def fisher_forgetting(
-    model: Model,
-    spec: DataSpec,
-    config: FisherForgettingConfig = FisherForgettingConfig(),
+    model: Model, spec: DataSpec, config: FisherForgettingConfig = FisherForgettingConfig()
 ) -> Unlearner:
-    """Build Fisher forgetting; it is done once it is prepared.
+    r"""Build Fisher forgetting, a method without steps.
 
-    The network is in evaluation mode, and BatchNorm's statistics stay. Only the retain set is read.
+    .. math::
+        \theta \leftarrow \theta + \sqrt{\alpha / F}\, \varepsilon, \qquad
+        F = \frac1N \sum_i \sum_y p_y(x_i) (\partial \log p_y(x_i) / \partial\theta)^2
+
+    with standard normal noise and the diagonal F of the Fisher information on the retain set, in
+    evaluation mode. `noise_variance` gives the bounds on 1/F. An array whose last axis has as many
+    entries as there are classes counts as the last layer.
 
     Args:
-      model: takes raw inputs.
+      model: the model to unlearn.
       spec: sizes and types of the data.
       config: see `FisherForgettingConfig`.
 
     Returns:
-      The unlearner.
+      The unlearner; it keeps the model state and reads the retain set only.
+
+    Example:
+      >>> from ltu_jax.training.loop import unlearn
+      >>> from ltu_jax.unlearners.base import toy_problem
+      >>> model, variables, data, spec = toy_problem()
+      >>> unlearner, key = fisher_forgetting(model, spec), jax.random.key(0)
+      >>> unlearned, history = unlearn(unlearner, variables, data, key=key)
+      >>> bool((unlearned.params["kernel"] != variables.params["kernel"]).all())
+      True
+
+    References:
+      Golatkar et al., `Eternal Sunshine of the Spotless Net: Selective Forgetting in Deep Networks
+      <https://arxiv.org/abs/1911.04933>`_, 2020
     """
 
     def prepare(key: Key, variables: Variables, data: UnlearnData) -> Variables:
-        information = fisher_information(model, variables, data.retain, spec.num_classes, config)
-        variance = noise_variance(information, spec.num_classes, config)
+        information = fisher_information(model, variables, data.retain, spec.num_classes)
+        variance = noise_variance(information, spec.num_classes, config.alpha)
         noise = optax.tree.random_like(key, variables.params, jax.random.normal)
         return variables._replace(params=perturb(variables.params, variance, noise))
 
@@ -86,47 +79,32 @@ def fisher_forgetting(
 
 
 def fisher_information(
-    model: Model,
-    variables: Variables,
-    examples: Examples,
-    num_classes: int,
-    config: FisherForgettingConfig,
+    model: Model, variables: Variables, examples: Examples, num_classes: int
 ) -> PyTree:
-    r"""Return the diagonal of the Fisher information, a pytree like the parameters.
+    """Return the diagonal of the Fisher information, a pytree like the parameters."""
+    # Memory has to hold `num_classes` gradients of each example of a chunk.
+    chunk_size = max(default_chunk_size() // num_classes, 1)
+    squares = expected_squares(model, variables.state)
+    total = sum_over_examples(squares, variables.params, examples, chunk_size)
+    return jax.tree.map(lambda x: x / len(examples.labels), total)
 
-    :math:`\frac1N \sum_i \sum_y p_y(x_i) (\partial \log p_y(x_i) / \partial\theta)^2`, or what the
-    variants make of it.
-    """
 
-    def log_probs(params: PyTree, batch: Examples) -> jax.Array:
-        logits, _ = model.apply(Variables(params, variables.state), batch.inputs)
-        return jax.nn.log_softmax(logits)
+def expected_squares(model: Model, state: PyTree) -> PerBatch:
+    r"""Return the function :math:`\sum_y \bar p_y (\partial \overline{\log p_y})^2` of a batch."""
 
-    def expected(params: PyTree, batch: Examples) -> PyTree:
-        def mean_log_probs(params):
-            log_p = log_probs(params, batch)
+    def squares(params: PyTree, batch: Examples) -> PyTree:
+        def mean_log_probs(params: PyTree) -> tuple[jax.Array, jax.Array]:
+            logits, _ = model.apply(Variables(params, state), batch.inputs)
+            log_p = jax.nn.log_softmax(logits)
             return log_p.mean(0), jnp.exp(log_p).mean(0)
 
         gradients, weights = jax.jacrev(mean_log_probs, has_aux=True)(params)
         return jax.tree.map(lambda g: jnp.tensordot(weights, g**2, 1), gradients)
 
-    def empirical(params: PyTree, batch: Examples) -> PyTree:
-        gradients = jax.grad(lambda p: log_probs(p, batch)[0, batch.labels[0]])(params)
-        return jax.tree.map(lambda g: (g + 1e-8) ** 2, gradients)
-
-    count = len(examples.labels)
-    if config.variant == "salun_fisher_new":
-        total = sum_over_batches(expected, variables.params, examples, SALUN_BATCH_SIZE)
-        count = batches_per_pass(count, SALUN_BATCH_SIZE)
-    elif config.variant == "salun_fisher":
-        total = sum_over_examples(empirical, variables.params, examples)
-    else:  # C gradients for each example have to fit in memory
-        chunk_size = max(default_chunk_size() // num_classes, 1)
-        total = sum_over_examples(expected, variables.params, examples, chunk_size)
-    return jax.tree.map(lambda x: x / count, total)
+    return squares
 
 
-def noise_variance(information: PyTree, num_classes: int, config: FisherForgettingConfig) -> PyTree:
+def noise_variance(information: PyTree, num_classes: int, alpha: float) -> PyTree:
     r"""Return the variance of each weight's noise, :math:`\alpha / F` within bounds.
 
     As in the paper's released code: :math:`1/F` is at most 1000, or 100 in the last layer; a
@@ -135,31 +113,24 @@ def noise_variance(information: PyTree, num_classes: int, config: FisherForgetti
     place of :math:`F^{-1}`.
     """
 
-    def released(f: jax.Array) -> jax.Array:
+    def of_array(f: jax.Array) -> jax.Array:
         last = f.ndim > 0 and f.shape[-1] == num_classes
-        variance = config.alpha * jnp.minimum(1 / (f + 1e-8), 100 if last else 1000)
+        variance = alpha * jnp.minimum(1 / (f + 1e-8), 100 if last else 1000)
         if f.ndim > 1:
             variance = jnp.broadcast_to(variance.mean(-2, keepdims=True), f.shape)
         return 10 * variance if last or f.ndim == 1 else variance
 
-    def salun_fisher(f: jax.Array) -> jax.Array:
-        variance = jnp.minimum(config.alpha / f, 1e-6)
-        # Flax keeps torch's last axis (OIHW, OI) third to last, or first.
-        last = f.ndim > 0 and f.shape[max(f.ndim - 3, 0)] == 10
-        return 100 * variance if last else variance
-
-    rule = salun_fisher if config.variant == "salun_fisher" else released
-    return jax.tree.map(rule, information)
+    return jax.tree.map(of_array, information)
 
 
 def perturb(params: PyTree, variance: PyTree, noise: PyTree) -> PyTree:
-    """Return the parameters plus standard normal `noise` scaled to `variance`; all alike."""
+    """Return the parameters plus standard normal `noise`, scaled to `variance`."""
     return jax.tree.map(lambda p, var, eps: p + jnp.sqrt(var) * eps, params, variance, noise)
 
 
 METHOD = Method(
     name="fisher_forgetting",
-    summary="noise on the weights that matter little to the retain set",
+    summary="add noise to the weights that matter little to the retain set",
     reference="Golatkar et al. 2020, arXiv 1911.04933",
     build=fisher_forgetting,
     config=FisherForgettingConfig(),

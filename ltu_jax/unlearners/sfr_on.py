@@ -1,8 +1,4 @@
-"""SFR-on: now and then a clipped ascent of the forget loss, in between descent of the retain loss.
-
-The ascent moves only weights that matter more for the forget than for the retain set, and examples
-that are remembered best weigh most in it.
-"""
+"""SFR-on: clipped ascent on salient weights every few descents on the retain set."""
 
 from __future__ import annotations
 
@@ -12,8 +8,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
-from ltu_jax.errors import check_range
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import (
     DataSpec,
@@ -26,10 +22,19 @@ from ltu_jax.types import (
     Unlearner,
     Variables,
 )
-from ltu_jax.unlearners.base import Choice, LogUniform, Method
+from ltu_jax.unlearners.base import (
+    Choice,
+    LogUniform,
+    Method,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    PositiveShare,
+)
 from ltu_jax.unlearners.fisher import sum_over_batches
 from ltu_jax.unlearners.gradient_method import LossFn, SGDConfig, keep_where, torch_sgd
 from ltu_jax.unlearners.sampling import batches_per_pass, shuffled_rows, take, take_joint
+from ltu_jax.unlearners.slow_weights import where, with_slow_weights
 
 EPSILON = 1e-15  # the authors', in ratios of importances and in weights of examples
 
@@ -38,79 +43,66 @@ EPSILON = 1e-15  # the authors', in ratios of importances and in weights of exam
 class SFROnConfig(SGDConfig):
     """Options of SFR-on.
 
-    All defaults but `epochs` are those of the authors' script for 10 % of CIFAR-10 (Huang et al.
-    2024): 1,500 iterations of 128 examples, 4.3 epochs of its retain set. Small data take more.
+    All defaults but `epochs` are those of the authors' script for 10 % of CIFAR-10: 1,500
+    iterations of 128 examples are 4.3 epochs of its retain set. Small data need more epochs.
 
     Attributes:
-      schedule: of the learning rate and of `ascent` alike.
-      forget_every: iterations (batches of the retain set) from one ascent to the next.
-      ascent: weight of the ascent's loss, alpha in the paper.
-      loss_power: an example counts by its loss to the power of minus this; lambda in the paper.
-      threshold: least ratio of importances, forget to retain, at which a weight takes part in the
-        ascent; gamma in the paper.
-      max_norm: of the gradient of an ascent.
-      slow_rate: how far the slow weights go towards the fast ones after each iteration; the
-        script's 1 goes all the way.
+      schedule: schedule of the learning rate and of `ascent`.
+      forget_every: iterations (batches of the retain set) per ascent.
+      ascent: alpha, weight of the ascent's loss.
+      loss_power: lambda; an example's weight is its loss to the power of minus this.
+      threshold: gamma, least ratio of forget to retain importance of a weight that ascends.
+      max_norm: largest norm of the gradient of an ascent.
+      slow_rate: share of the way that the slow weights move after each iteration; 1 has none.
     """
 
-    epochs: int = 5
-    learning_rate: float = 0.01
-    forget_every: int = 5
-    ascent: float = 25.0
-    loss_power: float = 0.5
-    threshold: float = 1.0
-    max_norm: float = 7.0
-    slow_rate: float = 1.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_range(
-            self, ("forget_every",), lambda x: x >= 1, "a number of iterations of at least 1"
-        )
-        check_range(self, ("ascent", "max_norm"), lambda x: x > 0, "a number above 0")
-        check_range(self, ("loss_power", "threshold"), lambda x: x >= 0, "a number of at least 0")
-        check_range(self, ("slow_rate",), lambda x: 0 < x <= 1, "a share above 0 and up to 1")
+    epochs: PositiveInt = 5
+    learning_rate: PositiveFloat = 0.01
+    forget_every: PositiveInt = 5
+    ascent: PositiveFloat = 25.0
+    loss_power: NonNegativeFloat = 0.5
+    threshold: NonNegativeFloat = 1.0
+    max_norm: PositiveFloat = 7.0
+    slow_rate: PositiveShare = 1.0
 
     def optimizer(self, num_steps: int) -> optax.GradientTransformation:
-        """Return the optimizer for a run of `num_steps`; both updates of an iteration go alike."""
+        """Return the optimizer of a run; ascent and descent of an iteration share its rate."""
         num_iterations = int(place(num_steps - 1, self.forget_every)[0]) + 1
 
-        def rate(step: jax.Array) -> jax.Array:
+        def rate(step: ArrayLike) -> jax.Array:
             iteration, _ = place(step, self.forget_every)
             return self.learning_rate * self.decay(iteration * (1 / num_iterations))
 
         return torch_sgd(rate, self.momentum, self.weight_decay)
 
-    def decay(self, progress: jax.Array) -> jax.Array:
-        """Return the factor of learning rate and ascent at a share `progress` of the run."""
+    def decay(self, progress: ArrayLike) -> ArrayLike:
+        """Return the factor on learning rate and ascent at a share `progress` of the run."""
         return 0.5 * (1 + jnp.cos(jnp.pi * progress)) if self.schedule == "cosine" else 1.0
 
 
 class SFROnState(NamedTuple):
-    """What SFR-on carries.
+    """State of SFR-on.
 
     Attributes:
-      variables: the network, with the fast weights.
-      slow: the slow weights, those after the last iteration.
-      opt_state: of the optimizer, which ascent and descent share.
+      variables: the model.
+      opt_state: optimizer state, shared by ascent and descent.
       salient: booleans like the parameters, True where the ascent may move a weight.
-      order_key: of the order in which examples come.
+      order_key: key of the order of the examples.
     """
 
     variables: Variables
-    slow: PyTree
     opt_state: optax.OptState
     salient: PyTree
     order_key: Key
 
 
 class SFROnBatch(NamedTuple):
-    """Examples `[B]`, of one set.
+    """Input of one step.
 
     Attributes:
-      examples: of the forget or of the retain set.
-      is_forget: which.
-      progress: share of the run's iterations that is over.
+      examples: `[B]` examples of the forget or of the retain set.
+      is_forget: whether they are of the forget set.
+      progress: share of the run's iterations before this one.
     """
 
     examples: Examples
@@ -125,19 +117,42 @@ def sfr_on(
     *,
     tx: optax.GradientTransformation | None = None,
 ) -> Unlearner:
-    """Build SFR-on, the authors' online algorithm (Huang et al. 2024, arXiv 2409.19732).
+    r"""Build SFR-on, the authors' online algorithm.
 
-    BatchNorm normalises with the batch, and its statistics follow both sets, except where the
-    importances are taken: those are of the network in evaluation mode.
+    With :math:`I_f, I_r` the importances of the weights to forget and retain set, fixed at the
+    start, an ascent and a descent step are
+
+    .. math::
+        \theta &\leftarrow \theta + \eta\, [I_f / I_r \ge \gamma] \odot
+        clip(\alpha \nabla \textstyle\sum_i w_i \ell_i), \quad
+        w_i \propto \ell_i^{-\lambda} \\
+        \theta &\leftarrow \theta - \eta\, \nabla L_{retain}
+
+    before momentum and weight decay, which both steps share. BatchNorm is in training mode, except
+    for the importances.
 
     Args:
-      model: takes raw inputs.
+      model: the model to unlearn.
       spec: sizes and types of the data.
       config: see `SFROnConfig`; an epoch is a pass over the accessible retain set.
-      tx: the optimizer; None takes the config's.
+      tx: optimizer in place of the config's.
 
     Returns:
-      The unlearner; an ascent and the descent that follows it are two steps.
+      The unlearner; an ascent and the descent that follows are two steps. `info` holds the `loss`
+      and `salient_gradient_norm`, the norm before clipping.
+
+    Example:
+      >>> from ltu_jax.training.loop import unlearn
+      >>> from ltu_jax.unlearners.base import toy_problem
+      >>> model, variables, data, spec = toy_problem()
+      >>> unlearner, key = sfr_on(model, spec), jax.random.key(0)
+      >>> unlearned, history = unlearn(unlearner, variables, data, key=key)
+      >>> history["loss"].shape
+      (6,)
+
+    References:
+      Huang et al., `Unified Gradient-Based Machine Unlearning with Remain Geometry Enhancement
+      <https://arxiv.org/abs/2409.19732>`_, 2024
     """
     num_forget, num_retain = spec.num_forget, spec.num_retain
     batch_size = min(config.batch_size, num_retain)
@@ -147,25 +162,25 @@ def sfr_on(
 
     def prepare(key: Key, variables: Variables, data: UnlearnData) -> SFROnState:
         order_key, forget_key, retain_key = jax.random.split(key, 3)
-        # Squares of mean gradients fall with the size of a batch: it has to be the same for both.
+        # Squares of mean gradients fall with the batch size, so both sets need the same one.
         size = min(batch_size, num_forget)
         forget, retain = (
             importance(model, variables, shuffled(one_key, examples, size), size)
             for one_key, examples in ((forget_key, data.forget), (retain_key, data.retain))
         )
         salient = saliency(forget, retain, config.threshold)
-        opt_state = tx.init(variables.params)
-        return SFROnState(variables, variables.params, opt_state, salient, order_key)
+        return SFROnState(variables, tx.init(variables.params), salient, order_key)
 
     def sample(key: Key, t: jax.Array, state: SFROnState, data: UnlearnData) -> SFROnBatch:
         del key
         iteration, is_forget = place(t, config.forget_every)
         forget_key, retain_key = jax.random.split(state.order_key)
-        forget_rows = shuffled_rows(
-            forget_key, iteration // config.forget_every, num_forget, batch_size
+        ascent = iteration // config.forget_every
+        rows = jnp.where(
+            is_forget,
+            shuffled_rows(forget_key, ascent, num_forget, batch_size),
+            num_forget + shuffled_rows(retain_key, iteration, num_retain, batch_size),
         )
-        retain_rows = shuffled_rows(retain_key, iteration, num_retain, batch_size)
-        rows = jnp.where(is_forget, forget_rows, num_forget + retain_rows)
         examples = take_joint(data.forget, data.retain, rows)
         return SFROnBatch(examples, is_forget, iteration * (1 / num_iterations))
 
@@ -175,24 +190,24 @@ def sfr_on(
         (loss, model_state), grads = jax.value_and_grad(loss_fn, has_aux=True)(variables.params)
         ascent, norm = clip(keep_where(state.salient, grads), config.max_norm)
         updates, opt_state = tx.update(
-            _where(batch.is_forget, ascent, grads), state.opt_state, variables.params
+            where(batch.is_forget, ascent, grads), state.opt_state, variables.params
         )
-        fast = optax.apply_updates(variables.params, updates)
-        mixed = jax.tree.map(
-            lambda x, y: config.slow_rate * x + (1 - config.slow_rate) * y, fast, state.slow
-        )
-        params = _where(batch.is_forget, fast, mixed)
-        slow = _where(batch.is_forget, state.slow, mixed)
-        state = SFROnState(
-            Variables(params, model_state), slow, opt_state, state.salient, state.order_key
-        )
+        params = optax.apply_updates(variables.params, updates)
+        state = state._replace(variables=Variables(params, model_state), opt_state=opt_state)
         return state, {"loss": loss, "salient_gradient_norm": norm}
 
-    return Unlearner(prepare, sample, step, lambda state: state.variables, num_steps)
+    unlearner = Unlearner(prepare, sample, step, lambda state: state.variables, num_steps)
+    if config.slow_rate == 1:
+        return unlearner
+
+    def is_descent(t: jax.Array) -> jax.Array:
+        return jnp.logical_not(place(t, config.forget_every)[1])
+
+    return with_slow_weights(unlearner, config.slow_rate, is_descent)
 
 
-def place(step: jax.Array, forget_every: int) -> tuple[jax.Array, jax.Array]:
-    """Return the iteration that a step belongs to, and whether the step is its ascent.
+def place(step: ArrayLike, forget_every: int) -> tuple[jax.Array, jax.Array]:
+    """Return the iteration of a step, and whether the step is its ascent.
 
     >>> [(int(i), bool(f)) for i, f in (place(t, 2) for t in range(5))]
     [(0, True), (0, False), (1, False), (2, True), (2, False)]
@@ -204,8 +219,8 @@ def place(step: jax.Array, forget_every: int) -> tuple[jax.Array, jax.Array]:
 def importance(model: Model, variables: Variables, examples: Examples, batch_size: int) -> PyTree:
     r"""Return :math:`E_b[(\nabla \frac{1}{|b|} \sum_{i \in b} \ell_i)^2]` per weight.
 
-    The network is in evaluation mode; b runs over batches in order. This is the authors' stand-in
-    for the diagonal of the Fisher information, and equal to it in batches of one example.
+    In evaluation mode, over batches b in order. The authors use it in place of the diagonal of the
+    Fisher information, which it equals in batches of one example.
     """
 
     def loss_fn(params: PyTree, batch: Examples) -> jax.Array:
@@ -268,10 +283,6 @@ def _precise_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     own = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
     rivals = jax.nn.logsumexp(jnp.where(own, -jnp.inf, logits), axis=-1)
     return jax.nn.softplus(rivals - jnp.sum(jnp.where(own, logits, 0), axis=-1))
-
-
-def _where(condition: jax.Array, one: PyTree, other: PyTree) -> PyTree:
-    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), one, other)
 
 
 METHOD = Method(

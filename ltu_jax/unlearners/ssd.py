@@ -1,7 +1,4 @@
-"""Selective Synaptic Dampening: shrink the weights that matter more to the forget set than to all.
-
-The label-free form asks how much a weight moves the outputs instead of the loss.
-"""
+"""Selective Synaptic Dampening: shrink weights that matter more to the forget set than to all."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from ltu_jax.errors import InputError, check_range
+from ltu_jax.errors import InputError
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import (
     DataSpec,
@@ -24,84 +21,86 @@ from ltu_jax.types import (
     Unlearner,
     Variables,
 )
-from ltu_jax.unlearners.base import LogUniform, Method, one_shot
-from ltu_jax.unlearners.fisher import sum_over_batches, sum_over_examples
-from ltu_jax.unlearners.sampling import batches_per_pass
+from ltu_jax.unlearners.base import (
+    Config,
+    LogUniform,
+    Method,
+    NonNegativeFloat,
+    PositiveFloat,
+    one_shot,
+)
+from ltu_jax.unlearners.fisher import sum_over_examples
 
 
 @dataclass(frozen=True)
-class SSDConfig:
+class SSDConfig(Config):
     """Options of Selective Synaptic Dampening.
 
-    Dampening 1, exponent 1 and bound 1 are the authors'. Their selection weighting of 10 selects
-    nothing once the forget set is more than a tenth of the data seen, as the importance to all of
-    the data contains that to the forget set; 1 is ours, and where it selects a weight that barely
-    matters more to the forget set, it barely shrinks it.
+    Dampening constant, exponent and lower bound are the authors'. Their selection weighting of 10
+    selects nothing once the forget set is more than a tenth of the data; 1 is ours.
 
     Attributes:
-      selection_weighting: alpha; a weight is dampened whose importance to the forget set exceeds
-        alpha times that to all data.
-      dampening_constant: lambda; its factor is lambda times the ratio of the two, inverted.
-      exponent: power to which the factor is raised.
-      lower_bound: the authors' name for the largest factor allowed; with 1 no weight grows.
-      importance: `"loss"`, the mean squared gradient of the loss (the diagonal of the Fisher
-        information), or `"output_norm"`, the mean absolute gradient of the squared norm of the
-        logits, which needs no labels.
-      average: `"examples"`, over the gradients of single examples, or `"batches"`, as the authors'
-        code does, over the gradients of batch means. The latter is no Fisher information: what
-        examples of a batch disagree upon cancels before it is squared.
-      batch_size: of those batches, in order; the last one may be short and counts as much.
-
-    Raises:
-      InputError: a value is out of its range.
+      selection_weighting: alpha, least ratio of forget to full importance of a dampened weight.
+      dampening_constant: lambda, factor on the inverse of that ratio.
+      exponent: power to which the factor on the weight is raised.
+      lower_bound: largest factor on a weight (the authors' name); 1 lets no weight grow.
+      importance: `"loss"`, the mean squared gradient of the loss (the diagonal of the empirical
+        Fisher information), or `"output_norm"`, the mean absolute gradient of the squared norm of
+        the logits, which needs no labels.
     """
 
-    selection_weighting: float = 1.0
-    dampening_constant: float = 1.0
-    exponent: float = 1.0
-    lower_bound: float = 1.0
+    selection_weighting: PositiveFloat = 1.0
+    dampening_constant: NonNegativeFloat = 1.0
+    exponent: PositiveFloat = 1.0
+    lower_bound: PositiveFloat = 1.0
     importance: Literal["loss", "output_norm"] = "loss"
-    average: Literal["examples", "batches"] = "examples"
-    batch_size: int = 128
-
-    def __post_init__(self):
-        check_range(
-            self,
-            ("selection_weighting", "exponent", "lower_bound", "batch_size"),
-            lambda x: x > 0,
-            "a number above 0",
-        )
-        check_range(self, ("dampening_constant",), lambda x: x >= 0, "a number of at least 0")
-        check_range(
-            self, ("importance",), lambda x: x in ("loss", "output_norm"), "loss or output_norm"
-        )
-        check_range(
-            self, ("average",), lambda x: x in ("examples", "batches"), "examples or batches"
-        )
 
 
 def ssd(model: Model, spec: DataSpec, config: SSDConfig = SSDConfig()) -> Unlearner:
-    """Build Selective Synaptic Dampening; it is done once it is prepared.
+    r"""Build Selective Synaptic Dampening, a method without steps.
 
-    The network is in evaluation mode, and BatchNorm's statistics stay.
+    Let :math:`I_f` and :math:`I` be the importances of a weight to the forget set and to all
+    visible training data. Where :math:`I_f > \alpha I`,
+
+    .. math:: \theta \leftarrow \min((\lambda I / I_f)^p, b)\, \theta
+
+    with exponent p and bound b. The importances are those of evaluation mode. The authors' code
+    squares gradients of batch means; here gradients of single examples are squared.
 
     Args:
-      model: takes raw inputs.
+      model: the model to unlearn.
       spec: sizes and types of the data.
       config: see `SSDConfig`.
 
     Returns:
-      The unlearner.
+      The unlearner; it keeps the model state.
 
     Raises:
-      InputError: no weight can be selected, whatever the network.
+      InputError: `selection_weighting` selects no weight, whatever the model.
+
+    Example:
+      >>> from ltu_jax.training.loop import unlearn
+      >>> from ltu_jax.unlearners.base import toy_problem
+      >>> model, variables, data, spec = toy_problem()
+      >>> unlearner, key = ssd(model, spec), jax.random.key(0)
+      >>> unlearned, history = unlearn(unlearner, variables, data, key=key)
+      >>> bool(abs(unlearned.params["kernel"]).sum() < abs(variables.params["kernel"]).sum())
+      True
+
+    References:
+      Foster et al., `Fast Machine Unlearning Without Retraining Through Selective Synaptic
+      Dampening <https://arxiv.org/abs/2308.07707>`_, 2024
+
+      Foster et al., `Loss-Free Machine Unlearning <https://arxiv.org/abs/2402.19308>`_, 2024
+      (`importance="output_norm"`)
     """
-    num_forget, num_retain = spec.num_forget, spec.num_retain
-    largest_ratio = (num_forget + num_retain) / num_forget
-    if config.average == "examples" and config.selection_weighting >= largest_ratio:
+    largest_ratio = (spec.num_forget + spec.num_retain) / spec.num_forget
+    if config.selection_weighting >= largest_ratio:
         raise InputError(
-            f"selection_weighting is {config.selection_weighting}; with {num_forget} forget and "
-            f"{num_retain} retain examples it selects nothing, give less than {largest_ratio:.3g}"
+            "selection_weighting",
+            f"is {config.selection_weighting}; selects nothing with {spec.num_forget} forget and "
+            f"{spec.num_retain} retain examples",
+            f"give less than {largest_ratio:.3g}",
         )
 
     def prepare(key: Key, variables: Variables, data: UnlearnData) -> Variables:
@@ -118,9 +117,6 @@ def importances(
     """Return the importance of each weight to the forget set, and to retain and forget set."""
     num_forget, num_retain = len(data.forget.labels), len(data.retain.labels)
     forget = importance(model, variables, data.forget, config)
-    if config.average == "batches":  # some batch may straddle the two sets
-        both = jax.tree.map(lambda r, f: jnp.concatenate([r, f]), data.retain, data.forget)
-        return forget, importance(model, variables, both, config)
     retain = importance(model, variables, data.retain, config)
     share = num_forget / (num_forget + num_retain)
     return forget, jax.tree.map(lambda f, r: share * f + (1 - share) * r, forget, retain)
@@ -129,9 +125,8 @@ def importances(
 def importance(model: Model, variables: Variables, examples: Examples, config: SSDConfig) -> PyTree:
     r"""Return the importance of each weight to `examples`, a pytree like the parameters.
 
-    With :math:`\ell` the loss, :math:`\frac1N \sum_i (\partial \ell_i / \partial\theta)^2` (Foster
-    et al. 2023), or with :math:`f` the logits, :math:`\frac1N \sum_i |\partial \|f(x_i)\|_2^2 /
-    \partial\theta|` (Foster et al. 2024).
+    With :math:`\ell` the loss, :math:`\frac1N \sum_i (\partial \ell_i / \partial\theta)^2`, or with
+    :math:`f` the logits, :math:`\frac1N \sum_i |\partial \|f(x_i)\|_2^2 / \partial\theta|`.
     """
 
     def loss_fn(params: PyTree, batch: Examples) -> jax.Array:
@@ -144,28 +139,14 @@ def importance(model: Model, variables: Variables, examples: Examples, config: S
         size = jnp.square if config.importance == "loss" else jnp.abs
         return jax.tree.map(size, jax.grad(loss_fn)(params, batch))
 
-    count = len(examples.labels)
-    if config.average == "batches":
-        total = sum_over_batches(sensitivity, variables.params, examples, config.batch_size)
-        count = batches_per_pass(count, config.batch_size)
-    else:
-        total = sum_over_examples(sensitivity, variables.params, examples)
-    return jax.tree.map(lambda x: x / count, total)
+    total = sum_over_examples(sensitivity, variables.params, examples)
+    return jax.tree.map(lambda x: x / len(examples.labels), total)
 
 
 def dampen(params: PyTree, forget: PyTree, full: PyTree, config: SSDConfig) -> PyTree:
-    r"""Return the parameters with the selected ones shrunk (Foster et al. 2023).
+    """Return `params` with the selected weights shrunk; the importances are pytrees like it."""
 
-    Where :math:`I_f > \alpha I_D`, a weight is multiplied by :math:`\min(\lambda I_D / I_f, 1)`.
-
-    Args:
-      params: the network's.
-      forget: importances to the forget set, like `params`.
-      full: importances to all data, like `params`.
-      config: see `SSDConfig`.
-    """
-
-    def shrink(weight, forget, full):
+    def shrink(weight: jax.Array, forget: jax.Array, full: jax.Array) -> jax.Array:
         selected = forget > config.selection_weighting * full
         ratio = config.dampening_constant * full / jnp.where(selected, forget, 1)
         factor = jnp.minimum(ratio**config.exponent, config.lower_bound)
@@ -174,7 +155,7 @@ def dampen(params: PyTree, forget: PyTree, full: PyTree, config: SSDConfig) -> P
     return jax.tree.map(shrink, params, forget, full)
 
 
-# Higher weightings select nothing where the forget set is large; see `SSDConfig`.
+# Higher weightings select nothing if the forget set is large; see `SSDConfig`.
 SPACE = {
     "selection_weighting": LogUniform(0.5, 2.0),
     "dampening_constant": LogUniform(0.1, 1.0),

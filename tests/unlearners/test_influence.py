@@ -1,4 +1,4 @@
-"""Influence unlearning: the authors' run, the exact solve, what a Newton step must do."""
+"""Influence unlearning: the exact solve, what a Newton step must do; parity is in `released`."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,6 @@ from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import Examples, UnlearnData
 from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.influence import InfluenceConfig, influence, risk_shift
-from tests.unlearners.parity import Case, net
 
 LINEAR = from_functions(
     lambda key, x: jax.random.normal(key, (x.shape[1], 3)), lambda w, x: x @ w, name="linear"
@@ -32,35 +31,6 @@ def run(method, variables, data, key=0):
         state, info = advance(state, t, data)
         infos.append(info)
     return state, infos
-
-
-@pytest.mark.usefixtures("x64")
-def test_recursion_follows_the_reference():
-    case = Case("salun_wfisher")
-    variables, data = case.variables(), case.data
-    config = InfluenceConfig(
-        alpha=case.meta["alpha"], num_samples=case.meta["N"], solver="woodfisher"
-    )
-    shift = risk_shift(net(), variables, data, case.meta["batch_size"])
-    case.assert_close(shift, case["woodfisher/v"], np.abs(case["woodfisher/v"]).max())
-
-    method = influence(net(), spec_of(data, case.meta["num_classes"]), config)
-    state, _ = run(method, variables, data)
-    case.assert_close(state.change, case["woodfisher/k"], np.abs(case["woodfisher/k"]).max())
-    case.assert_follows([variables.params, method.finish(state).params])
-    masked = influence(net(), spec_of(data, 0), config, trainable_mask=case.tree("mask")).finish(
-        state
-    )
-    wanted = case["final_masked"]
-    case.assert_close(masked.params, wanted, np.abs(wanted - case["traj"][0]).max())
-
-
-@pytest.mark.usefixtures("x64")
-def test_recursion_stops_where_the_reference_does():
-    data = make_data(num_retain=12)
-    for num_samples, steps in ((4, 6), (20, 12)):
-        config = InfluenceConfig(num_samples=num_samples, solver="woodfisher")
-        assert influence(LINEAR, spec_of(data, 3), config).num_steps == steps
 
 
 def make_data(num_forget=3, num_retain=12, seed=0, width=4):
@@ -128,18 +98,6 @@ def test_raises_the_loss_on_the_forget_set_and_goes_on_after_convergence():
     assert loss(unlearned.params) > loss(variables.params)
 
 
-def test_frozen_weights_stay():
-    data = make_data()
-    variables = LINEAR.init(jax.random.key(0), data.forget.inputs)
-    trainable_mask = jnp.zeros((4, 3), bool).at[1].set(True)
-    method = influence(LINEAR, spec_of(data, 3), trainable_mask=trainable_mask)
-    unlearned, _ = unlearn(method, variables, data, key=jax.random.key(0))  # checks it too
-    moved = np.asarray(unlearned.params != variables.params)
-    np.testing.assert_array_equal(moved, trainable_mask)
-
-
 def test_bad_options_are_refused():
     with pytest.raises(InputError, match=r"damping is 0; give a number above 0"):
         InfluenceConfig(damping=0)
-    with pytest.raises(InputError, match=r"solver is lu; give exact or woodfisher"):
-        InfluenceConfig(solver="lu")

@@ -37,7 +37,7 @@ def options(case):
         scale=meta["scaling"],
         consensus=meta["consensus_ratio"],
         aggregate=meta["aggregation"],
-        pool="rate",
+        grouping="learning_rate",
     )
 
 
@@ -60,7 +60,7 @@ def test_candidates_and_choice_follow_the_reference():
     batches = case["steps/idx_forget"]
     assert method.num_steps == len(batches)
     for t, rows in enumerate(batches):
-        batch = NegMergeBatch(case.examples(0, rows[rows >= 0]), jnp.asarray(t))
+        batch = NegMergeBatch(*case.examples(0, rows[rows >= 0]), jnp.asarray(t))
         state, _ = step(jax.random.key(0), state, batch)
     ours = np.stack(
         [case.flat(jax.tree.map(lambda x: x[0], g)) for g in groups(state.candidates, 1)]
@@ -144,21 +144,21 @@ def test_forget_loss_rises(num_forget):
     assert -own.mean() > np.log(3)
 
 
-def test_pools():
+def test_groupings():
     data = make_data(9)
     start = Variables({"kernel": jnp.asarray(np.random.default_rng(1).normal(size=(4, 3)))}, {})
     shared = {"learning_rates": (0.01, 1.0), "repeats": 2, "epochs": 3, "scale": 1.0}
 
-    method = negmerge(LINEAR, spec_of(data, 3), NegMergeConfig(**shared, pool="rate"))
+    method = negmerge(LINEAR, spec_of(data, 3), NegMergeConfig(**shared, grouping="learning_rate"))
     state = method.prepare(jax.random.key(0), start, data)
     step = jax.jit(as_step(method))
     for t in range(method.num_steps):
         state, _ = step(jax.random.key(0), t, state, data)
 
-    pooled = negmerge(LINEAR, spec_of(data, 3), NegMergeConfig(**shared))
-    assert pooled.prepare(jax.random.key(0), start, data).scored is None
+    together = negmerge(LINEAR, spec_of(data, 3), NegMergeConfig(**shared))
+    assert together.prepare(jax.random.key(0), start, data).scored is None
     np.testing.assert_allclose(
-        pooled.finish(state).params["kernel"],
+        together.finish(state).params["kernel"],
         negate(NegMergeConfig(**shared), start.params, state.candidates)["kernel"],
         rtol=1e-6,
     )
@@ -184,7 +184,7 @@ def test_bad_options_are_refused():
         NegMergeConfig(learning_rates=())
     with pytest.raises(InputError, match="aggregate is mode; give mean, sum, median"):
         NegMergeConfig(aggregate="mode")
-    with pytest.raises(InputError, match="pool is best; give all or rate"):
-        NegMergeConfig(pool="best")
+    with pytest.raises(InputError, match="grouping"):
+        NegMergeConfig(grouping="best")
     with pytest.raises(InputError, match=r"consensus is 1\.1; give a share"):
         NegMergeConfig(consensus=1.1)

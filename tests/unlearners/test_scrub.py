@@ -1,4 +1,4 @@
-"""SCRUB: the authors' runs, the idle first step, the order of passes, and the choice of epoch."""
+"""SCRUB: the authors' runs, the idle first step, the order of passes, and SCRUB+R."""
 
 from functools import cache
 from operator import itemgetter
@@ -16,16 +16,8 @@ from ltu_jax.training.losses import distillation
 from ltu_jax.types import Examples, UnlearnData, Variables
 from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.gradient_method import torch_sgd
-from ltu_jax.unlearners.scrub import (
-    Rewind,
-    ScrubBatch,
-    ScrubConfig,
-    learning_rates,
-    phases,
-    rewound,
-    scrub,
-    start_rewind,
-)
+from ltu_jax.unlearners.rewind import RewindBatch
+from ltu_jax.unlearners.scrub import ScrubBatch, ScrubConfig, learning_rates, plan_steps, scrub
 from tests.unlearners.parity import PADDING, Case, net
 
 KEY = jax.random.key(0)
@@ -62,7 +54,7 @@ def batch_of(case, t, state):
     joint = (rows + len(case["y_forget"]) * sets)[rows != PADDING]
     minimise = jnp.asarray(bool(case["steps/minimize"][t]))
     epoch = jnp.asarray(int(case["steps/epoch"][t]) - 1)
-    return ScrubBatch(case.batch(t), state.teacher[joint], minimise, epoch)
+    return RewindBatch(ScrubBatch(*case.batch(t), state.inner.extra[joint], minimise), epoch)
 
 
 @cache
@@ -76,10 +68,10 @@ def run_reference(name):
     assert method.num_steps == case["n_steps"]
     state = method.prepare(KEY, case.variables(), case.data)
     step = jax.jit(method.step)
-    trajectory, losses = [state.variables.params], []
+    trajectory, losses = [state.inner.variables.params], []
     for t in range(case["n_steps"]):
         state, info = step(KEY, state, batch_of(case, t, state))
-        trajectory.append(state.variables.params)
+        trajectory.append(state.inner.variables.params)
         losses.append(float(info["loss"]))
     return case, trajectory, losses, state
 
@@ -89,7 +81,7 @@ def run_reference(name):
 def test_follows_the_reference(name):
     case, trajectory, losses, state = run_reference(name)
     case.assert_follows(trajectory)
-    case.assert_state(state.variables.state, "final")
+    case.assert_state(state.inner.variables.state, "final")
     obey = case.meta["gamma"] * case["steps/loss_ce"] + case.meta["alpha"] * case["steps/loss_kl"]
     wanted = np.where(case["steps/minimize"], obey, -case["steps/loss_kl"])
     np.testing.assert_allclose(losses, wanted, rtol=1e-8, atol=1e-12)
@@ -97,11 +89,11 @@ def test_follows_the_reference(name):
 
 @pytest.mark.parametrize("name", ["scrub_sgd", "scrub_sgd_bn"])
 @pytest.mark.usefixtures("x64")
-def test_every_epoch_leaves_the_references_network_to_rewind_to(name):
+def test_every_epoch_leaves_the_references_model_to_rewind_to(name):
     case, _, _, state = run_reference(name)
     movement = np.abs(case["traj"][-1] - case["traj"][0]).max()
     for epoch in range(case.meta["sgda_epochs"]):
-        kept = jax.tree.map(itemgetter(epoch), state.rewind.networks)
+        kept = jax.tree.map(itemgetter(epoch), state.rewind.checkpoints)
         wanted = case.flat(case.variables(f"epoch{epoch + 1}").params)
         case.assert_close(kept.params, wanted, movement)
         case.assert_state(kept.state, f"epoch{epoch + 1}")
@@ -112,11 +104,10 @@ def test_every_epoch_leaves_the_references_network_to_rewind_to(name):
 def test_passes_and_rates_are_the_references(name):
     case = Case(name)
     config = config_of(case.meta)
-    run = phases(config, len(case["y_forget"]), len(case["y_retain"]))
-    epochs, minimise, _ = run.at(jnp.arange(case["n_steps"]))
-    np.testing.assert_array_equal(epochs + 1, case["steps/epoch"])
-    np.testing.assert_array_equal(minimise, case["steps/minimize"])
-    rates = jax.vmap(learning_rates(config, run))(jnp.arange(case["n_steps"]))
+    steps = plan_steps(config, len(case["y_forget"]), len(case["y_retain"]))
+    np.testing.assert_array_equal(steps.epoch + 1, case["steps/epoch"])
+    np.testing.assert_array_equal(steps.minimise, case["steps/minimize"])
+    rates = jax.vmap(learning_rates(config, steps.epoch))(jnp.arange(case["n_steps"]))
     np.testing.assert_allclose(rates, case["steps/lr"], rtol=1e-12)
 
 
@@ -162,15 +153,15 @@ def start(config, data, **kwargs):
 
 def forget_kl(state, data):
     logits, _ = LINEAR.apply(state.variables, data.forget.inputs)
-    return float(distillation(logits, state.teacher[: len(logits)], 1.0).mean())
+    return float(distillation(logits, state.extra[: len(logits)], 1.0).mean())
 
 
 @pytest.mark.usefixtures("x64")
 def test_first_maximising_step_only_decays():
     data = make_data()
     method, state = start(ScrubConfig(learning_rate=0.1, weight_decay=0.01), data)
-    teacher = state.teacher[: len(data.forget.labels)]
-    batch = ScrubBatch(data.forget, teacher, jnp.asarray(False), jnp.asarray(0))
+    teacher = state.extra[: len(data.forget.labels)]
+    batch = ScrubBatch(*data.forget, teacher, jnp.asarray(False))
     after, info = jax.jit(method.step)(KEY, state, batch)
     assert abs(float(info["loss"])) < 1e-12
     np.testing.assert_allclose(
@@ -189,10 +180,10 @@ def test_a_moved_student_is_driven_off_in_one_pass_and_called_back_in_the_other(
     state = state._replace(
         variables=Variables({"kernel": state.variables.params["kernel"] + noise}, {})
     )
-    teacher = state.teacher[: len(data.forget.labels)]
+    teacher = state.extra[: len(data.forget.labels)]
     step = jax.jit(method.step)
     apart, together = (
-        step(KEY, state, ScrubBatch(data.forget, teacher, minimise, jnp.asarray(0)))[0]
+        step(KEY, state, ScrubBatch(*data.forget, teacher, minimise))[0]
         for minimise in (jnp.asarray(False), jnp.asarray(True))
     )
     assert forget_kl(together, data) < forget_kl(state, data) < forget_kl(apart, data)
@@ -205,72 +196,16 @@ def test_a_pass_takes_every_example_of_its_own_set_once():
     method, state = start(ScrubConfig(epochs=3, max_epochs=2, batch_size=2), data)
     sample = jax.jit(method.sample)
     batches = [sample(KEY, jnp.asarray(t), state, data) for t in range(method.num_steps)]
-    seen = np.concatenate([batch.examples.labels for batch in batches])
+    seen = np.concatenate([batch.labels for batch in batches])
     passes = np.split(seen, np.cumsum([4, 6, 4, 6]))
     for wanted, got in zip(([100, 4], [200, 6], [100, 4], [200, 6], [200, 6]), passes, strict=True):
         np.testing.assert_array_equal(np.sort(got), wanted[0] + np.arange(wanted[1]))
-    assert [int(batch.epoch) for batch in batches] == [0] * 5 + [1] * 5 + [2] * 3
     for batch in batches:
         whose = data.retain if batch.minimise else data.forget
-        rows = np.asarray(batch.examples.labels) % 100
-        np.testing.assert_array_equal(batch.examples.inputs, whose.inputs[rows])
-        teacher = state.teacher[rows + 4 * int(batch.minimise)]
+        rows = np.asarray(batch.labels) % 100
+        np.testing.assert_array_equal(batch.inputs, whose.inputs[rows])
+        teacher = state.extra[rows + 4 * int(batch.minimise)]
         np.testing.assert_array_equal(batch.teacher, teacher)
-
-
-SIGN = from_functions(
-    lambda key, inputs: {"at": jnp.zeros(())},
-    lambda params, x: jnp.concatenate([x - params["at"], params["at"] - x], 1),
-    name="threshold",
-)
-
-
-def thresholds(at, forget, reference, weights=None):
-    """Networks that call inputs above a threshold class 0; all examples are of class 0."""
-
-    def examples(inputs):
-        return Examples(jnp.asarray(inputs)[:, None], jnp.zeros(len(inputs), jnp.int32))
-
-    weights = np.full(len(reference), 1 / len(reference)) if weights is None else weights
-    networks = Variables({"at": jnp.asarray(at)}, {})
-    return Rewind(networks, examples(forget), examples(reference), jnp.asarray(weights))
-
-
-def test_rewind_returns_the_epoch_whose_forget_error_is_the_last_ones_reference_error():
-    forget = [1.0, 2.0, 3.0, 4.0]
-    # The last network errs on the whole forget set, but on half of the reference examples.
-    chosen = rewound(SIGN, thresholds([1.5, 2.5, 3.5, 4.5], forget, [4.0, 5.0]))
-    assert float(chosen.params["at"]) == 2.5
-    # Where the reference is all wrong too, nothing is taken back.
-    chosen = rewound(SIGN, thresholds([1.5, 2.5, 3.5, 4.5], forget, [0.0, 1.0]))
-    assert float(chosen.params["at"]) == 4.5
-    # Weights decide what the reference error is.
-    chosen = rewound(SIGN, thresholds([1.5, 2.5, 3.5, 4.5], forget, [4.0, 5.0], [0.25, 0.75]))
-    assert float(chosen.params["at"]) == 1.5
-    # Of equals, the latest.
-    chosen = rewound(SIGN, thresholds([2.4, 2.6, 0.5, 4.5], forget, [4.0, 5.0]))
-    assert float(chosen.params["at"]) == pytest.approx(2.6)
-
-
-def with_labels(labels):
-    return Examples(jnp.arange(float(len(labels)))[:, None], jnp.asarray(labels))
-
-
-def test_reference_examples_have_the_classes_of_the_forget_set():
-    forget, validation = [0, 0, 0, 1, 3], [0, 1, 1, 2, 2, 2]
-    data = UnlearnData(with_labels(forget), with_labels([2]), with_labels(validation))
-    rewind = start_rewind(Variables({"at": jnp.asarray(7.0)}, {}), data, epochs=4)
-    np.testing.assert_array_equal(rewind.forget.labels, [0, 0, 0, 1])
-    np.testing.assert_array_equal(rewind.reference.labels, [0, 1, 1])
-    np.testing.assert_array_equal(rewind.reference.inputs[:, 0], [0, 1, 2])
-    np.testing.assert_allclose(rewind.weights, [3 / 4, 1 / 8, 1 / 8])
-    np.testing.assert_array_equal(rewind.networks.params["at"], [7.0] * 4)
-
-
-def test_rewind_without_a_validation_example_of_the_forgotten_class_is_refused():
-    data = UnlearnData(with_labels([2, 2, 1]), with_labels([0]), with_labels([0, 0]))
-    with pytest.raises(InputError, match=r"no forgotten class \(1, 2\); give some, or rewind="):
-        start_rewind(Variables({}, {}), data, epochs=1)
 
 
 @pytest.mark.parametrize("num_forget", [1, 12])
