@@ -180,6 +180,7 @@ def _losses(model: Model, state: PyTree, batch: Examples, params: PyTree) -> jax
 
 def _ratio(numerator: ArrayLike, denominator: ArrayLike) -> jax.Array:
     """Return the quotient, or 0 if the denominator is not positive: the solution is reached."""
+    denominator = jnp.asarray(denominator)
     safe = jnp.where(denominator > 0, denominator, 1)
     return jnp.where(denominator > 0, numerator / safe, 0)
 

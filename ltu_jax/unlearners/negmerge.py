@@ -196,7 +196,8 @@ def negmerge(model: Model, spec: DataSpec, config: NegMergeConfig = NegMergeConf
         ]
         if state.scored is None:
             return results[0]
-        return max(results, key=lambda result: preference(model, result, *state.scored))
+        forget, retain = state.scored
+        return max(results, key=lambda result: preference(model, result, forget, retain))
 
     num_steps = num_candidates * epochs.num_steps
     return Unlearner(

@@ -60,7 +60,9 @@ class RewindBatch(NamedTuple):
     epoch: jax.Array
 
 
-def with_rewind(unlearner: Unlearner, model: Model, epochs: Sequence[int]) -> Unlearner:
+def with_rewind(
+    unlearner: Unlearner, model: Model, epochs: Sequence[int] | np.ndarray
+) -> Unlearner:
     r"""Return `unlearner` with its best epoch as the result, in place of the last one.
 
     Let :math:`\theta_1, \dots, \theta_E` be the models after each epoch, :math:`D_f` the forget set

@@ -70,12 +70,12 @@ class SFROnConfig(SGDConfig):
         num_iterations = int(place(num_steps - 1, self.forget_every)[0]) + 1
 
         def rate(step: ArrayLike) -> jax.Array:
-            iteration, _ = place(step, self.forget_every)
-            return self.learning_rate * self.decay(iteration * (1 / num_iterations))
+            iteration, _ = place(jnp.asarray(step), self.forget_every)
+            return jnp.asarray(self.learning_rate * self.decay(iteration * (1 / num_iterations)))
 
         return torch_sgd(rate, self.momentum, self.weight_decay)
 
-    def decay(self, progress: ArrayLike) -> ArrayLike:
+    def decay(self, progress: jax.Array) -> jax.Array | float:
         """Return the factor on learning rate and ascent at a share `progress` of the run."""
         return 0.5 * (1 + jnp.cos(jnp.pi * progress)) if self.schedule == "cosine" else 1.0
 
@@ -206,7 +206,7 @@ def sfr_on(
     return with_slow_weights(unlearner, config.slow_rate, is_descent)
 
 
-def place(step: ArrayLike, forget_every: int) -> tuple[jax.Array, jax.Array]:
+def place(step: jax.Array | int, forget_every: int) -> tuple[jax.Array, jax.Array | bool]:
     """Return the iteration of a step, and whether the step is its ascent.
 
     >>> [(int(i), bool(f)) for i, f in (place(t, 2) for t in range(5))]

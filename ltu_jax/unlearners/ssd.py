@@ -82,7 +82,8 @@ def ssd(model: Model, spec: DataSpec, config: SSDConfig = SSDConfig()) -> Unlear
       >>> from ltu_jax.training.loop import unlearn
       >>> from ltu_jax.unlearners.base import toy_problem
       >>> model, variables, data, spec = toy_problem()
-      >>> unlearner, key = ssd(model, spec), jax.random.key(0)
+      >>> config = SSDConfig(selection_weighting=0.5, dampening_constant=0.1)
+      >>> unlearner, key = ssd(model, spec, config), jax.random.key(0)
       >>> unlearned, history = unlearn(unlearner, variables, data, key=key)
       >>> bool(abs(unlearned.params["kernel"]).sum() < abs(variables.params["kernel"]).sum())
       True
