@@ -11,8 +11,9 @@ import pytest
 
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import Variables
+from ltu_jax.unlearners.gradient_method import keep_where
 from ltu_jax.unlearners.influence import risk_shift
-from ltu_jax.unlearners.sampling import keep_where, take
+from ltu_jax.unlearners.sampling import take
 from tests.unlearners.parity import Case, net
 
 
