@@ -21,7 +21,7 @@ import tyro
 from experiments.lib.forget_sets import FORGET_SETS
 from experiments.lib.provenance import ROOT, command_source, git_state
 from ltu_jax.audit import attacks, signals
-from ltu_jax.audit.features import Labelled
+from ltu_jax.audit.features import LabelledLogits
 from ltu_jax.cli.compilation_cache import keep_programs
 from ltu_jax.errors import DivergedError, InvariantError
 from ltu_jax.files import write_json
@@ -160,13 +160,13 @@ def make_result(job: Job, folder: Path, data_dir: str | None = None) -> Result:
     return {
         **result,
         **here.measure(method, model),
-        "supervised": attacks.supervised(*after[0], *after[1]) if enough else None,
-        "two_model": attacks.two_model(*margins),
+        "supervised": attacks.supervised_auc(*after[0], *after[1]) if enough else None,
+        "two_model": attacks.two_model_auc(*margins),
         "conflicts": conflicts(history),
     }
 
 
-def outputs(here: Bench, model: TrainedModel) -> list[Labelled]:
+def outputs(here: Bench, model: TrainedModel) -> list[LabelledLogits]:
     """Return a model's logits on forget and test examples, with their labels."""
     plan = here.plan
     parts = (
@@ -174,7 +174,7 @@ def outputs(here: Bench, model: TrainedModel) -> list[Labelled]:
         (plan.dataset.heldout, plan.split.test),
     )
     return [
-        Labelled(
+        LabelledLogits(
             np.asarray(predict(plan.model, model.variables, examples.inputs[rows])),
             examples.labels[rows],
         )

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ltu_jax.audit import evidence, per_example, signals
+from ltu_jax.audit import evidence, signals
 from ltu_jax.audit.evidence import Evidence
+from ltu_jax.audit.lira import leave_one_out_lira
 from ltu_jax.audit.measure import ATTACK_SIZE
+from ltu_jax.audit.rmia import leave_one_out_rmia
 from ltu_jax.data.inclusion import CanaryPairs
 from ltu_jax.training.ensembles import predict_members
 from ltu_jax.types import Examples, Model, Problem, Variables
@@ -74,7 +76,7 @@ def ensemble_outputs(
     noisy = np.zeros((len(logits), len(labels)))
     for _ in range(NOISY_COPIES):
         copies = examples._replace(inputs=_noisy_copy(inputs, noise_std, rng))
-        noisy += margins(model, variables, copies) / NOISY_COPIES
+        noisy += ensemble_margins(model, variables, copies) / NOISY_COPIES
     return Outputs(
         margin=np.stack([signals.margin(one, labels) for one in logits]),
         noisy=noisy,
@@ -82,7 +84,7 @@ def ensemble_outputs(
     )
 
 
-def margins(model: Model, variables: Variables, examples: Examples) -> np.ndarray:
+def ensemble_margins(model: Model, variables: Variables, examples: Examples) -> np.ndarray:
     """Return the margins `[M, n]` of models whose variables have a leading axis `[M]`."""
     logits = predict_members(model, variables, examples.inputs)
     return np.stack([signals.margin(one, examples.labels) for one in logits])
@@ -170,26 +172,25 @@ def _membership(
     """Attack single examples: which of each pair was a model trained on?"""
     included = np.concatenate([inclusion, ~inclusion], axis=1)
     # Models of `shadow_retrain` saw neither example; any two of them may count as opposite.
-    models = np.arange(len(inclusion)) // 2
+    model_pairs = np.arange(len(inclusion)) // 2
 
     def both(signal: str) -> np.ndarray:
         return np.concatenate([getattr(outputs[x], signal) for x in ("first", "second")], axis=1)
 
     def rmia(confidence: np.ndarray, *which, halved: bool) -> np.ndarray:
-        return per_example.leave_out_rmia(
-            confidence, *which, outputs["test"].confidence, halved=halved
-        )
+        population = outputs["test"].confidence
+        return leave_one_out_rmia(confidence, *which, population, halved=halved)
 
     attacks = {
-        "u_lira": (per_example.leave_out, both("margin")),
+        "u_lira": (leave_one_out_lira, both("margin")),
         "rmia": (rmia, both("confidence")),
-        "u_lira_noisy": (per_example.leave_out, both("noisy")),
+        "u_lira_noisy": (leave_one_out_lira, both("noisy")),
     }
     return {
         name: evidence.attack_membership(
-            *(attack(values, included, models, halved=halved) for halved in (False, True)),
+            *(attack(values, included, model_pairs, halved=halved) for halved in (False, True)),
             inclusion,
-            models,
+            model_pairs,
             alpha=alpha,
         )
         for name, (attack, values) in attacks.items()

@@ -1,38 +1,38 @@
-r"""Lower bounds on epsilon from attack scores: how much leaks at least, with confidence 1 - alpha.
+r"""Lower bounds on epsilon from attack scores, valid with confidence 1 - alpha.
 
-`positive` are scores where the attack should say "was trained on", `negative` where it should not,
-for unlearning: scores of unlearned and of retrained models. A higher score always means "in". If
-the two were (epsilon, delta)-indistinguishable, every attack would obey
-$TPR \le e^\varepsilon FPR + \delta$ and $TNR \le e^\varepsilon FNR + \delta$. A bound of 0 is no
-evidence of leakage. It does not show that nothing leaked: read it beside `Bound.detectable`.
+`positive` are scores of models that should be recognised ("in"), `negative` those of the others:
+for unlearning, scores of unlearned and of retrained models. A higher score means "in". If the two
+are (epsilon, delta)-indistinguishable, every attack obeys $TPR \le e^\varepsilon FPR + \delta$ and
+$TNR \le e^\varepsilon FNR + \delta$. A bound of 0 means no evidence of leakage, not evidence of no
+leakage: report it with `Bound.detectable`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from types import SimpleNamespace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import special, stats
 
-from ltu_jax.errors import InputError, check_range
-
-Array = np.ndarray
+from ltu_jax.audit.checks import check, check_delta, check_levels, check_scores
+from ltu_jax.audit.roc import counts_above, roc_hull
+from ltu_jax.errors import InputError
+from ltu_jax.types import Array
 
 Rule = Literal["split", "bonferroni", "threshold"]
 
 
 class Bound(NamedTuple):
-    """What a sample says of epsilon, and what it could have said. In nats, all at one alpha.
+    """A lower bound on epsilon and its reach, in nats, at one alpha.
 
     Attributes:
-      epsilon: the lower bound, 0 where there is no evidence.
-      certifiable: the largest bound that samples of this size can give: perfect separation.
-      detectable: the smallest true epsilon that gives evidence (a bound above 0) with the chance
-        `power`, where the attack is as good as epsilon allows: randomised response, a score of 1
-        or 0 with TPR = TNR = e^eps / (1 + e^eps). Infinite where no leak gives evidence that often.
+      epsilon: the lower bound, 0 without evidence.
+      certifiable: the largest bound that samples of this size can give, at perfect separation.
+      detectable: the smallest true epsilon that gives a bound above 0 with probability `power`, for
+        the best attack that epsilon allows: randomised response, a score of 1 or 0 with
+        TPR = TNR = e^eps / (1 + e^eps). Infinite if no leak gives evidence that often.
     """
 
     epsilon: float
@@ -43,23 +43,24 @@ class Bound(NamedTuple):
 def clopper_pearson(
     successes: Array | int, trials: int, alpha: float, side: Literal["lower", "upper"]
 ) -> Array:
-    """One-sided confidence limit of a rate, a fraction: wrong with chance alpha at most.
+    """Return a one-sided confidence limit of a rate: wrong with probability alpha at most.
 
-    Clopper & Pearson (Biometrika 1934): the rate at which as many successes, or as few, have the
-    chance alpha. Exact in that it holds for any size.
+    It is the rate at which as many successes, or as few, have probability alpha; exact at any size.
 
     Raises:
       InputError: counts outside [0, trials], a level outside (0, 1), or an unknown side.
 
     >>> print(clopper_pearson(0, 100, 0.05, "upper").round(4))
     0.0295
+
+    References:
+      Clopper & Pearson, "The Use of Confidence or Fiducial Limits", Biometrika 1934.
     """
     check_levels(alpha=alpha)
     successes = np.asarray(successes)
-    if not np.all((successes >= 0) & (successes <= trials)):
-        raise InputError(f"successes is {successes}; give counts from 0 to trials ({trials})")
-    if side not in ("lower", "upper"):
-        raise InputError(f"side is {side!r}; give 'lower' or 'upper'")
+    fits = np.all((successes >= 0) & (successes <= trials))
+    check(fits, "successes", successes, f"counts from 0 to `trials` ({trials})")
+    check(side in ("lower", "upper"), "side", repr(side), "'lower' or 'upper'")
     failures = trials - successes
     if side == "upper":
         limit = special.betaincinv(successes + 1, np.maximum(failures, 1), 1 - alpha)
@@ -80,50 +81,52 @@ def epsilon_lower_bound(
     power: float = 0.8,
     seed: int = 0,
 ) -> Bound:
-    r"""Lower bound on epsilon, in nats, from scores `[P]` and `[N]`; 0 at least.
+    r"""Return a lower bound on epsilon, in nats, from scores `[P]` and `[N]`; 0 at least.
 
-    $\ln((TPR_L - \delta) / FPR_U)$, and with `mirror` $\ln((TNR_L - \delta) / FNR_U)$ if larger.
-    The limits are Clopper & Pearson's at alpha / 2 each, and both forms use the same two (Jagielski
-    et al., arXiv 2006.07709). A score at or above the threshold counts as "in".
+    $\ln((TPR_L - \delta) / FPR_U)$, and with `mirror` $\ln((TNR_L - \delta) / FNR_U)$ if larger,
+    with Clopper & Pearson's limits at alpha / 2 each. Scores at or above the threshold count as
+    "in".
 
     Args:
-      positive: scores of what the attack should call "in".
+      positive: scores of models that should be recognised.
       negative: the others' scores.
-      alpha: chance at most that the bound is above the true epsilon.
-      delta: chance left to a larger loss.
-      rule: where the threshold comes from. `"split"`: a random half of each sample chooses it, and
-        the other half makes the bound. `"bonferroni"`: the best of the corners of the ROC curve's
-        hull, alpha divided by their number, as in jax-privacy 2.0.0. `"threshold"`: the one given,
-        which must not have been chosen by these scores.
-      threshold: only for `rule="threshold"`.
-      mirror: whether to take the second form too.
+      alpha: largest probability that the bound exceeds the true epsilon.
+      delta: of (epsilon, delta)-indistinguishability.
+      rule: `"split"` chooses the threshold on a random half of each sample and bounds on the other;
+        `"bonferroni"` takes the best corner of the ROC hull, alpha divided by their number, as in
+        jax-privacy 2.0.0; `"threshold"` uses one that does not depend on these scores.
+      threshold: for `rule="threshold"` only.
+      mirror: whether to use the second form too.
       power: for `Bound.detectable`.
       seed: of the random halves.
 
     Raises:
-      InputError: scores that are no row, empty or NaN, fewer than two a side for `"split"`, a level
-        or delta out of range, or a threshold given to another rule.
+      InputError: invalid scores, fewer than two a side for `"split"`, a level or delta out of
+        range, or a threshold with another rule.
 
     >>> bound = epsilon_lower_bound(np.arange(128) + 1000.0, np.arange(128.0))
-    >>> print(f"{bound.epsilon:.2f} of {bound.certifiable:.2f}, sees {bound.detectable:.2f}")
-    2.79 of 2.82, sees 0.68
+    >>> print(f"{bound.epsilon:.2f} of {bound.certifiable:.2f}, detects {bound.detectable:.2f}")
+    2.79 of 2.82, detects 0.68
+
+    References:
+      Jagielski et al., "Auditing Differentially Private Machine Learning", arXiv 2006.07709.
     """
-    positive, negative = check_scores(positive=positive, negative=negative)
+    positive, negative = check_scores("positive", positive), check_scores("negative", negative)
     check_levels(alpha=alpha, power=power)
     check_delta(delta)
+    check(rule in get_args(Rule), "rule", repr(rule), f"one of {', '.join(get_args(Rule))}")
     if (rule == "threshold") != (threshold is not None):
-        raise InputError(f"threshold is {threshold} with rule {rule!r}; they go together")
+        remedy = "give a threshold if, and only if, `rule` is 'threshold'"
+        raise InputError("threshold", f"is {threshold} and `rule` is {rule!r}", remedy)
     if rule == "split":
         positive, negative, threshold = _split(positive, negative, alpha, delta, mirror, seed)
-    if rule in ("split", "threshold"):
+    if rule != "bonferroni":
         tp, fp = np.sum(positive >= threshold), np.sum(negative >= threshold)
         tests, fewest_tests = 1, 1
-    elif rule == "bonferroni":
+    else:
         fp, tp = roc_hull(positive, negative)
         # Two separated samples, or a score of 0 and 1, have a hull of three corners.
         tests, fewest_tests = len(fp), 3
-    else:
-        raise InputError(f"rule is {rule!r}; give 'split', 'bonferroni' or 'threshold'")
     sizes = len(positive), len(negative)
     bounds = _bounds(tp, fp, sizes, alpha / tests, delta, mirror)
     return Bound(
@@ -136,9 +139,9 @@ def epsilon_lower_bound(
 def certifiable_epsilon(
     n_positive: int, n_negative: int, *, alpha: float = 0.05, delta: float = 0.0
 ) -> float:
-    """Largest epsilon, in nats, that so many scores can certify at one threshold; 0 at least.
+    """Return the largest epsilon, in nats, that so many scores can certify at one threshold.
 
-    With rule `"split"` count the half that makes the bound.
+    With rule `"split"`, count the half that gives the bound.
 
     >>> [round(certifiable_epsilon(n, n), 1) for n in (32, 64, 512)]
     [2.1, 2.8, 4.9]
@@ -159,12 +162,11 @@ def detectable_epsilon(
     delta: float = 0.0,
     power: float = 0.8,
 ) -> float:
-    r"""Smallest true epsilon, in nats, whose bound at one threshold is above 0 with chance `power`.
+    r"""Return the smallest epsilon, in nats, with a bound above 0 with probability `power`.
 
-    The attack is randomised response (see `Bound`). Its true positives are Bin(P, q) and its false
-    ones Bin(N, 1 - q) with $q = e^\varepsilon / (1 + e^\varepsilon)$, and there is evidence where
-    $TPR_L - \delta > FPR_U$: the chance is summed exactly. q is also the attack's true TPR and
-    balanced accuracy. Infinite where even q = 1 gives no evidence.
+    For randomised response at one threshold, see `Bound`. Its true positives are Bin(P, q) and its
+    false ones Bin(N, 1 - q) with $q = e^\varepsilon / (1 + e^\varepsilon)$; the probability of
+    $TPR_L - \delta > FPR_U$ is summed exactly. Infinite if even q = 1 gives no evidence.
 
     >>> [round(detectable_epsilon(n, n), 2) for n in (32, 64, 512)]
     [0.99, 0.68, 0.23]
@@ -186,17 +188,20 @@ def detectable_epsilon(
 
 
 def gdp_mu_lower_bound(positive: Array, negative: Array, *, alpha: float = 0.05) -> float:
-    r"""Lower bound on mu of Gaussian differential privacy, from scores `[P]` and `[N]`.
+    r"""Return a lower bound on mu of Gaussian differential privacy, from scores `[P]` and `[N]`.
 
-    $\max_t [\Phi^{-1}(1 - FPR_U) - \Phi^{-1}(FNR_U)]$ over the corners of the ROC curve's hull,
-    alpha divided over both limits of all of them, and 0 at least (Nasr et al., arXiv 2302.07956).
-    It may be taken where the leakage is Gaussian, as with noise added to gradients. Do not take the
-    absolute value, as jax-privacy 2.0.0 does: that finds evidence in noise.
+    $\max_t [\Phi^{-1}(1 - FPR_U) - \Phi^{-1}(FNR_U)]$ over the corners of the ROC hull, alpha
+    divided over both limits of all of them; 0 at least. Valid if the leakage is Gaussian, as with
+    noise added to gradients. jax-privacy 2.0.0 takes the absolute value, which finds evidence in
+    noise.
 
     Raises:
       InputError: see `epsilon_lower_bound`.
+
+    References:
+      Nasr et al., "Tight Auditing of Differentially Private Machine Learning", arXiv 2302.07956.
     """
-    positive, negative = check_scores(positive=positive, negative=negative)
+    positive, negative = check_scores("positive", positive), check_scores("negative", negative)
     check_levels(alpha=alpha)
     fp, tp = roc_hull(positive, negative)
     level = alpha / (2 * len(fp))
@@ -208,56 +213,37 @@ def gdp_mu_lower_bound(positive: Array, negative: Array, *, alpha: float = 0.05)
 
 
 def gdp_epsilon(mu: float, delta: float) -> float:
-    r"""Smallest epsilon, in nats, such that mu-GDP implies (epsilon, delta)-DP.
+    r"""Return the smallest epsilon, in nats, such that mu-GDP implies (epsilon, delta)-DP.
 
     $\delta(\varepsilon) = \Phi(-\varepsilon/\mu + \mu/2) - e^\varepsilon \Phi(-\varepsilon/\mu -
-    \mu/2)$: Dong, Roth & Su (arXiv 1905.02383), Corollary 2.13.
+    \mu/2)$.
 
     >>> round(gdp_epsilon(1.0, 1e-5), 3)
     4.377
+
+    References:
+      Dong, Roth & Su, "Gaussian Differential Privacy", arXiv 1905.02383, Corollary 2.13.
     """
-    check_range(SimpleNamespace(mu=mu), ("mu",), lambda x: 0 <= x < np.inf, "0 or more")
+    check(0 <= mu < np.inf, "mu", mu, "0 or more")
     check_levels(delta=delta)
     return last_true(lambda epsilon: _log_gdp_delta(epsilon, mu) > np.log(delta))
 
 
 def gdp_mu(epsilon: float, delta: float) -> float:
-    """Largest mu such that mu-GDP implies (epsilon, delta)-DP: the inverse of `gdp_epsilon`.
+    """Return the largest mu such that mu-GDP implies (epsilon, delta)-DP; inverts `gdp_epsilon`.
 
     >>> round(gdp_mu(4.377, 1e-5), 3)
     1.0
     """
-    given = SimpleNamespace(epsilon=epsilon)
-    check_range(given, ("epsilon",), lambda x: 0 <= x < np.inf, "0 or more")
+    check(0 <= epsilon < np.inf, "epsilon", epsilon, "0 or more")
     check_levels(delta=delta)
     return last_true(lambda mu: _log_gdp_delta(epsilon, mu) <= np.log(delta))
 
 
-def roc_hull(positive: Array, negative: Array) -> tuple[Array, Array]:
-    """False and true positive *counts* at the corners of the ROC curve's upper hull, ascending.
-
-    From (0, 0) to (N, P). Which corner is best depends on the costs, all others never are (Provost
-    & Fawcett 2001). Turned by 45 degrees the curve is a function, and its hull's slopes are the
-    isotonic regression of its own slopes.
-    """
-    positive, negative = check_scores(positive=positive, negative=negative)
-    thresholds = np.unique(np.concatenate([positive, negative]))[::-1]
-    tp, fp = (
-        np.append(0, len(sample) - np.searchsorted(np.sort(sample), thresholds))
-        for sample in (positive, negative)
-    )
-    along, across = fp + tp, tp - fp
-    weights = np.diff(along)
-    slopes = np.diff(across) / weights
-    fit = optimize.isotonic_regression(slopes, weights=weights, increasing=False).x
-    corners = np.concatenate([[True], np.diff(fit) < -1e-12, [True]])
-    return fp[corners], tp[corners]
-
-
 def last_true(holds: Callable[[float], bool], *, most: float = np.inf) -> float:
-    """Return where `holds` turns from true to false above 0; 0 if it never holds.
+    """Return where `holds` turns from true to false above 0, by bisection.
 
-    By bisection to the last bit but a few. Infinite if it still holds at `most`.
+    0 if it does not hold at 0; infinite if it still holds at `most`.
     """
     if not holds(0.0):
         return 0.0
@@ -272,34 +258,9 @@ def last_true(holds: Callable[[float], bool], *, most: float = np.inf) -> float:
     return low
 
 
-def check_scores(**samples: Array) -> list[Array]:
-    """Return the named samples as rows of float64; `InputError` if one is empty or has a NaN."""
-    rows = [np.asarray(sample, np.float64) for sample in samples.values()]
-    for name, row in zip(samples, rows, strict=True):
-        if row.ndim != 1 or not len(row):
-            raise InputError(f"{name} has shape {row.shape}; give a row of at least one score")
-        if np.isnan(row).any():
-            raise InputError(f"{name} holds {np.isnan(row).sum()} NaN; drop or mend those scores")
-    return rows
-
-
-def check_levels(**levels: float) -> None:
-    """Raise `InputError` unless the named numbers are strictly between 0 and 1."""
-    check_range(
-        SimpleNamespace(**levels), tuple(levels), lambda x: 0 < x < 1, "a level between 0 and 1"
-    )
-
-
-def check_delta(delta: float) -> None:
-    """Raise `InputError` unless delta is in [0, 1)."""
-    check_range(
-        SimpleNamespace(delta=delta), ("delta",), lambda x: 0 <= x < 1, "a chance, 0 or below 1"
-    )
-
-
 def _check_sizes(n_positive: int, n_negative: int) -> None:
-    sizes = SimpleNamespace(n_positive=n_positive, n_negative=n_negative)
-    check_range(sizes, ("n_positive", "n_negative"), lambda n: n >= 1, "at least 1 score")
+    check(n_positive >= 1, "n_positive", n_positive, "at least 1 score")
+    check(n_negative >= 1, "n_negative", n_negative, "at least 1 score")
 
 
 def _split(
@@ -308,16 +269,13 @@ def _split(
     """Return one half of each sample, and the threshold whose bound is best on the other."""
     for name, sample in (("positive", positive), ("negative", negative)):
         if len(sample) < 2:
-            raise InputError(f"{name} has 1 score; give 2 or more to split, or another rule")
+            raise InputError(name, "has 1 score", "give 2 or more to split, or another `rule`")
     rng = np.random.default_rng(seed)
     (choose_in, positive), (choose_out, negative) = (
         np.split(rng.permutation(sample), [len(sample) // 2]) for sample in (positive, negative)
     )
     thresholds = np.unique(np.concatenate([choose_in, choose_out]))
-    tp, fp = (
-        len(sample) - np.searchsorted(np.sort(sample), thresholds)
-        for sample in (choose_in, choose_out)
-    )
+    tp, fp = counts_above(thresholds, choose_in, choose_out)
     bounds = _bounds(tp, fp, (len(choose_in), len(choose_out)), alpha, delta, mirror)
     return positive, negative, float(thresholds[np.argmax(bounds)])
 
@@ -325,7 +283,7 @@ def _split(
 def _bounds(
     tp: Array, fp: Array, sizes: tuple[int, int], alpha: float, delta: float, mirror: bool
 ) -> Array:
-    """Return the bound at each threshold, below 0 or -inf where there is no evidence."""
+    """Return the bound at each threshold; below 0 or -inf without evidence."""
     tpr_low = clopper_pearson(tp, sizes[0], alpha / 2, "lower")
     fpr_high = clopper_pearson(fp, sizes[1], alpha / 2, "upper")
     with np.errstate(divide="ignore"):

@@ -1,11 +1,9 @@
-r"""What pools of networks say of single examples: the evidence of an audit.
-
-Two questions, each with networks on both sides:
+"""Tests of exact unlearning on ensembles, from membership scores and margins.
 
 * `attack_membership`: was this example trained on and then unlearned, or never seen? The models
-  differ by their inclusion bits alone, so exact unlearning leaves no trace of them.
-* `distinguish`: was this network unlearned or retrained? Here every difference counts, also damage
-  to what was to be kept.
+  differ by their inclusion bits alone, so exact unlearning leaves no trace of them, whatever else
+  unlearning did.
+* `distinguish`: was this model unlearned or retrained? Every difference counts, damage included.
 """
 
 from __future__ import annotations
@@ -16,11 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy
 
-from ltu_jax.audit import distances, one_run, per_example, roc
+from ltu_jax.audit import one_run
 from ltu_jax.audit.bounds import holm
+from ltu_jax.audit.distances import klom, klom_floor
 from ltu_jax.audit.epsilon import Bound, epsilon_lower_bound
+from ltu_jax.audit.per_example import summarise_scores, worst_auc
+from ltu_jax.audit.roc import roc_auc
+from ltu_jax.types import Array
 
-Array = np.ndarray
 WORST = (0.01, 0.05)
 POWER = 0.8
 
@@ -30,12 +31,12 @@ class Evidence(NamedTuple):
 
     Attributes:
       name: of the attack.
-      shares: what it has in common with the method's own membership models; empty if nothing. What
-        a method was trained against cannot speak for it.
-      p_value: chance of as much or more under exact unlearning.
-      finding: the number that the test is about, in words.
-      bound: on epsilon, see `epsilon.Bound`.
-      adjusted: the p-value after Holm's correction over all tests that count; None for others.
+      shares: features that it shares with the method's membership models, empty if none. A test
+        that the method was trained against does not count as evidence for the method.
+      p_value: probability of a result at least as extreme under exact unlearning.
+      finding: the test's statistic, as text.
+      bound: on epsilon.
+      adjusted: p-value after Holm's correction over the counted tests; None for others.
     """
 
     name: str
@@ -47,31 +48,31 @@ class Evidence(NamedTuple):
 
 
 def attack_membership(
-    scores: Array, halved: Array, coins: Array, couples: Array, *, alpha: float
+    scores: Array, halved: Array, inclusion: Array, model_pairs: Array, *, alpha: float
 ) -> dict[str, Any]:
-    """Rate membership scores of m pairs, of which a coin put one into training.
+    """Rate membership scores of m matched canary pairs.
 
     Args:
-      scores: `[M, 2m]`, of the pairs' first examples and then of the second ones; higher means "was
-        trained on". Each network is judged by all other couples.
-      halved: `[M, 2m]`, the same from the other couples of its half alone; they choose the examples
+      scores: `[M, 2m]`, of the pairs' first and then their second examples; higher means "was
+        trained on". References are all other model pairs.
+      halved: `[M, 2m]`, the same with references of the same half only; they select the examples
         most at risk.
-      coins: `[M, m]` booleans, True where the first was trained on.
-      couples: `[M]`, equal for the two networks of a seed, whose coins are opposite.
-      alpha: of intervals and bounds.
+      inclusion: `[M, m]` booleans, True where the first example was trained on.
+      model_pairs: `[M]` labels, equal for two models with opposite inclusion bits.
+      alpha: level of intervals and bounds.
 
     Returns:
-      In percent: `auc`, how often the network that was trained on an example scores it higher than
-      the other of its couple does, with its interval and the two-sided `p_value` over pairs, whose
-      coins are independent; `worst_1` and `worst_5`, the same for the examples most at risk, chosen
-      on other couples; `tpr_1` and `tpr_01` (at 1 and 0.1 % FPR, all scores pooled) with
-      `negatives`; `guess_accuracy`, the share of right `guesses` on half of a model's pairs.
-      `bound` is that on epsilon from `auc`, `one_run` and `group` those of the median network;
-      `swap` is the SWAP difference, mean over couples.
+      In percent: `auc`, how often the model that was trained on an example scores it higher than
+      its paired model does, with `auc_interval` and a two-sided `p_value` over canary pairs, whose
+      bits are independent; `worst_1` and `worst_5`, the same for the examples most at risk,
+      selected on other models; `tpr_1` and `tpr_01` (at 1 and 0.1 % FPR, all scores together) with
+      `negatives`; `guess_accuracy` of the `guesses` on half of a model's pairs; `swap`, the mean
+      SWAP difference. Bounds on epsilon: `bound` from `auc`, `one_run` and `group` from the median
+      model.
     """
-    included = np.concatenate([coins, ~coins], axis=1)
-    summary = per_example.summarise(scores, included, couples)
-    wins = summary.example_auc.reshape(2, -1).mean(0)  # both examples of a pair share its coin
+    included = np.concatenate([inclusion, ~inclusion], axis=1)
+    summary = summarise_scores(scores, included, model_pairs)
+    wins = summary.example_auc.reshape(2, -1).mean(0)  # both examples of a pair share its bit
     error = float(scipy.stats.sem(wins)) if len(wins) > 1 else float("inf")
     reach = error * float(scipy.stats.norm.isf(alpha / 2))
     first, second = np.split(scores, 2, axis=1)
@@ -79,8 +80,8 @@ def attack_membership(
     guesses = max(1, num_pairs // 2)
     right = np.array(
         [
-            one_run.count_correct(one_run.guess(a, b, guesses), coin)
-            for a, b, coin in zip(first, second, coins, strict=True)
+            one_run.count_correct(one_run.guess_inclusion(a, b, guesses), bits)
+            for a, b, bits in zip(first, second, inclusion, strict=True)
         ]
     )
     median = int(np.median(right))
@@ -90,7 +91,7 @@ def attack_membership(
         "p_value": _off_half(wins),
         **{
             f"worst_{round(100 * share)}": 100
-            * per_example.worst_auc(scores, included, couples, share, select=halved)
+            * worst_auc(scores, included, model_pairs, share, select=halved)
             for share in WORST
         },
         "tpr_1": 100 * summary.tpr_1,
@@ -100,54 +101,55 @@ def attack_membership(
         "guesses": guesses,
         "bound": _win_bound(wins, error, alpha),
         "one_run": one_run.one_run_bound(num_pairs, guesses, median, alpha=alpha),
-        "group": one_run.group_one_run(median, guesses, alpha=alpha),
-        "swap": _swap(first, second, coins, couples),
+        "group": one_run.group_bound(median, guesses, alpha=alpha),
+        "swap": _swap(first, second, inclusion, model_pairs),
     }
 
 
 def distinguish(
     unlearned: Array, retrained: Array, *, alpha: float, seed: int = 0
 ) -> dict[str, Any]:
-    """Tell unlearned from retrained networks by the margins `[N, n]` of n examples.
+    """Distinguish unlearned from retrained models by the margins `[N, n]` of n examples.
 
-    A random half of the networks of both sides teaches the attack two Gaussians an example; a
-    network of the other half is called unlearned where their likelihood ratio, summed over the
-    examples, is above 0. Nothing of the second half takes part in a choice, so the bound holds.
+    One Gaussian per example and side is fitted on a random half of the models. The other half is
+    classified by the log-likelihood ratio, summed over examples, at threshold 0. The halves are
+    disjoint, so the bound is valid.
 
     Returns:
-      In percent `auc` over networks, `p_value` (Mann-Whitney, one-sided) and `bound` on epsilon;
-      `shift`, how much higher the mean margin is than of retrained networks, in their standard
-      deviations, and its two-sided `shift_p`; `klom` with its floor, see `klom`.
+      `auc` over models, in percent; `p_value` (Mann-Whitney, one-sided); `bound` on epsilon;
+      `models`, the smaller number of classified models a side; `shift` of the mean margin, in
+      standard deviations of retrained models, with its two-sided `shift_p`; `klom`, see
+      `summarise_klom`.
     """
     rng = np.random.default_rng(seed)
     scores = []
     halves = [
         np.array_split(side[rng.permutation(len(side))], 2) for side in (unlearned, retrained)
     ]
-    (taught_in, told_in), (taught_out, told_out) = halves
-    for told in (told_in, told_out):
-        ratio = _log_normal(told, taught_in) - _log_normal(told, taught_out)
+    (fit_in, test_in), (fit_out, test_out) = halves
+    for margins in (test_in, test_out):
+        ratio = _log_normal(margins, fit_in) - _log_normal(margins, fit_out)
         scores.append(ratio.sum(1))
     means = unlearned.mean(1), retrained.mean(1)
     return {
-        "auc": 100 * roc.auc(*scores),
+        "auc": 100 * roc_auc(*scores),
         "p_value": float(scipy.stats.mannwhitneyu(*scores, alternative="greater").pvalue),
         "bound": epsilon_lower_bound(*scores, alpha=alpha, rule="threshold", threshold=0.0),
         "models": min(map(len, scores)),
         "shift": float((means[0].mean() - means[1].mean()) / means[1].std(ddof=1)),
         "shift_p": float(scipy.stats.ttest_ind(*means, equal_var=False).pvalue),
-        "klom": klom(unlearned, retrained, seed=seed),
+        "klom": summarise_klom(unlearned, retrained, seed=seed),
     }
 
 
-def klom(unlearned: Array, retrained: Array, *, seed: int = 0) -> dict[str, float]:
-    """KLoM of n examples: its mean, worst 5 % and 1 %, and what exact unlearning would give.
+def summarise_klom(unlearned: Array, retrained: Array, *, seed: int = 0) -> dict[str, float]:
+    """Return KLoM's mean over examples, its worst 5 % and 1 %, and its permutation test.
 
-    `floor` and `floor_95` are mean and 95 % point of the mean KLoM when the labels "unlearned" and
-    "retrained" are permuted among the networks; `p_value` is the mean's among them.
+    `floor` and `floor_95` are mean and 95 % quantile of the mean KLoM under permutations of the
+    labels "unlearned" and "retrained"; `p_value` is that of the observed mean.
     """
-    values = np.sort(distances.klom(unlearned, retrained))
-    floor = distances.klom_floor(unlearned, retrained, draws=200, seed=seed)
+    values = np.sort(klom(unlearned, retrained))
+    floor = klom_floor(unlearned, retrained, draws=200, seed=seed)
     worst = {
         f"worst_{round(100 * share)}": float(values[-max(1, round(share * len(values))) :].mean())
         for share in WORST
@@ -162,7 +164,7 @@ def klom(unlearned: Array, retrained: Array, *, seed: int = 0) -> dict[str, floa
 
 
 def correct(tests: list[Evidence]) -> list[Evidence]:
-    """Return the tests with Holm's adjusted p-values, over those that share nothing."""
+    """Return the tests with Holm's adjusted p-values over those without shared features."""
     counted = [i for i, test in enumerate(tests) if not test.shares]
     if not counted:
         return tests
@@ -174,7 +176,7 @@ def correct(tests: list[Evidence]) -> list[Evidence]:
 
 
 def plain_bounds(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested results with their bounds as dictionaries, as JSON holds them."""
+    """Return nested results with every `Bound` as a dictionary."""
     return {
         name: value._asdict()
         if isinstance(value, Bound)
@@ -186,44 +188,43 @@ def plain_bounds(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _off_half(wins: Array) -> float:
-    """Two-sided p-value of a mean other than 1/2, over pairs: too unknown is a trace as well."""
+    """Two-sided p-value of a mean other than 1/2, over pairs: over-unlearning is a trace too."""
     if np.ptp(wins) == 0:
         return 1.0 if wins[0] == 0.5 else 0.0
     return float(scipy.stats.ttest_1samp(wins, 0.5).pvalue)
 
 
 def _win_bound(wins: Array, error: float, alpha: float) -> Bound:
-    r"""Bound on epsilon from how often one network of two scores an example higher.
+    r"""Bound epsilon by how often one of two paired models scores an example higher.
 
-    Under (epsilon, 0)-indistinguishability no guess is right more often than
-    $e^\varepsilon / (1 + e^\varepsilon)$, also one that takes the lower score for the trained
-    network's. `certifiable` is for all guesses right on all pairs, `detectable` for a chance of 0.8
-    at this standard error.
+    Under (epsilon, 0)-indistinguishability every guess, the reversed one included, is right with
+    probability at most $e^\varepsilon / (1 + e^\varepsilon)$. `certifiable` is for right guesses on
+    all pairs, `detectable` for probability 0.8 at this standard error.
     """
     reach = float(scipy.stats.norm.isf(alpha / 2)) * error
     lowest = 0.5 + max(0.0, abs(float(wins.mean()) - 0.5) - reach)
     seen = 0.5 + reach - float(scipy.stats.norm.isf(POWER)) * error
-    # Where hardly a guess is wrong the standard error is no guide: pairs as single guesses are.
+    # If nearly all guesses are right the standard error is unreliable; one guess per pair is not.
     certifiable = _logit((alpha / 2) ** (1 / len(wins)))
     return Bound(min(_logit(lowest), certifiable), certifiable, _logit(seen))
 
 
 def _logit(share: float) -> float:
-    """Epsilon of a randomised response that is right so often; infinite from 1 on."""
+    """Epsilon of a randomised response that is right with this probability; infinite from 1 on."""
     return max(0.0, float(scipy.special.logit(min(share, 1.0))))
 
 
-def _swap(first: Array, second: Array, coins: Array, couples: Array) -> float:
-    """Mean SWAP difference, in percent, over couples of two networks; NaN where there is none."""
+def _swap(first: Array, second: Array, inclusion: Array, model_pairs: Array) -> float:
+    """Mean SWAP difference, in percent, over pairs of models; NaN without pairs."""
     differences = []
-    for couple in np.unique(couples):
-        rows = np.flatnonzero(couples == couple)
+    for pair in np.unique(model_pairs):
+        rows = np.flatnonzero(model_pairs == pair)
         if len(rows) != 2:
             continue
         forgotten, unseen = zip(
             *(
-                (np.where(coins[i], first[i], second[i]), np.where(coins[i], second[i], first[i]))
-                for i in rows
+                (np.where(bits, first[i], second[i]), np.where(bits, second[i], first[i]))
+                for i, bits in zip(rows, inclusion[rows], strict=True)
             ),
             strict=True,
         )

@@ -1,8 +1,7 @@
-"""Attacks that learn from shadow sets by each of five features of a prediction, in percent.
+"""Attacks fitted to shadow sets by each of five features of a prediction, in percent.
 
-A set is a pair of logits `[N, C]` and labels `[N]`. The shadow members are examples that the model
-certainly saw, such as retain examples, and the shadow non-members those it did not, such as test
-examples; the target sets are others, which the attack did not learn from.
+Shadow members are examples that the model was trained on, such as retain examples, and shadow
+non-members others, such as test examples. Target sets are separate from them.
 """
 
 from __future__ import annotations
@@ -11,14 +10,16 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ltu_jax.audit import attacks, signals
+from ltu_jax.audit import signals
+from ltu_jax.audit.attacks import svc_calls, svc_mia
+from ltu_jax.audit.checks import check_labelled
 from ltu_jax.errors import InputError
+from ltu_jax.types import Array
 
-Array = np.ndarray
 Variant = Literal["song-mittal", "salun-2024"]
 
 
-class Labelled(NamedTuple):
+class LabelledLogits(NamedTuple):
     """Logits `[N, C]` and labels `[N]` of the same examples."""
 
     logits: Array
@@ -26,14 +27,16 @@ class Labelled(NamedTuple):
 
 
 class Recognised(NamedTuple):
-    """Percent of the target members called members, and of the non-members called non-members."""
+    """Percent of the target members and of the target non-members that are recognised."""
 
     members: float
     nonmembers: float
 
 
-def features(data: Labelled, *, variant: Variant = "song-mittal") -> dict[str, Array]:
-    """The five features: four `[N]`, and the full probabilities `[N, C]`.
+def prediction_features(
+    data: LabelledLogits, *, variant: Variant = "song-mittal"
+) -> dict[str, np.ndarray]:
+    """Return the five features: four `[N]`, and the probabilities `[N, C]`.
 
     `variant` is that of `signals.modified_entropy`.
     """
@@ -47,13 +50,17 @@ def features(data: Labelled, *, variant: Variant = "song-mittal") -> dict[str, A
     }
 
 
-def svc_mia_all(
-    members: Labelled, nonmembers: Labelled, forget: Labelled, *, variant: Variant = "song-mittal"
+def svc_mia_by_feature(
+    members: LabelledLogits,
+    nonmembers: LabelledLogits,
+    forget: LabelledLogits,
+    *,
+    variant: Variant = "song-mittal",
 ) -> dict[str, float]:
-    """Forget efficacy of `attacks.svc_mia` by each of the five features.
+    """Return `svc_mia`'s forget efficacy by each of the five features.
 
-    The target of each is Retrain's value. With `variant="salun-2024"` they are those of SalUn's
-    released code (Fan et al., arXiv 2310.12508).
+    The target of each is Retrain's value. `variant="salun-2024"` reproduces SalUn's released code
+    (Fan et al., arXiv 2310.12508).
 
     Raises:
       InputError: a set is empty, has other shapes, or logits that are not finite.
@@ -61,24 +68,23 @@ def svc_mia_all(
     member, nonmember, target = _features_of(
         variant, members=members, nonmembers=nonmembers, forget=forget
     )
-    return {name: attacks.svc_mia(member[name], nonmember[name], target[name]) for name in member}
+    return {name: svc_mia(member[name], nonmember[name], target[name]) for name in member}
 
 
 def svc_training_privacy(
-    members: Labelled,
-    nonmembers: Labelled,
-    target_members: Labelled,
-    target_nonmembers: Labelled,
+    members: LabelledLogits,
+    nonmembers: LabelledLogits,
+    target_members: LabelledLogits,
+    target_nonmembers: LabelledLogits,
     *,
     variant: Variant = "song-mittal",
 ) -> dict[str, float]:
-    """Balanced accuracy of SVC-MIA on other members and non-members, by each of the five features.
+    """Return SVC-MIA's balanced accuracy on separate members and non-members, by feature.
 
-    50 is a coin's. It tells how strong the attack is, whatever was forgotten: a forget efficacy
-    means little where this is 50.
+    It measures the attack's strength; 50 is chance, and a forget efficacy then means little.
 
     Raises:
-      InputError: as `svc_mia_all`.
+      InputError: as `svc_mia_by_feature`.
     """
     member, nonmember, inside, outside = _features_of(
         variant,
@@ -88,7 +94,7 @@ def svc_training_privacy(
         target_nonmembers=target_nonmembers,
     )
     calls = {
-        name: attacks.svc_calls(member[name], nonmember[name], inside[name], outside[name])
+        name: svc_calls(member[name], nonmember[name], inside[name], outside[name])
         for name in member
     }
     return {
@@ -98,19 +104,24 @@ def svc_training_privacy(
 
 
 def threshold_attacks(
-    members: Labelled,
-    nonmembers: Labelled,
-    target_members: Labelled,
-    target_nonmembers: Labelled,
+    members: LabelledLogits,
+    nonmembers: LabelledLogits,
+    target_members: LabelledLogits,
+    target_nonmembers: LabelledLogits,
 ) -> dict[str, Recognised]:
-    """Black-box attacks with one threshold for each class and feature (Song & Mittal 2003.10595).
+    """Rate attacks with one threshold per class and feature on the target sets.
 
-    The threshold is the one with the best balanced accuracy on the shadow examples of that class,
-    and what is rated are the target sets. With the forget set as `target_nonmembers` the second
-    number is a forget efficacy. By `correctness` it is the correctness gap, without a threshold.
+    Each threshold has the best balanced accuracy on the shadow examples of its class. With the
+    forget set as `target_nonmembers`, `nonmembers` is a forget efficacy. `correctness` needs no
+    threshold.
 
     Raises:
-      InputError: as `svc_mia_all`, or a class of the targets lacks shadow members or non-members.
+      InputError: as `svc_mia_by_feature`, or a class of the targets lacks shadow members or
+        non-members.
+
+    References:
+      Song & Mittal, "Systematic Evaluation of Privacy Risks of Machine Learning Models",
+      arXiv 2003.10595.
     """
     sets = {
         "members": members,
@@ -143,17 +154,17 @@ def _per_class(values: list[Array], labels: list[Array]) -> Recognised:
 
 
 def _best_threshold(members: Array, nonmembers: Array) -> float:
-    """The value with the best balanced accuracy; of equals the first in order, members first."""
+    """Return the value with the best balanced accuracy, the first of equals, members first."""
     values = np.concatenate([members, nonmembers])
     hits = len(members) - np.searchsorted(np.sort(members), values)
     rejections = np.searchsorted(np.sort(nonmembers), values)
     return values[np.argmax(hits / len(members) + rejections / len(nonmembers))]
 
 
-def _features_of(variant: Variant, **sets: Labelled) -> list[dict[str, Array]]:
+def _features_of(variant: Variant, **sets: LabelledLogits) -> list[dict[str, Array]]:
     for name, data in sets.items():
-        attacks.check_labelled(name, *data)
-    return [features(data, variant=variant) for data in sets.values()]
+        check_labelled(name, *data)
+    return [prediction_features(data, variant=variant) for data in sets.values()]
 
 
 def _check_classes(*labels: Array) -> None:
@@ -161,6 +172,5 @@ def _check_classes(*labels: Array) -> None:
     for name, shadow in zip(("members", "nonmembers"), labels[:2], strict=True):
         missing = np.setdiff1d(targets, shadow)
         if missing.size:
-            raise InputError(
-                f"{name} has no example of class {missing[0]}, which the targets hold; add some"
-            )
+            found = f"has no example of class {missing[0]}, which the targets hold"
+            raise InputError(name, found, "add some")

@@ -1,8 +1,11 @@
-r"""LiRA: per example, a Gaussian of the signals of models that had it, and one of those without.
+r"""LiRA: likelihood ratios of two Gaussians per example, fitted to reference models.
 
-M reference models and n examples meet in arrays `[M, n]`; `included` is True where the model (row)
-was trained on the example (column): IN, else OUT. The signal phi is `signals.margin`. A higher
-score means "was trained on". Carlini et al., arXiv 2112.03570.
+Arrays `[M, n]` are of M reference models and n examples; `included` is True (IN) where the model
+was trained on the example, else False (OUT). The signal phi is `signals.margin`. A higher score
+means "was trained on".
+
+References:
+  Carlini et al., "Membership Inference Attacks From First Principles", arXiv 2112.03570.
 """
 
 from __future__ import annotations
@@ -12,14 +15,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 import scipy
 
-from ltu_jax.audit.references import check_booleans, check_counts, check_finite, check_pool, judges
+from ltu_jax.audit.checks import check, check_booleans, check_finite
+from ltu_jax.audit.references import check_counts, check_ensemble, reference_masks
 from ltu_jax.errors import InputError
+from ltu_jax.types import Array
 
-Array = np.ndarray
 Attack = Literal["online", "offline", "offline_two_sided", "in_only", "offset", "global"]
 
-STD_FLOOR = 1e-30  # of the released code: it only prevents a division by 0
-# Which reference models an attack looks at.
+STD_FLOOR = 1e-30  # as in the released code; prevents a division by 0
+# The reference models that each attack uses.
 _NEEDS = {
     "online": ("IN", "OUT"),
     "offline": ("OUT",),
@@ -35,7 +39,7 @@ class _Normal(NamedTuple):
     std: Array
 
 
-def lira(
+def lira_scores(
     target: Array,
     references: Array,
     included: Array,
@@ -43,28 +47,33 @@ def lira(
     attack: Attack = "online",
     fixed_variance: bool = False,
     centre: Literal["mean", "median"] = "mean",
-) -> Array:
-    r"""LiRA's score `[n]` of one target model, from signals `[n]` and references `[M, n]`.
+) -> np.ndarray:
+    r"""Return LiRA's score `[n]` of one target model.
 
-    Each example's IN and OUT references make a Gaussian each. With k augmented queries, `[n, k]`
-    and `[M, n, k]`, the scores of the queries are averaged. The attacks:
+    One Gaussian is fitted to each example's IN references and one to its OUT references. The
+    attacks:
 
     * `online`: $\ln N(\phi; in) - \ln N(\phi; out)$;
     * `offline`: $(\phi - \mu_{out}) / \sigma_{out}$, which ranks as the paper's one-sided test and
       does not saturate; `offline_two_sided`: $-\ln N(\phi; out)$, the much weaker released form;
     * `in_only`: $\ln N(\phi; in)$;
-    * `offset`: $\phi$ less the middle between both centres; `global`: $\phi$ itself.
+    * `offset`: $\phi$ minus the midpoint of both centres; `global`: $\phi$ itself.
 
-    `fixed_variance` takes one variance for all examples, that about their own centres. With
-    `centre="median"` it is TensorFlow Privacy's `compute_score_lira`.
+    Args:
+      target: signals `[n]`, or `[n, k]` for k augmented queries, whose scores are averaged.
+      references: signals `[M, n]` or `[M, n, k]`.
+      included: `[M, n]` booleans.
+      attack: see above.
+      fixed_variance: use one variance for all examples, about their own centres.
+      centre: `"median"` is TensorFlow Privacy's `compute_score_lira`.
 
     Raises:
       InputError: shapes that do not fit, NaN or infinity, or an example with too few references on
-        a side that the attack needs: below 2, or below 1 where it takes no variance of its own.
+        a side that the attack needs: below 2, or below 1 if it needs no variance per example.
 
     >>> references = np.array([[2.0, 0.0], [3.0, 1.0], [0.0, 3.0], [1.0, 4.0]])
     >>> included = np.array([[True, False], [True, False], [False, True], [False, True]])
-    >>> lira([2.5, 0.5], references, included).round(6).tolist()
+    >>> lira_scores([2.5, 0.5], references, included).round(6).tolist()
     [8.0, -18.0]
     """
     target, references, masks = _queries(target, references, included, attack)
@@ -77,26 +86,26 @@ def lira(
     return np.mean(_compare(target, sides, attack), axis=1)
 
 
-def lira_released(
+def released_lira_scores(
     target: Array,
     references: Array,
     included: Array,
     *,
     attack: Literal["online", "offline_two_sided", "global"] = "online",
     fixed_variance: bool = False,
-) -> Array:
-    """The score `[n]` of LiRA's released code, for comparison with numbers printed by it.
+) -> np.ndarray:
+    """Return the score `[n]` of LiRA's released code, to reproduce numbers in papers.
 
-    It differs from `lira` so: medians; of each side only as many references as the example with the
-    fewest has, the first ones; `fixed_variance` is the spread over all examples together, which the
-    online attack takes of the IN references for both sides; one reference is enough.
+    Differences from `lira_scores`: medians; each side keeps as many references, the first ones, as
+    the example with the fewest has; `fixed_variance` is the spread over all examples together, in
+    the online attack that of the IN references for both sides; one reference is enough.
 
     Raises:
       InputError: shapes that do not fit, NaN or infinity, or an example without a reference on a
         side that the attack needs.
     """
-    if attack not in ("online", "offline_two_sided", "global"):
-        raise InputError(f"attack is {attack!r}; give online, offline_two_sided or global")
+    released = ("online", "offline_two_sided", "global")
+    check(attack in released, "attack", repr(attack), f"one of {', '.join(released)}")
     target, references, masks = _queries(target, references, included, attack)
     counts = {side: np.sum(mask, axis=0) for side, mask in masks.items()}
     check_counts(counts, 1)
@@ -110,7 +119,7 @@ def lira_released(
     return np.mean(_compare(target, sides, attack), axis=1)
 
 
-def leave_out(
+def leave_one_out_lira(
     phi: Array,
     included: Array,
     groups: Array,
@@ -118,31 +127,36 @@ def leave_out(
     attack: Attack = "online",
     fixed_variance: bool = False,
     halved: bool = False,
-) -> Array:
-    """`lira`'s scores `[M, n]` of every model of a pool, each judged by all *other* groups.
+) -> np.ndarray:
+    """Return `lira_scores` `[M, n]` of every model; its references are all *other* groups.
 
-    With plain training this is LiRA. Where `included` means "trained on and then unlearned", and
-    all others were never seen, it is U-LiRA (Hayes et al., arXiv 2403.01218).
+    For trained models this is LiRA. If `included` means "trained on and then unlearned", and all
+    others have never seen the example, it is U-LiRA.
 
     Args:
       phi: signals `[M, n]`.
       included: `[M, n]` booleans.
-      groups: `[M]` labels. Models with a common seed are no independent references of each other
-        and share a label; other models have labels of their own.
-      attack: as for `lira`.
-      fixed_variance: as for `lira`.
-      halved: judge only within each half of the groups, as `per_example.worst_auc` needs it to
-        select examples.
+      groups: `[M]` labels. Models that share a seed are not independent and share a label.
+      attack: see `lira_scores`.
+      fixed_variance: see `lira_scores`.
+      halved: use only references in the same half of the groups, to select examples for
+        `per_example.worst_auc`.
 
     Raises:
-      InputError: as `lira`, for the references that are left without a group.
+      InputError: as `lira_scores`, for the references that remain without one group.
+
+    References:
+      Hayes et al., "Inexact Unlearning Needs More Careful Evaluations to Avoid a False Sense of
+      Privacy", arXiv 2403.01218.
     """
-    phi, included = check_pool("phi", phi, included)
-    index, judging = judges(groups, len(phi), halved=halved)
+    phi, included = check_ensemble("phi", phi, included)
+    index, reference = reference_masks(groups, len(phi), halved=halved)
     masks = _masks(included, attack)
-    _check_counts({side: judging @ mask for side, mask in masks.items()}, attack, fixed_variance)
+    _check_counts({side: reference @ mask for side, mask in masks.items()}, attack, fixed_variance)
     sides = {
-        side: _Normal(*(part[index] for part in _judged(phi, mask, judging, fixed_variance)))
+        side: _Normal(
+            *(part[index] for part in _leave_one_out(phi, mask, reference, fixed_variance))
+        )
         for side, mask in masks.items()
     }
     return _compare(phi, sides, attack)
@@ -161,20 +175,21 @@ def _compare(phi: Array, sides: dict[str, _Normal], attack: Attack) -> Array:
 
 def _normal(references: Array, mask: Array, fixed_variance: bool, centre: str) -> _Normal:
     """Centre and deviation `[n, k]` of the masked references `[M, n, k]` of each example."""
-    if centre not in ("mean", "median"):
-        raise InputError(f"centre is {centre!r}; give mean or median")
+    check(centre in ("mean", "median"), "centre", repr(centre), "mean or median")
     values = np.where(mask[..., None], references, np.nan)
     middle = np.nanmean(values, axis=0) if centre == "mean" else np.nanmedian(values, axis=0)
     std = np.nanstd(values - middle) if fixed_variance else np.nanstd(values, axis=0)
     return _Normal(middle, std + STD_FLOOR)
 
 
-def _judged(phi: Array, mask: Array, judging: Array, fixed_variance: bool) -> tuple[Array, Array]:
-    """Mean and deviation `[G, n]` over the masked models that judge each group."""
-    # Squares cancel the less in their sums, the nearer the values are to 0.
+def _leave_one_out(
+    phi: Array, mask: Array, reference: Array, fixed_variance: bool
+) -> tuple[Array, Array]:
+    """Mean and deviation `[G, n]` over the masked reference models of each group."""
+    # Centred first, because sums of squares cancel less near 0.
     middle = np.sum(phi * mask, axis=0) / np.maximum(np.sum(mask, axis=0), 1)
     residual = (phi - middle) * mask
-    count, total, square = judging @ mask, judging @ residual, judging @ residual**2
+    count, total, square = reference @ mask, reference @ residual, reference @ residual**2
     deviation = square - total**2 / count
     if fixed_variance:
         variance = np.sum(deviation, 1, keepdims=True) / np.sum(count, 1, keepdims=True)
@@ -185,9 +200,8 @@ def _judged(phi: Array, mask: Array, judging: Array, fixed_variance: bool) -> tu
 
 
 def _masks(included: Array, attack: Attack) -> dict[str, Array]:
-    """The models that the attack looks at, as booleans `[M, n]` by side."""
-    if attack not in _NEEDS:
-        raise InputError(f"attack is {attack!r}; give {', '.join(_NEEDS)}")
+    """The models that the attack uses, as booleans `[M, n]` by side."""
+    check(attack in _NEEDS, "attack", repr(attack), f"one of {', '.join(_NEEDS)}")
     both = {"IN": included, "OUT": ~included}
     return {side: both[side] for side in _NEEDS[attack]}
 
@@ -201,13 +215,12 @@ def _queries(
 ) -> tuple[Array, Array, dict[str, Array]]:
     """Target `[n, k]`, references `[M, n, k]` and masks `[M, n]`."""
     if np.ndim(target) not in (1, 2):
-        raise InputError(f"target has shape {np.shape(target)}; give [n], or [n, k] for k queries")
+        raise InputError("target", f"has shape {np.shape(target)}", "give [n] or [n, k]")
     target = check_finite("target", target, np.ndim(target))
     references = check_finite("references", references, target.ndim + 1)
     if references.shape[1:] != target.shape:
-        raise InputError(
-            f"references has shape {references.shape}; give [M] models of target's {target.shape}"
-        )
+        remedy = f"give [M, ...] of the shape of `target`, {target.shape}"
+        raise InputError("references", f"has shape {references.shape}", remedy)
     masks = _masks(check_booleans("included", included, references.shape[:2]), attack)
     shape = (len(target), -1)
     return target.reshape(shape), references.reshape(len(references), *shape), masks

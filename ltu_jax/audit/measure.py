@@ -38,7 +38,7 @@ class ModelMeasurements(NamedTuple):
     class_accuracy: np.ndarray
 
 
-def measure(
+def measure_models(
     problem: Problem, models: Mapping[str, TrainedModel], on_done: Callable[[int], None]
 ) -> Measurements:
     """Measure the models on the test set and on examples that no method has seen.
@@ -60,7 +60,7 @@ def measure(
 
 
 def measure_model(problem: Problem, name: str, trained: TrainedModel) -> ModelMeasurements:
-    """Measure one model; see `measure`."""
+    """Measure one model; see `measure_models`."""
     dataset, split, model, seed = problem
     rows = {
         "forget": split.forget,

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax.audit import distances, signals
-from ltu_jax.audit.features import Labelled
+from ltu_jax.audit.features import LabelledLogits
 from ltu_jax.audit.measure import ATTACK_SIZE
 from ltu_jax.audit.population import population_attacks
-from ltu_jax.audit.relearn import RELEARN_STEPS, relearn
+from ltu_jax.audit.relearn import RELEARN_STEPS, relearn_curve
 from ltu_jax.data.request import attack_members
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import Array, Examples, Problem, TrainedModel, Variables
@@ -42,7 +42,7 @@ def compare_models(
     examples = _examples(problem)
     outputs = {
         name: {
-            part: Labelled(np.asarray(predict(problem.model, one.variables, inputs)), labels)
+            part: LabelledLogits(np.asarray(predict(problem.model, one.variables, inputs)), labels)
             for part, (inputs, labels) in examples.items()
         }
         for name, one in models.items()
@@ -75,7 +75,7 @@ def _distances(
     random_teacher = _probabilities(predict(model, untrained, train.inputs[rows]))
     some = rows[:RELEARN_SIZE]
     relearned = Examples(jnp.asarray(train.inputs[some]), jnp.asarray(train.labels[some]))
-    curves = {name: relearn(model, one.variables, relearned) for name, one in models.items()}
+    curves = {name: relearn_curve(model, one.variables, relearned) for name, one in models.items()}
     target_loss = float(curves["original"][0])
     results = []
     for name, one in models.items():

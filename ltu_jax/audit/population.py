@@ -1,4 +1,4 @@
-"""All attacks on a whole population, on one network: how well forget is told from test examples."""
+"""All population attacks on one model: forget examples against test examples."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ltu_jax.audit import attacks, roc, signals
-from ltu_jax.audit import features as feature_attacks
-from ltu_jax.audit.features import Labelled
+from ltu_jax.audit import attacks, signals
+from ltu_jax.audit.features import LabelledLogits, svc_mia_by_feature, threshold_attacks
+from ltu_jax.audit.roc import auc_interval, roc_auc, tpr_at_fpr
 
-# The attacks of the table, in its order: what a column is called and what it says.
+# Keys and titles of the attacks, in the order of the report's table.
 COLUMNS = {
     "svc_correctness": "MIA by correctness",
     "svc_confidence": "MIA by confidence",
@@ -28,26 +28,26 @@ COLUMNS = {
 
 
 def population_attacks(
-    sets: Mapping[str, Labelled],
+    sets: Mapping[str, LabelledLogits],
     original: Mapping[str, np.ndarray],
     *,
     alpha: float = 0.05,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """All population attacks on one network, in percent; their target is Retrain's value.
+    """Run all population attacks on one model; the target of each number is Retrain's value.
 
     Args:
-      sets: logits `[N, C]` and labels `[N]` of `forget`, `test` and `members`, retain examples on
-        which attacks are fitted.
-      original: the original network's logits of `forget` and `test`, for the two-model attack.
-      alpha: of the interval of the AUC.
+      sets: `forget`, `test` and `members`, retain examples to which attacks are fitted.
+      original: the original model's logits `[N, C]` of `forget` and `test`, for the two-model
+        attack.
+      alpha: level of the AUC's interval.
       seed: draws equal numbers of members and test examples, and the folds.
 
     Returns:
-      The numbers named by `COLUMNS`, None where a set is too small; with `loss_auc_interval`
-      (DeLong), `negatives` (test examples behind each TPR) and `thresholds`, the share of forget
-      examples that per-class thresholds on each feature call unseen; empty where a class of the
-      forget set has no members to set its threshold by.
+      Percent by the keys of `COLUMNS`, None if a set is too small; `loss_auc_interval` (DeLong);
+      `negatives`, the number of test examples; `thresholds`, percent of forget examples that
+      per-class thresholds classify as unseen, by feature; empty if a class of the forget set lacks
+      members.
     """
     forget, test, members = (sets[name] for name in ("forget", "test", "members"))
     size = min(len(members.labels), len(test.labels))
@@ -55,22 +55,22 @@ def population_attacks(
     members, nonmembers = (
         _some(part, rng.permutation(len(part.labels))[:size]) for part in (members, test)
     )
-    svc = feature_attacks.svc_mia_all(members, nonmembers, forget)
+    svc = svc_mia_by_feature(members, nonmembers, forget)
     losses = [signals.loss(*part) for part in (forget, test)]
     pair = (-losses[0], -losses[1])
-    interval = roc.delong(*pair, alpha)[1:] if len(forget.labels) > 1 else None
-    low, lower = (roc.tpr_at_fpr(*pair, level) for level in (0.01, 0.001))
+    interval = auc_interval(*pair, alpha)[1:] if len(forget.labels) > 1 else None
+    low, lower = (tpr_at_fpr(*pair, level) for level in (0.01, 0.001))
     enough = min(len(forget.labels), len(test.labels)) >= attacks.LEAST_SUPERVISED
     return {
         **{f"svc_{name}": value for name, value in svc.items()},
-        "loss_auc": 100 * roc.auc(*pair),
+        "loss_auc": 100 * roc_auc(*pair),
         "loss_auc_interval": interval and [100 * bound for bound in interval],
         "loss_tpr_1": 100 * low.tpr,
         "loss_tpr_01": 100 * lower.tpr,
         "negatives": low.negatives,
-        "loss_logistic": attacks.loss_logistic(*losses, seed=seed) if enough else None,
-        "supervised": attacks.supervised(*forget, *test, seed=seed) if enough else None,
-        "two_model": attacks.two_model(
+        "loss_logistic": attacks.loss_logistic_accuracy(*losses, seed=seed) if enough else None,
+        "supervised": attacks.supervised_auc(*forget, *test, seed=seed) if enough else None,
+        "two_model": attacks.two_model_auc(
             *(
                 signals.margin(logits, part.labels)
                 for name, part in (("forget", forget), ("test", test))
@@ -81,15 +81,17 @@ def population_attacks(
     }
 
 
-def _thresholds(members: Labelled, nonmembers: Labelled, forget: Labelled) -> dict[str, float]:
+def _thresholds(
+    members: LabelledLogits, nonmembers: LabelledLogits, forget: LabelledLogits
+) -> dict[str, float]:
     known = np.intersect1d(members.labels, nonmembers.labels)
     if not np.isin(forget.labels, known).all():
         return {}
-    # The members stand in for target members, whose rate is not asked for.
+    # Any target members will do: their rate is not used.
     target = _some(members, np.isin(members.labels, known))
-    found = feature_attacks.threshold_attacks(members, nonmembers, target, forget)
-    return {name: recognised.nonmembers for name, recognised in found.items()}
+    rates = threshold_attacks(members, nonmembers, target, forget)
+    return {name: recognised.nonmembers for name, recognised in rates.items()}
 
 
-def _some(part: Labelled, rows: np.ndarray) -> Labelled:
-    return Labelled(part.logits[rows], part.labels[rows])
+def _some(part: LabelledLogits, rows: np.ndarray) -> LabelledLogits:
+    return LabelledLogits(part.logits[rows], part.labels[rows])

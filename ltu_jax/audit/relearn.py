@@ -1,10 +1,11 @@
-"""Learning the forget set again: how fast its loss comes back tells what was left of it."""
+"""Relearning the forget set: the loss curve of fine-tuning a model on it."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -16,11 +17,11 @@ RELEARN_STEPS = 60
 _OPTIMIZER = optax.sgd(0.01, momentum=0.9)
 
 
-def relearn(model: Model, variables: Variables, forget: Examples) -> np.ndarray:
-    """Return the loss on the forget set before each of 60 full-batch steps of SGD on it, `[60]`.
+def relearn_curve(model: Model, variables: Variables, forget: Examples) -> np.ndarray:
+    """Return the loss on the forget set before each of 60 full-batch SGD steps on it, `[60]`.
 
-    Model state (BatchNorm statistics) stays as it is. Compare with Retrain's own curve: a network
-    that never saw the examples learns them too, only more slowly.
+    Model state (BatchNorm statistics) is constant. Compare with Retrain's curve: a model that never
+    saw the examples learns them as well, more slowly.
     """
     state = (variables, _OPTIMIZER.init(variables.params))
     _, history = run(_step(model), state, forget, key=jax.random.key(0), num_steps=RELEARN_STEPS)
@@ -29,15 +30,15 @@ def relearn(model: Model, variables: Variables, forget: Examples) -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def _step(model: Model) -> Step:
-    """Return the step, kept so that the next network finds it compiled."""
+    """Return the step; cached, so that it is compiled once for all models."""
 
-    def step(key, t, state, forget: Examples):
+    def step(key, t, state, data: Examples):
         del key, t
         variables, opt_state = state
 
         def loss_fn(params):
-            logits, _ = model.apply(variables._replace(params=params), forget.inputs)
-            return cross_entropy(logits, forget.labels).mean()
+            logits, _ = model.apply(variables._replace(params=params), data.inputs)
+            return cross_entropy(logits, jnp.asarray(data.labels)).mean()
 
         loss, grads = jax.value_and_grad(loss_fn)(variables.params)
         updates, opt_state = _OPTIMIZER.update(grads, opt_state)

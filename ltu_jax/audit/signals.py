@@ -1,7 +1,7 @@
-r"""Per-example signals that membership attacks look at, from logits `[N, C]` and labels `[N]`.
+r"""Per-example signals of membership attacks, from logits `[N, C]` and labels `[N]`.
 
-All in float64, and accurate where a memorised example makes p_y indistinguishable from 1: there
-both ln p_y and ln(1 - p_y) come from the margin, never from a rounded probability.
+All are float64 and accurate for memorised examples, whose p_y rounds to 1: ln p_y and ln(1 - p_y)
+are computed from the margin, not from a rounded probability.
 """
 
 from __future__ import annotations
@@ -11,37 +11,37 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
-Array = np.ndarray
+from ltu_jax.types import Array
 
 
-def log_softmax(logits: Array) -> Array:
-    """Logarithm of the predicted probabilities, `[N, C]`."""
+def log_softmax(logits: Array) -> np.ndarray:
+    """Return the logarithms of the predicted probabilities, `[N, C]`."""
     return _log_p_and_rest(logits)[0]
 
 
-def confidence(logits: Array, labels: Array) -> Array:
-    """p_y, the probability of the true class, `[N]`."""
+def confidence(logits: Array, labels: Array) -> np.ndarray:
+    """Return p_y, the probability of the true class, `[N]`."""
     return np.exp(_of_label(log_softmax(logits), labels))
 
 
-def loss(logits: Array, labels: Array) -> Array:
-    """Cross-entropy -ln p_y, `[N]`, in nats."""
+def loss(logits: Array, labels: Array) -> np.ndarray:
+    """Return the cross-entropy -ln p_y, `[N]`, in nats."""
     return -_of_label(log_softmax(logits), labels)
 
 
-def entropy(logits: Array) -> Array:
-    r"""Entropy of the prediction, $-\sum_k p_k \ln p_k$, `[N]`, in nats."""
+def entropy(logits: Array) -> np.ndarray:
+    r"""Return the entropy of the prediction, $-\sum_k p_k \ln p_k$, `[N]`, in nats."""
     log_p = log_softmax(logits)
     return -np.sum(np.exp(log_p) * log_p, axis=1)
 
 
-def correctness(logits: Array, labels: Array) -> Array:
-    """1.0 where the largest logit is the label's, else 0.0, `[N]`."""
+def correctness(logits: Array, labels: Array) -> np.ndarray:
+    """Return 1.0 where the largest logit is the label's, else 0.0, `[N]`."""
     return (np.argmax(logits, axis=1) == labels).astype(np.float64)
 
 
-def margin(logits: Array, labels: Array) -> Array:
-    r"""$z_y - \ln \sum_{k \ne y} e^{z_k} = \ln p_y - \ln(1 - p_y)$, `[N]`."""
+def margin(logits: Array, labels: Array) -> np.ndarray:
+    r"""Return $z_y - \ln \sum_{k \ne y} e^{z_k} = \ln p_y - \ln(1 - p_y)$, `[N]`."""
     log_p, log_rest = _log_p_and_rest(logits)
     return _of_label(log_p - log_rest, labels)
 
@@ -51,14 +51,20 @@ def modified_entropy(
     labels: Array,
     *,
     variant: Literal["song-mittal", "salun-2024"] = "song-mittal",
-) -> Array:
-    r"""Entropy that knows the label, `[N]`, in nats: 0 if sure and right, large if sure and wrong.
+) -> np.ndarray:
+    r"""Return the modified entropy, `[N]`, in nats: 0 if sure and right, large if sure and wrong.
 
-    $-(1 - p_y) \ln p_y - \sum_{k \ne y} p_k \ln(1 - p_k)$, Song & Mittal (arXiv 2003.10595).
+    $-(1 - p_y) \ln p_y - \sum_{k \ne y} p_k \ln(1 - p_k)$.
 
-    `variant="salun-2024"` is for comparison with numbers printed by SalUn's released code alone.
-    There ln(1 - p_k) is ln p_k by mistake, and every class that occurs among `labels` is treated as
-    if it were each example's own, so that the value of one example hangs on its company.
+    Args:
+      logits: `[N, C]`.
+      labels: `[N]`.
+      variant: `"salun-2024"` reproduces numbers of SalUn's released code. It uses ln p_k in place
+        of ln(1 - p_k) and treats every class among `labels` as each example's own class.
+
+    References:
+      Song & Mittal, "Systematic Evaluation of Privacy Risks of Machine Learning Models",
+      arXiv 2003.10595.
     """
     log_p, log_rest = _log_p_and_rest(logits)
     if variant == "salun-2024":
@@ -69,7 +75,7 @@ def modified_entropy(
     return -_of_label(own, labels) - (np.sum(others, axis=1) - _of_label(others, labels))
 
 
-def _log_p_and_rest(logits: Array) -> tuple[Array, Array]:
+def _log_p_and_rest(logits: Array) -> tuple[np.ndarray, np.ndarray]:
     """Return ln p and ln(1 - p), both `[N, C]`, each to full relative accuracy."""
     logits = np.asarray(logits, np.float64)
     top = np.argmax(logits, axis=1)[:, None]
@@ -88,5 +94,5 @@ def _log_p_and_rest(logits: Array) -> tuple[Array, Array]:
     return log_p, log_rest
 
 
-def _of_label(values: Array, labels: Array) -> Array:
+def _of_label(values: np.ndarray, labels: Array) -> np.ndarray:
     return np.take_along_axis(values, np.asarray(labels)[:, None], axis=1)[:, 0]

@@ -1,4 +1,4 @@
-"""One row of the report's table per model, and its gaps to the retrained one. All in percent."""
+"""The report's table: one row of metrics per model, and gaps to the retrained model, in percent."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import numpy as np
 
 from ltu_jax.audit import attacks, signals
 from ltu_jax.errors import DivergedError
-
-Array = np.ndarray
+from ltu_jax.types import Array
 
 GAP_METRICS = ("ua", "ra", "ta", "mia")
 
 
 class Row(NamedTuple):
-    """What is measured of one model. The target of every metric is Retrain's value.
+    """Metrics of one model, in percent. The target of each is Retrain's value.
 
     Attributes:
       model: `original`, `retrain`, `retrain_2` or the method's name.
       ua: unlearning accuracy, 100 - accuracy on the forget set.
       ra: accuracy on the whole retain set.
       ta: accuracy on the test set.
-      mia: `attacks.svc_mia` on the confidence: share of the forget set called non-member.
+      mia: `attacks.svc_mia` on the confidence: share of the forget set classified as non-member.
       auc: `attacks.loss_auc`, forget against test.
       ks: `attacks.ks_distance` of the confidences, forget against test.
       seconds: wall time to make the model.
-      ra_accessible: accuracy on the retain examples that the method may see.
-      ra_inaccessible: accuracy on the others; None where there are none.
-      avg_gap: mean absolute gap to the reference over UA, RA, TA and MIA; None without one.
-      gaps: the signed gaps, this model's value less the reference's; None without one.
-      attack_success: of a backdoor, share of triggered test inputs that are given its target class;
-        None where the data set has none.
+      ra_accessible: accuracy on the accessible retain examples.
+      ra_inaccessible: accuracy on the others; None if there are none.
+      avg_gap: mean absolute gap over UA, RA, TA and MIA, in percentage points; None without
+        Retrain.
+      gaps: this model's value minus Retrain's, by metric; None without Retrain.
+      attack_success: share of triggered test inputs classified as a backdoor's target class; None
+        without a known backdoor.
     """
 
     model: str
@@ -58,19 +58,22 @@ def evaluate(
     seconds: float,
     seed: int = 0,
 ) -> Row:
-    """Measure a model by its logits `[N, C]` on labelled sets `[N]`; the gaps are left open.
+    """Return a model's row, without gaps.
 
-    The sets are `forget`, `retain` (all of it), `test` and `members` (retain examples for the
-    attack, from `request.attack_members`), and for the accuracies apart also `accessible` and
-    `inaccessible`. The attack learns from equal numbers of `members` and of `test` examples; `seed`
-    draws them from the larger set, the same for each model.
+    Args:
+      model: name of the row.
+      logits: `[N, C]` of the sets `forget`, `retain`, `test` and `members` (retain examples for the
+        attack, from `request.attack_members`), and optionally `accessible` and `inaccessible`.
+      labels: `[N]` of the same sets.
+      seconds: wall time to make the model.
+      seed: draws equal numbers of `members` and `test` examples for the attack.
 
     Raises:
       DivergedError: a logit is NaN or infinite.
     """
     for name, values in logits.items():
         if not np.isfinite(values).all():
-            raise DivergedError(f"{model}: its logits on the {name} set are not finite")
+            raise DivergedError(f"{model}: logits on the {name} set are not finite")
 
     confidence = {
         name: signals.confidence(logits[name], labels[name])
@@ -87,18 +90,18 @@ def evaluate(
         auc=attacks.loss_auc(losses["forget"], losses["test"]),
         ks=attacks.ks_distance(confidence["forget"], confidence["test"]),
         seconds=float(seconds),
-        ra_accessible=_accuracy_if_any("accessible", logits, labels),
-        ra_inaccessible=_accuracy_if_any("inaccessible", logits, labels),
+        ra_accessible=_optional_accuracy("accessible", logits, labels),
+        ra_inaccessible=_optional_accuracy("inaccessible", logits, labels),
     )
 
 
 def accuracy(logits: Array, labels: Array) -> float:
-    """Percent of examples whose largest logit is their label's."""
+    """Return the percentage of examples whose largest logit is their label's."""
     return 100.0 * float(np.mean(signals.correctness(logits, labels)))
 
 
 def with_gaps(rows: Sequence[Row], *, reference: str = "retrain") -> list[Row]:
-    """The rows with their gaps to the row of that name; as they are where there is none."""
+    """Return the rows with gaps to the row named `reference`; unchanged if there is none."""
     target = next((row for row in rows if row.model == reference), None)
     return list(rows) if target is None else [_with_gaps(row, target) for row in rows]
 
@@ -108,7 +111,7 @@ def _with_gaps(row: Row, target: Row) -> Row:
     return row._replace(gaps=gaps, avg_gap=sum(map(abs, gaps.values())) / len(gaps))
 
 
-def _accuracy_if_any(
+def _optional_accuracy(
     name: str, logits: Mapping[str, Array], labels: Mapping[str, Array]
 ) -> float | None:
     return accuracy(logits[name], labels[name]) if len(labels.get(name, ())) else None

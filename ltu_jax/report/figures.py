@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ltu_jax.audit import attacks
+from ltu_jax.audit import ks_distance, roc_curve
 from ltu_jax.report.content import ReportContent, find_row, label, measured, number, signed
 from ltu_jax.report.sentences import verdict
 
@@ -63,7 +63,7 @@ def confidences(content: ReportContent) -> Picture | None:
         return None
     pairs = {model: _pair(content, model, "confidence") for model in models}
     known = {m: pair for m, pair in pairs.items() if pair[0].size and pair[1].size}
-    distances = {m: number(attacks.ks_distance(*pair), 0) for m, pair in known.items()}
+    distances = {m: number(ks_distance(*pair), 0) for m, pair in known.items()}
     listed = ", ".join(f"{_short(label(m))} {distance}" for m, distance in distances.items())
     figure = new_figure(f"KS distance, forget to test: {listed}")
     panels = figure.subplots(len(models), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
@@ -105,7 +105,8 @@ def roc(content: ReportContent) -> Picture | None:
     for model in (row["model"] for row in content.rows if row["model"] in content.signals):
         forget, test = _pair(content, model, "loss")
         if forget.size and test.size:
-            curves[model] = attacks.roc(-forget, -test)  # a low loss means member
+            # A low loss means member.
+            curves[model] = roc_curve(-forget, -test, drop_intermediate=True)[:2]
     if not curves:
         return None
     figure = new_figure(_roc_title(content))

@@ -13,7 +13,7 @@ import numpy as np
 
 import ltu_jax.runs.sequential.ledger as ledger
 import ltu_jax.unlearners as unlearners
-from ltu_jax.audit.measure import Measurements, measure
+from ltu_jax.audit.measure import Measurements, measure_models
 from ltu_jax.audit.summary import GAP_METRICS, Row
 from ltu_jax.errors import InputError
 from ltu_jax.files import write_json
@@ -277,7 +277,7 @@ def carry_out(plan: Plan, folder: RunFolder, *, quiet: bool, log: Log = "text") 
             models |= reference_models(plan, models["original"], state, progress)
         models["unlearned"] = unlearned
         on_info = progress.phase("audit", len(models))
-        measured = measure(
+        measured = measure_models(
             plan.problem, by_label(plan, models), on_done=lambda done: on_info(done, {})
         )
         metrics = dict(zip(models, measured.rows, strict=True))
@@ -312,7 +312,7 @@ def _tune(
 
         def gap(model: TrainedModel) -> float:
             compared = {"retrain": models["retrain"], "unlearned": model}
-            found = measure(plan.problem, compared, on_done=lambda done: None).rows[1].avg_gap
+            found = measure_models(plan.problem, compared, on_done=lambda done: None).rows[1].avg_gap
             return float("nan") if found is None else found
 
         tuned = tuning.select(

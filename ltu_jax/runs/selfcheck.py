@@ -14,7 +14,7 @@ import numpy as np
 import scipy
 
 from ltu_jax.audit import distances, epsilon, evidence, one_run, roc
-from ltu_jax.audit.ensembles import margins
+from ltu_jax.audit.ensembles import ensemble_margins
 from ltu_jax.errors import InputError
 from ltu_jax.runs.plan import Plan, make_plan, on_device
 from ltu_jax.runs.spec import RunSpec
@@ -60,7 +60,7 @@ def run(seed: int = 0) -> list[Check]:
 def statistics(seed: int) -> Iterator[Check]:
     """Yield the cases made of scores alone."""
     rng = np.random.default_rng(seed)
-    auc = roc.auc(rng.normal(size=4000), rng.normal(size=4000))
+    auc = roc.roc_auc(rng.normal(size=4000), rng.normal(size=4000))
     reach = 4 * np.sqrt(8001 / (12 * 4000**2))
     yield Check("random scores", "AUC 0.5", f"AUC {auc:.3f}", abs(auc - 0.5) < reach)
 
@@ -102,9 +102,7 @@ def _null_draws(rng: np.random.Generator):
         ),
         "GDP mu": lambda: epsilon.gdp_mu_lower_bound(*scores(), alpha=ALPHA) > 0,
         "one-run epsilon": lambda: one_run.one_run_bound(100, 60, right(), alpha=ALPHA).epsilon > 0,
-        "group one-run epsilon": lambda: (
-            one_run.group_one_run(right(), 60, alpha=ALPHA).epsilon > 0
-        ),
+        "group one-run epsilon": lambda: one_run.group_bound(right(), 60, alpha=ALPHA).epsilon > 0,
     }
 
 
@@ -152,7 +150,7 @@ def _train(plan: Plan, rows: np.ndarray, keys: jax.Array) -> Variables:
 def _margins(plan: Plan, variables: Variables) -> np.ndarray:
     train, forget = plan.dataset.train, plan.split.forget
     examples = Examples(train.inputs[forget], train.labels[forget])
-    return margins(plan.model, variables, examples)
+    return ensemble_margins(plan.model, variables, examples)
 
 
 def table(checks: list[Check]) -> Table:

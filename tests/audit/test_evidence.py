@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy
 
-from ltu_jax.audit import evidence, per_example
+from ltu_jax.audit import evidence, lira
 from ltu_jax.audit.epsilon import Bound
 from ltu_jax.data.inclusion import draw_inclusion
 
@@ -24,7 +24,8 @@ def attack(rng, leak):
     phi, included, inclusion = ensemble(rng, leak)
     model_pairs = np.arange(MODELS) // 2
     scores, halved = (
-        per_example.leave_out(phi, included, model_pairs, halved=halved) for halved in (False, True)
+        lira.leave_one_out_lira(phi, included, model_pairs, halved=halved)
+        for halved in (False, True)
     )
     return evidence.attack_membership(scores, halved, inclusion, model_pairs, alpha=0.05)
 
@@ -59,7 +60,8 @@ def test_a_leak_in_one_example_shows_among_the_worst():
     phi[:, 7] += 4 * included[:, 7]
     model_pairs = np.arange(MODELS) // 2
     scores, halved = (
-        per_example.leave_out(phi, included, model_pairs, halved=halved) for halved in (False, True)
+        lira.leave_one_out_lira(phi, included, model_pairs, halved=halved)
+        for halved in (False, True)
     )
     found = evidence.attack_membership(scores, halved, inclusion, model_pairs, alpha=0.05)
     assert found["worst_1"] > 90
@@ -92,7 +94,7 @@ def test_under_and_over_unlearned_models_are_distinguished_with_the_sign_of_the_
 
 def test_an_ensemble_has_no_distance_from_itself():
     margins = np.random.default_rng(5).normal(size=(20, 10))
-    assert evidence.klom(margins, margins)["mean"] == pytest.approx(0, abs=1e-12)
+    assert evidence.summarise_klom(margins, margins)["mean"] == pytest.approx(0, abs=1e-12)
 
 
 def test_only_tests_without_shared_features_are_corrected():

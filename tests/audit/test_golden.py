@@ -1,19 +1,10 @@
-"""Eight tools of other people, reproduced on their own outputs; see `golden`."""
+"""Outputs of eight other tools, reproduced; see `golden`."""
 
 import numpy as np
 import pytest
 
-from ltu_jax.audit import (
-    challenge,
-    distances,
-    epsilon,
-    one_run,
-    per_example,
-    ratio_bounds,
-    roc,
-    signals,
-)
-from ltu_jax.audit import features as feature_attacks
+from ltu_jax.audit import distances, epsilon, features, lira, one_run, rmia, roc, signals
+from ltu_jax.audit.reproductions import challenge, ratio_bounds
 from ltu_jax.errors import InputError
 from tests.audit import golden
 
@@ -39,7 +30,7 @@ def readings():
 
 
 def svc_set(case, part):
-    return feature_attacks.Labelled(case[f"logits_{part}"], case[f"labels_{part}"])
+    return features.LabelledLogits(case[f"logits_{part}"], case[f"labels_{part}"])
 
 
 def keys_after(case, prefix):
@@ -58,7 +49,7 @@ def roc_cases(case):
 @pytest.mark.parametrize("forget", ["forget", "forget_class"])
 def test_svc_forget_efficacy(svc, forget):
     sets = [svc_set(svc, part) for part in ("shadow_train", "shadow_test", forget)]
-    actual = feature_attacks.svc_mia_all(*sets, variant="salun-2024")
+    actual = features.svc_mia_by_feature(*sets, variant="salun-2024")
     # One example on the other side of the boundary is what float32 features can do.
     for key, name in keys_after(svc, f"out_{forget}_efficacy_").items():
         one = 100 / len(sets[2].labels)
@@ -68,7 +59,7 @@ def test_svc_forget_efficacy(svc, forget):
 def test_svc_training_privacy(svc):
     parts = ("shadow_train", "shadow_test", "target_train", "target_test")
     sets = [svc_set(svc, part) for part in parts]
-    actual = feature_attacks.svc_training_privacy(*sets, variant="salun-2024")
+    actual = features.svc_training_privacy(*sets, variant="salun-2024")
     one = 50 / min(len(sets[2].labels), len(sets[3].labels))
     for key, name in keys_after(svc, "out_training_privacy_").items():
         assert actual[FEATURES[name]] == pytest.approx(100 * svc[key], abs=one + 1e-9), name
@@ -84,7 +75,7 @@ def test_svc_features(svc):
         name = next(ending for ending in sorted(released, key=len)[::-1] if rest.endswith(ending))
         feature, variant = released[name]
         data = svc_set(svc, rest.removesuffix(f"_{name}"))
-        actual = feature_attacks.features(data, variant=variant)[feature]
+        actual = features.prediction_features(data, variant=variant)[feature]
         # The reference's 1 - p in float32 is off by 6e-8, which a value near 0 shows.
         np.testing.assert_allclose(actual, svc[key], rtol=1e-5, atol=1e-6, err_msg=key)
 
@@ -92,7 +83,7 @@ def test_svc_features(svc):
 def test_threshold_attacks(svc):
     parts = ("shadow_train", "shadow_test", "target_train", "forget")
     sets = [svc_set(svc, part) for part in parts]
-    actual = feature_attacks.threshold_attacks(*sets)
+    actual = features.threshold_attacks(*sets)
     one = 100 / np.array([len(sets[2].labels), len(sets[3].labels)])
     for key, name in keys_after(svc, "out_blackbox_").items():
         difference = np.abs(np.array(actual[FEATURES[name]]) - 100 * svc[key])
@@ -101,11 +92,11 @@ def test_threshold_attacks(svc):
 
 def test_roc_curve(readings):
     for out, positive, negative in roc_cases(readings):
-        fpr, tpr, thresholds = roc.curve(positive, negative)
+        fpr, tpr, thresholds = roc.roc_curve(positive, negative)
         np.testing.assert_allclose(fpr, readings[out + "fpr_full"], atol=1e-12)
         np.testing.assert_allclose(tpr, readings[out + "tpr_full"], atol=1e-12)
         corners = [readings[out + name] for name in ("fpr", "tpr", "thr")]
-        dropped = roc.curve(positive, negative, drop_intermediate=True)
+        dropped = roc.roc_curve(positive, negative, drop_intermediate=True)
         for actual, expected in zip(dropped, corners):
             np.testing.assert_allclose(actual, expected, atol=1e-12)
         assert set(corners[2]) <= set(thresholds)
@@ -113,7 +104,7 @@ def test_roc_curve(readings):
 
 def test_roc_areas(readings):
     for out, positive, negative in roc_cases(readings):
-        assert roc.auc(positive, negative) == pytest.approx(readings[out + "auc"], abs=1e-12)
+        assert roc.roc_auc(positive, negative) == pytest.approx(readings[out + "auc"], abs=1e-12)
         area = np.trapezoid(*roc.hull(positive, negative)[::-1])
         assert area == pytest.approx(readings[out + "jaxprivacy_auroc_hull"], abs=1e-12)
         for key, level in keys_after(readings, out + "auc_max_fpr_").items():
@@ -145,7 +136,7 @@ def test_roc_thresholds(readings):
         best = roc.best_balanced_accuracy(positive, negative)
         assert best == pytest.approx(readings[out + "balanced_acc_max"], abs=1e-12)
         for key, threshold in keys_after(readings, out + "acc_prec_rec_thr").items():
-            actual = roc.decision(positive, negative, float(threshold))
+            actual = roc.decide(positive, negative, float(threshold))
             np.testing.assert_allclose(actual, readings[key], atol=1e-12)
 
 
@@ -187,7 +178,7 @@ def lira_released(case, num_targets, variant):
     attack = {"offline": "offline_two_sided"}.get(variant.split("_")[0], variant.split("_")[0])
     keep, phi = case["keep"], case["scores"]
     scores = [
-        per_example.lira_released(
+        lira.released_lira_scores(
             target,
             phi[:-num_targets],
             keep[:-num_targets],
@@ -226,7 +217,7 @@ def test_lira_released_rates(lira_case):
         member = lira_case["keep"][-int(number) :].ravel()
         sides = scores[member], scores[~member]
         actual = (
-            roc.auc(*sides),
+            roc.roc_auc(*sides),
             roc.best_balanced_accuracy(*sides),
             roc.tpr_at_fpr(*sides, float(level), "below").tpr,
         )
@@ -240,11 +231,11 @@ def test_lira_tensorflow_privacy(lira_case):
     last = phi[-1], phi[:-1], keep[:-1]
     for key, name in per_example_keys(lira_case, "out_tfp_lira_").items():
         option, fixed, centre = name.split("_")
-        scores = per_example.lira(
+        scores = lira.lira_scores(
             *last, attack=attacks[option], fixed_variance=fixed == "fv1", centre=centre
         )
         assert_close(-scores, lira_case[key], 1e-6, key)
-    offset = per_example.lira(*last, attack="offset", centre="median")
+    offset = lira.lira_scores(*last, attack="offset", centre="median")
     assert_close(offset, lira_case["out_tfp_offset_both"], 1e-6)
 
 
@@ -252,8 +243,8 @@ def test_lira_one_sided_offline_beats_the_released_form(lira_case):
     keep, phi = lira_case["keep"], lira_case["scores"]
     aucs = {}
     for attack in ("offline", "offline_two_sided"):
-        scores = per_example.lira(phi[-1], phi[:-1], keep[:-1], attack=attack)
-        aucs[attack] = roc.auc(scores[keep[-1]], scores[~keep[-1]])
+        scores = lira.lira_scores(phi[-1], phi[:-1], keep[:-1], attack=attack)
+        aucs[attack] = roc.roc_auc(scores[keep[-1]], scores[~keep[-1]])
     assert aucs["offline"] > aucs["offline_two_sided"] + 0.05
 
 
@@ -273,7 +264,7 @@ def test_rmia_scores(rmia_case):
         inputs = rmia_inputs(rmia_case, int(rmia_case["target_model_idx"]), int(number))
         signals_out = np.sort(rmia_case[f"mid_out_signals_nref{number}"], axis=1)
         assert_close(inputs[1], signals_out, 1e-9)
-        scores = per_example.rmia(*inputs, offline_a=float(a), variant="released")
+        scores = rmia.rmia_scores(*inputs, offline_a=float(a), variant="released")
         assert_close(scores, rmia_case[key], 1e-9, key)
 
 
@@ -285,9 +276,9 @@ def test_rmia_rates(rmia_case):
             continue
         number, a, levels = name.replace("_auc_tpr", "_a").split("_a")
         inputs = rmia_inputs(rmia_case, target, int(number))
-        scores = per_example.rmia(*inputs, offline_a=float(a), variant="released")
+        scores = rmia.rmia_scores(*inputs, offline_a=float(a), variant="released")
         sides = scores[member], scores[~member]
-        actual = [roc.auc(*sides)]
+        actual = [roc.roc_auc(*sides)]
         actual += [roc.tpr_at_fpr(*sides, float(level)).tpr for level in levels.split("_")]
         assert_close(actual, rmia_case[key], 1e-9, key)
 
@@ -297,9 +288,7 @@ def test_rmia_tuned(rmia_case):
     paired = int(rmia_case["target_model_idx"]) ^ 1
     member = rmia_case["memberships"][:, paired]
     np.testing.assert_array_equal(member, rmia_case["out_tune_members_paired_model"])
-    tuned = per_example.tune_offline_a(
-        *rmia_inputs(rmia_case, paired, 1), member, variant="released"
-    )
+    tuned = rmia.tune_offline_a(*rmia_inputs(rmia_case, paired, 1), member, variant="released")
     assert tuned.offline_a == pytest.approx(float(rmia_case["out_tuned_offline_a"]), abs=1e-9)
     assert_close(tuned.scores, rmia_case["out_tune_scores_paired_model"], 1e-9)
 
@@ -315,7 +304,7 @@ def test_klom_released(klom_case, key, swapped):
     actual = distances.klom(*(part[:, known] for part in margins), last_bin="released")
     assert_close(actual, klom_case[key][known], 1e-9)
     if not known.all():
-        with pytest.raises(InputError, match=f"unlearned has {np.sum(~known)} examples"):
+        with pytest.raises(InputError, match=f"{np.sum(~known)} examples"):
             distances.klom(*margins, last_bin="released")
     assert np.isfinite(distances.klom(*margins)).all()
 
@@ -396,7 +385,7 @@ def test_gdp_epsilons_as_jax_privacy():
 def test_hull_as_jax_privacy():
     case = golden.load("jaxprivacy_auditor")
     for name, positive, negative in _bounds_samples(case):
-        fp, tp = epsilon.roc_hull(positive, negative)
+        fp, tp = roc.roc_hull(positive, negative)
         fpr, tpr = fp / len(negative), tp / len(positive)
         assert np.trapezoid(tpr, fpr) == pytest.approx(float(case[f"out_{name}_auroc"]), abs=1e-9)
         at_fpr = np.interp(case["fpr_grid"], fpr, tpr)
@@ -415,7 +404,7 @@ def test_one_run_epsilons_of_scores_as_jax_privacy():
     }
     for name, positive, negative in _bounds_samples(case):
         m = len(positive) + len(negative)
-        fp, tp = epsilon.roc_hull(positive, negative)
+        fp, tp = roc.roc_hull(positive, negative)
         for form, bound in forms.items():
             best = max(
                 bound(m, int(right + wrong), int(right), ALPHA / len(tp))
@@ -466,7 +455,8 @@ def test_one_run_as_privacy_meter_and_jax_privacy():
         ):
             assert actual == pytest.approx(case[f"out_eps_{tool}"][row], abs=1e-4)
         p_values = [
-            one_run.p_value(*counts, epsilon=value, delta=delta) for value in case["p_eps_grid"]
+            one_run.one_run_p_value(*counts, epsilon=value, delta=delta)
+            for value in case["p_eps_grid"]
         ]
         for tool in ("privacymeter", "jaxprivacy"):
             np.testing.assert_allclose(
@@ -492,5 +482,5 @@ def test_forget_score_as_the_challenge():
     np.testing.assert_allclose(actual, case["out_epsilons"], atol=1e-6, rtol=0)
     expected = pytest.approx(float(case["out_forget_score"]), abs=1e-9)
     assert challenge.forget_score(*confidences) == expected
-    scaled = challenge.logit_scaled_confidence(case["logits"], case["labels"])
+    scaled = signals.margin(case["logits"], case["labels"])
     np.testing.assert_allclose(scaled, case["out_logit_scaled_conf"], atol=1e-6)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import ltu_jax
-from ltu_jax.audit import measure as evaluate
+import ltu_jax.audit.measure as evaluate
 from ltu_jax.audit import summary
-from ltu_jax.audit.measure import measure
+from ltu_jax.audit.measure import measure_models
 from ltu_jax.models import from_functions
 from ltu_jax.types import TrainedModel, Variables
 from tests.runs.test_plan import make
@@ -54,7 +54,7 @@ def network(shift, seconds=1.0):
 def test_rows_of_networks_that_are_always_right_and_always_wrong():
     done = []
     networks = {"original": network(0, 7.0), "retrain": network(1), "ltu": network(0)}
-    measured = measure(plan_of().problem, networks, done.append)
+    measured = measure_models(plan_of().problem, networks, done.append)
     assert done == [0, 1, 2]
     original, retrain, ltu = measured.rows
     assert (original.ua, original.ra, original.ta, original.seconds) == (0, 100, 100, 7)
@@ -95,7 +95,7 @@ def test_each_set_of_the_audit_holds_its_own_examples(monkeypatch, retain_fracti
     monkeypatch.setattr(evaluate, "_class_accuracy", lambda *_: None)
     for signal in (evaluate.signals.confidence, evaluate.signals.loss):
         monkeypatch.setattr(evaluate.signals, signal.__name__, named(signal.__name__))
-    measure(plan.problem, {"original": network(0)}, lambda done: None)
+    measure_models(plan.problem, {"original": network(0)}, lambda done: None)
 
     split = plan.split
     np.testing.assert_array_equal(seen["forget"], np.arange(1, 120, 3))
@@ -112,5 +112,5 @@ def test_each_set_of_the_audit_holds_its_own_examples(monkeypatch, retain_fracti
 
 def test_accuracy_of_a_class_that_the_test_set_lacks_is_nan():
     data = numbered(heldout_labels=np.arange(60) % 2)  # class 2 occurs in training alone
-    measured = measure(plan_of(data=data).problem, {"ltu": network(0)}, lambda done: None)
+    measured = measure_models(plan_of(data=data).problem, {"ltu": network(0)}, lambda done: None)
     np.testing.assert_array_equal(measured.class_accuracy["ltu"], [100, 100, np.nan])

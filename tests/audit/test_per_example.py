@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from ltu_jax.audit import lira, per_example, references, rmia, roc
-from ltu_jax.errors import InputError
+from tests.audit.refused import refused
 
 ATTACKS = ["online", "offline", "offline_two_sided", "in_only", "offset", "global"]
 # Distinct whole numbers, so that no side is without spread.
@@ -47,7 +47,7 @@ def test_examples(module):
 def test_lira_by_definition(attack):
     phi, included, _ = pool(10, 5, leak=1.0)
     target = np.linspace(-3, 4, 5)
-    for j, actual in enumerate(per_example.lira(target, phi, included, attack=attack)):
+    for j, actual in enumerate(lira.lira_scores(target, phi, included, attack=attack)):
         inside, outside = phi[included[:, j], j], phi[~included[:, j], j]
         log_in = stats.norm.logpdf(target[j], inside.mean(), inside.std())
         log_out = stats.norm.logpdf(target[j], outside.mean(), outside.std())
@@ -66,8 +66,8 @@ def test_lira_by_definition(attack):
 def test_lira_knows_no_unit(phi, scale, shift):
     included = np.arange(8)[:, None] % 2 == np.arange(3) % 2
     for attack in ("online", "offline"):
-        actual = per_example.lira(phi[0], phi, included, attack=attack)
-        moved = per_example.lira(
+        actual = lira.lira_scores(phi[0], phi, included, attack=attack)
+        moved = lira.lira_scores(
             scale * phi[0] + shift, scale * phi + shift, included, attack=attack
         )
         assert moved == pytest.approx(actual, rel=1e-6, abs=1e-6)
@@ -81,17 +81,17 @@ def test_lira_reaches_the_best_possible_auc():
     member = np.arange(4000) % 2 == 0
     target = rng.normal(size=4000) + member
     for attack in ("online", "offline"):
-        scores = per_example.lira(target, references, included, attack=attack)
+        scores = lira.lira_scores(target, references, included, attack=attack)
         best = stats.norm.cdf(1 / np.sqrt(2))
-        assert roc.auc(scores[member], scores[~member]) == pytest.approx(best, abs=0.02)
+        assert roc.roc_auc(scores[member], scores[~member]) == pytest.approx(best, abs=0.02)
 
 
 def test_lira_averages_over_queries():
     rng = np.random.default_rng(0)
     _, included, _ = pool(6, 4)
     references, target = rng.normal(size=(12, 4, 3)), rng.normal(size=(4, 3))
-    each = [per_example.lira(target[:, k], references[..., k], included) for k in range(3)]
-    actual = per_example.lira(target, references, included)
+    each = [lira.lira_scores(target[:, k], references[..., k], included) for k in range(3)]
+    actual = lira.lira_scores(target, references, included)
     np.testing.assert_allclose(actual, np.mean(each, axis=0), rtol=1e-12)
 
 
@@ -100,12 +100,12 @@ def test_lira_averages_over_queries():
 @pytest.mark.parametrize("halved", [False, True])
 def test_leave_out_is_a_loop_over_lira(attack, fixed_variance, halved):
     phi, included, groups = pool(10, 7, leak=1.0)
-    actual = per_example.leave_out(
+    actual = lira.leave_one_out_lira(
         phi, included, groups, attack=attack, fixed_variance=fixed_variance, halved=halved
     )
     for model in range(len(phi)):
         rows = judges_of(model, groups, halved)
-        expected = per_example.lira(
+        expected = lira.lira_scores(
             phi[model], phi[rows], included[rows], attack=attack, fixed_variance=fixed_variance
         )
         np.testing.assert_allclose(actual[model], expected, rtol=1e-9, atol=1e-9)
@@ -118,12 +118,12 @@ def test_nobody_is_judged_by_his_own_group():
     changed_phi, changed_p = phi.copy(), p.copy()
     changed_phi[1], changed_p[1] = 50.0, 1.0
     before, after = (
-        per_example.leave_out(values, included, names) for values in (phi, changed_phi)
+        lira.leave_one_out_lira(values, included, names) for values in (phi, changed_phi)
     )
     np.testing.assert_allclose(before[0], after[0], rtol=1e-9)
     assert (np.abs(before - after)[2:] > 1e-3).any(axis=1).all()
     before, after = (
-        per_example.leave_out_rmia(values, included, names, population) for values in (p, changed_p)
+        rmia.leave_one_out_rmia(values, included, names, population) for values in (p, changed_p)
     )
     np.testing.assert_array_equal(before[0], after[0])
     assert (before[2:] != after[2:]).any()
@@ -137,11 +137,11 @@ def test_leave_out_finds_nothing_where_nothing_is():
         p = 1 / (1 + np.exp(-phi))
         population = np.random.default_rng(seed).uniform(0.1, 1, (16, 50))
         scores = {
-            "lira": per_example.leave_out(phi, included, groups),
-            "rmia": per_example.leave_out_rmia(p, included, groups, population),
+            "lira": lira.leave_one_out_lira(phi, included, groups),
+            "rmia": rmia.leave_one_out_rmia(p, included, groups, population),
         }
         for name, values in scores.items():
-            aucs[name].append(per_example.summarise(values, included).auc)
+            aucs[name].append(per_example.summarise_scores(values, included).auc)
     for name, values in aucs.items():
         assert np.mean(values) == pytest.approx(0.5, abs=3 * 0.0144 / np.sqrt(40)), name
 
@@ -157,7 +157,7 @@ def test_rmia_by_definition(x, z, offline_a, gamma, variant):
     def prior(mean):
         return mean if offline_a is None else ((1 + offline_a) * mean + (1 - offline_a)) / 2
 
-    actual = per_example.rmia(
+    actual = rmia.rmia_scores(
         x[:, 0], x[:, 1:], z[:, 0], z[:, 1:], offline_a=offline_a, gamma=gamma, variant=variant
     )
     for score, (target, *others) in zip(actual, x):
@@ -178,7 +178,7 @@ def test_leave_out_rmia_is_a_loop_over_rmia(offline_a, halved):
     phi, included, groups = pool(8, 6, leak=1.0)
     p = 1 / (1 + np.exp(-phi))
     population = np.random.default_rng(1).uniform(0.1, 1, (16, 40))
-    actual = per_example.leave_out_rmia(
+    actual = rmia.leave_one_out_rmia(
         p, included, groups, population, offline_a=offline_a, halved=halved
     )
     for model in range(len(p)):
@@ -186,7 +186,7 @@ def test_leave_out_rmia_is_a_loop_over_rmia(offline_a, halved):
         use = rows[:, None] & (~included if offline_a is not None else np.ones_like(included))
         # Couples have as many IN as OUT models of each example, so that a plain mean is right.
         judged = np.stack([p[use[:, j], j] for j in range(6)])
-        expected = per_example.rmia(
+        expected = rmia.rmia_scores(
             p[model], judged, population[model], population[rows].T, offline_a=offline_a
         )
         np.testing.assert_allclose(actual[model], expected, atol=1e-12)
@@ -198,7 +198,7 @@ def test_rmia_online_weighs_both_sides_alike():
     included = np.array([False, True, True, True, False, False])[:, None]
     population = np.full((6, 2), 0.5)
     population[0] = [0.495, 0.505]  # ratios of 0.99 and 1.01, where x has 1
-    scores = per_example.leave_out_rmia(p, included, np.arange(6), population)
+    scores = rmia.leave_one_out_rmia(p, included, np.arange(6), population)
     assert scores[0, 0] == 0.5
 
 
@@ -209,29 +209,29 @@ def test_offline_a_is_the_best_on_the_known_model():
     target = np.clip(out.mean(axis=1) + 0.1 * member + 0.1 * rng.normal(size=200), 0.01, 1)
     population = rng.uniform(0.05, 0.95, (100, 3))
     inputs = target, out, population[:, 0], population[:, 1:]
-    tuned = per_example.tune_offline_a(*inputs, member)
+    tuned = rmia.tune_offline_a(*inputs, member)
     aucs = {}
     for a in np.arange(11) / 10:
-        scores = per_example.rmia(*inputs, offline_a=a)
-        aucs[a] = roc.auc(scores[member], scores[~member])
+        scores = rmia.rmia_scores(*inputs, offline_a=a)
+        aucs[a] = roc.roc_auc(scores[member], scores[~member])
     assert tuned.auc == aucs[tuned.offline_a] == max(aucs.values())
     assert min(aucs.values()) < tuned.auc
     np.testing.assert_array_equal(
-        tuned.scores, per_example.rmia(*inputs, offline_a=tuned.offline_a)
+        tuned.scores, rmia.rmia_scores(*inputs, offline_a=tuned.offline_a)
     )
 
 
 @given(arrays(np.float64, (8, 5), elements=st.integers(-3, 3).map(float)), st.integers(0, 99))
 def test_summary_is_that_of_the_curves(scores, seed):
     included, groups = couples(4, 5, np.random.default_rng(seed))
-    summary = per_example.summarise(scores, included)
+    summary = per_example.summarise_scores(scores, included)
     members, others = scores[included], scores[~included]
-    assert summary.auc == roc.auc(members, others)
+    assert summary.auc == roc.roc_auc(members, others)
     assert summary.tpr_1 == roc.tpr_at_fpr(members, others, 0.01).tpr
     assert summary.tpr_01 == roc.tpr_at_fpr(members, others, 0.001).tpr
     assert summary.negatives == 20
     columns = zip(scores.T, included.T)
-    expected = [roc.auc(column[mask], column[~mask]) for column, mask in columns]
+    expected = [roc.roc_auc(column[mask], column[~mask]) for column, mask in columns]
     np.testing.assert_allclose(summary.example_auc, expected, atol=1e-12)
     couple = np.sign(np.where(included[::2], 1, -1) * (scores[::2] - scores[1::2]))
     within = per_example.example_auc(scores, included, groups)
@@ -243,8 +243,8 @@ def null_worst(num_groups, *, honest):
     values = []
     for seed in range(60):
         phi, included, groups = pool(num_groups, 60, seed=seed)
-        scores = per_example.leave_out(phi, included, groups)
-        select = per_example.leave_out(phi, included, groups, halved=True) if honest else scores
+        scores = lira.leave_one_out_lira(phi, included, groups)
+        select = lira.leave_one_out_lira(phi, included, groups, halved=True) if honest else scores
         values.append(per_example.worst_auc(scores, included, groups, 0.05, select=select))
     return np.mean(values), np.std(values) / np.sqrt(len(values))
 
@@ -262,7 +262,7 @@ def test_worst_examples_are_the_leaking_ones():
     leak = np.where(np.arange(100) < 5, 3.0, 0.0)
     phi, included, groups = pool(32, 100, leak=leak)
     scores, select = (
-        per_example.leave_out(phi, included, groups, halved=halved) for halved in (False, True)
+        lira.leave_one_out_lira(phi, included, groups, halved=halved) for halved in (False, True)
     )
     found = per_example.worst_auc(scores, included, groups, 0.05, select=select)
     assert found > 0.95  # of two normals 3 deviations apart it is 0.983
@@ -275,24 +275,26 @@ def test_worst_examples_are_the_leaking_ones():
 def lira_call(**changes):
     phi, included, _ = pool(4, 3)
     given = {"target": phi[0], "references": phi, "included": included, **changes}
-    return per_example.lira(**given)
+    return lira.lira_scores(**given)
 
 
 def leave_out_call(**changes):
     phi, included, groups = pool(4, 3)
-    return per_example.leave_out(**{"phi": phi, "included": included, "groups": groups, **changes})
+    return lira.leave_one_out_lira(
+        **{"phi": phi, "included": included, "groups": groups, **changes}
+    )
 
 
 def rmia_call(**changes):
     half = np.full((3, 2), 0.5)
     given = {"target": half[:, 0], "references": half, "population": half[:, 0], **changes}
-    return per_example.rmia(**{"population_references": half, **given})
+    return rmia.rmia_scores(**{"population_references": half, **given})
 
 
 def leave_out_rmia_call(**changes):
     _, included, groups = pool(4, 3)
     given = {"p": np.full((8, 3), 0.5), "included": included, "groups": groups, **changes}
-    return per_example.leave_out_rmia(**{"population_p": np.full((8, 2), 0.5), **given})
+    return rmia.leave_one_out_rmia(**{"population_p": np.full((8, 2), 0.5), **given})
 
 
 def worst_auc_call(scores=None, share=0.5, num_groups=4):
@@ -306,64 +308,64 @@ NONE_IN_THIRD = np.arange(8)[:, None] % 2 == np.array([0, 0, 3])
 
 
 @pytest.mark.parametrize(
-    ("call", "changes", "message"),
+    ("call", "changes", "argument"),
     [
-        (lira_call, {"attack": "both"}, "attack is 'both'; give online, "),
-        (lira_call, {"centre": "mode"}, "centre is 'mode'"),
-        (lira_call, {"target": np.full(3, np.nan)}, "target holds NaN"),
-        (lira_call, {"target": 1.0}, r"target has shape \(\)"),
-        (lira_call, {"references": np.full((8, 3), np.inf)}, "references holds NaN or infinity"),
-        (lira_call, {"references": np.zeros((8, 4))}, r"references has shape \(8, 4\)"),
-        (lira_call, {"included": np.ones((8, 3))}, "included is float64"),
-        (lira_call, {"included": ONE_IN}, "3 examples with fewer than 2 IN"),
-        (lira_call, {"included": NONE_IN_THIRD}, "1 examples with fewer than 2 IN"),
-        (lira_call, {"included": ~NONE_IN_THIRD, "attack": "offline"}, "1 examples .* 2 OUT"),
+        (lira_call, {"attack": "both"}, "attack"),
+        (lira_call, {"centre": "mode"}, "centre"),
+        (lira_call, {"target": np.full(3, np.nan)}, "target"),
+        (lira_call, {"target": 1.0}, "target"),
+        (lira_call, {"references": np.full((8, 3), np.inf)}, "references"),
+        (lira_call, {"references": np.zeros((8, 4))}, "references"),
+        (lira_call, {"included": np.ones((8, 3))}, "included"),
+        (lira_call, {"included": ONE_IN}, "included"),
+        (lira_call, {"included": NONE_IN_THIRD}, "included"),
+        (lira_call, {"included": ~NONE_IN_THIRD, "attack": "offline"}, "included"),
         (
             lira_call,
             {"included": NONE_IN_THIRD, "fixed_variance": True},
-            "1 examples with fewer than 1 IN",
+            "included",
         ),
-        (leave_out_call, {"groups": np.zeros(8)}, "groups has 1 distinct labels; give 2"),
-        (leave_out_call, {"groups": np.arange(8) // 3, "halved": True}, "give 4 or more"),
-        (leave_out_call, {"groups": np.arange(7)}, r"groups has shape \(7,\)"),
-        (leave_out_call, {"phi": np.full((8, 3), np.nan)}, "phi holds NaN"),
+        (leave_out_call, {"groups": np.zeros(8)}, "groups"),
+        (leave_out_call, {"groups": np.arange(8) // 3, "halved": True}, "groups"),
+        (leave_out_call, {"groups": np.arange(7)}, "groups"),
+        (leave_out_call, {"phi": np.full((8, 3), np.nan)}, "phi"),
         # Two IN models in all are one too few where one of them is the target.
-        (leave_out_call, {"included": np.arange(8)[:, None] < [2, 4, 4]}, "1 .* fewer than 2 IN"),
-        (rmia_call, {"target": np.full(3, 1.5)}, "target goes from 1.5"),
-        (rmia_call, {"target": np.full(2, 0.5)}, "target has 2 points and references 3"),
-        (rmia_call, {"population": np.full(2, 0.5)}, "population has 2 points"),
-        (rmia_call, {"references": np.zeros((3, 2))}, "references makes 3 means of 0"),
-        (rmia_call, {"offline_a": 1.5}, "offline_a is 1.5"),
-        (rmia_call, {"gamma": 0.5}, "gamma is 0.5"),
-        (rmia_call, {"variant": "median"}, "variant is 'median'"),
+        (leave_out_call, {"included": np.arange(8)[:, None] < [2, 4, 4]}, "included"),
+        (rmia_call, {"target": np.full(3, 1.5)}, "target"),
+        (rmia_call, {"target": np.full(2, 0.5)}, "references"),
+        (rmia_call, {"population": np.full(2, 0.5)}, "population_references"),
+        (rmia_call, {"references": np.zeros((3, 2))}, "references"),
+        (rmia_call, {"offline_a": 1.5}, "offline_a"),
+        (rmia_call, {"gamma": 0.5}, "gamma"),
+        (rmia_call, {"variant": "median"}, "variant"),
         (
             rmia_call,
             {"variant": "released", "references": np.full((3, 3), 0.5)},
-            "population_references has 2 models and references 3",
+            "population_references",
         ),
-        (leave_out_rmia_call, {"p": np.full((8, 3), -0.5)}, "p goes from -0.5"),
-        (leave_out_rmia_call, {"population_p": np.full((7, 2), 0.5)}, "population_p has 7 models"),
-        (leave_out_rmia_call, {"included": ONE_IN}, "3 examples with fewer than 1 IN"),
-        (worst_auc_call, {"scores": np.full((8, 3), np.nan)}, "24 NaN|12 NaN"),
-        (worst_auc_call, {"share": 0.0}, "share is 0.0"),
-        (worst_auc_call, {"num_groups": 3}, "give 4 or more"),
+        (leave_out_rmia_call, {"p": np.full((8, 3), -0.5)}, "p"),
+        (leave_out_rmia_call, {"population_p": np.full((7, 2), 0.5)}, "population_p"),
+        (leave_out_rmia_call, {"included": ONE_IN}, "included"),
+        (worst_auc_call, {"scores": np.full((8, 3), np.nan)}, "scores"),
+        (worst_auc_call, {"share": 0.0}, "share"),
+        (worst_auc_call, {"num_groups": 3}, "groups"),
     ],
 )
-def test_bad_input(call, changes, message):
+def test_bad_input(call, changes, argument):
     call()
-    with pytest.raises(InputError, match=message):
+    with refused(argument):
         call(**changes)
 
 
 def test_bad_comparisons():
     scores, included = np.zeros((2, 3)), np.array([[True] * 3, [True, False, False]])
-    with pytest.raises(InputError, match="1 examples with fewer than 1 pairs of IN and OUT"):
-        per_example.summarise(scores, included)
-    with pytest.raises(InputError, match=r"groups has shape \(3,\)"):
+    with refused("included"):
+        per_example.summarise_scores(scores, included)
+    with refused("groups"):
         per_example.example_auc(scores, included, np.zeros(3))
-    with pytest.raises(InputError, match="select has 2 examples, evaluate 3"):
-        per_example.worst([0.1, 0.2], [0.1, 0.2, 0.3], 0.5)
-    with pytest.raises(InputError, match="member is int64"):
-        per_example.tune_offline_a([0.5], [[0.5]], [0.5], [[0.5]], np.array([1]))
-    with pytest.raises(InputError, match="attack is 'offline'; give online, offline_two_sided"):
-        per_example.lira_released(scores[0], scores, included, attack="offline")
+    with refused("evaluate"):
+        per_example.mean_of_largest([0.1, 0.2], [0.1, 0.2, 0.3], 0.5)
+    with refused("member"):
+        rmia.tune_offline_a([0.5], [[0.5]], [0.5], [[0.5]], np.array([1]))
+    with refused("attack"):
+        lira.released_lira_scores(scores[0], scores, included, attack="offline")

@@ -5,14 +5,16 @@ import pytest
 
 import ltu_jax
 from ltu_jax.audit import bounds
-from ltu_jax.audit.measure import measure
+from ltu_jax.audit.measure import measure_models
 from ltu_jax.runs.results import report_content
 from tests.audit.test_measure import network, plan_of
 
 
 def content_of(forget, **options):
     plan = plan_of(forget, **options)
-    measured = measure(plan.problem, {"original": network(0), "ltu": network(1)}, lambda done: None)
+    measured = measure_models(
+        plan.problem, {"original": network(0), "ltu": network(1)}, lambda done: None
+    )
     history = {"cosine": np.array([0.5, -0.5, 0.0], np.float32)}
     return plan, report_content(plan, measured, history, "ltu unlearn --seed 0")
 

@@ -80,7 +80,7 @@ def test_the_queue_of_the_first_run_serves_the_whole_chain(run, tmp_path):
     [
         (pending, "unlearn_next"),
         (sequential, "save_plan"),
-        (pipeline, "measure"),
+        (pipeline, "measure_models"),
         (RunState, "end"),
         (pending, "delete_completed"),
     ],

@@ -1,7 +1,7 @@
-r"""Epsilon of other tools, to compare with numbers that were made by them. Not this library's own.
+r"""Epsilons of other tools.
 
-All take the best of many thresholds and do not pay for the choice, so what they call a bound is
-above the true epsilon more often than alpha. `epsilon.epsilon_lower_bound` pays.
+All take the best of many thresholds without correction, so their "bounds" exceed the true epsilon
+more often than alpha. `epsilon.epsilon_lower_bound` corrects for it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Literal, get_args
 import numpy as np
 from scipy import special
 
-from ltu_jax.audit import epsilon as eps
-from ltu_jax.errors import InputError
-
-Array = np.ndarray
+from ltu_jax.audit.checks import check, check_delta, check_scores
+from ltu_jax.audit.epsilon import clopper_pearson
+from ltu_jax.audit.roc import counts_above, roc_hull
+from ltu_jax.types import Array
 
 Method = Literal["katz-log", "adjusted-log", "bailey", "inv-sinh", "clopper-pearson"]
 
@@ -26,21 +26,18 @@ def ratio_epsilons(
     method: Method,
     alpha: float = 0.05,
     flipped: bool = True,
-) -> Array:
-    """Logarithms of `ratio_bound` at every threshold, descending, in nats; tensorflow-privacy's.
+) -> np.ndarray:
+    """Return tensorflow-privacy's logarithms of `ratio_bound` at every threshold, descending.
 
-    From scores `[P]` and `[N]`: TPR / FPR and TNR / FNR, and if `flipped` also both upside down, as
-    if a low score meant "in". Thresholds without a bound are left out.
+    From scores `[P]` and `[N]`, in nats: TPR / FPR and TNR / FNR, and if `flipped` also both
+    inverted, as if a low score meant "in". Thresholds without a bound are left out.
 
     Raises:
-      InputError: scores that are no row, empty or NaN, an unknown method, or alpha out of range.
+      InputError: invalid scores, an unknown method, or alpha out of range.
     """
-    positive, negative = eps.check_scores(positive=positive, negative=negative)
+    positive, negative = check_scores("positive", positive), check_scores("negative", negative)
     thresholds = np.unique(np.concatenate([positive, negative]))
-    tp, fp = (
-        len(sample) - np.searchsorted(np.sort(sample), thresholds)
-        for sample in (positive, negative)
-    )
+    tp, fp = counts_above(thresholds, positive, negative)
     n_pos, n_neg = len(positive), len(negative)
     fn, tn = n_pos - tp, n_neg - fp
     pairs = [(tp, fp, n_pos, n_neg), (tn, fn, n_neg, n_pos)]
@@ -58,12 +55,12 @@ def ratio_bound(
     *,
     method: Method,
     alpha: float = 0.05,
-) -> Array:
-    """Lower confidence limit of TPR / FPR from counts `[T]`, as in tensorflow-privacy; 0 for none.
+) -> np.ndarray:
+    """Return tensorflow-privacy's lower confidence limit of TPR / FPR from counts `[T]`.
 
     `katz-log` (Katz et al. 1978), `adjusted-log` (Walter 1975), `bailey` (Bailey 1987) and
     `inv-sinh` (Newcombe 2001) are large-sample limits, compared by Fagerland, Lydersen & Laake
-    (2015). Where a count is 0 or full they put half a count, or z^2 for `inv-sinh`, in its place.
+    (2015). They replace a count of 0, or a full one, by half a count, or z^2 for `inv-sinh`.
     `clopper-pearson` divides two exact limits at alpha / 2 each.
 
     Raises:
@@ -75,8 +72,8 @@ def ratio_bound(
     tp, fp = np.asarray(tp, np.float64), np.asarray(fp, np.float64)
     _check(tp, fp, n_positive, n_negative, method, alpha)
     if method == "clopper-pearson":
-        tpr_low = eps.clopper_pearson(tp, n_positive, alpha / 2, "lower")
-        fpr_high = eps.clopper_pearson(fp, n_negative, alpha / 2, "upper")
+        tpr_low = clopper_pearson(tp, n_positive, alpha / 2, "lower")
+        fpr_high = clopper_pearson(fp, n_negative, alpha / 2, "upper")
         return np.where(fpr_high < 1, tpr_low / fpr_high, 0.0)
 
     z = special.ndtri(alpha)
@@ -90,7 +87,7 @@ def ratio_bound(
         half_fp = np.where(fp == n_negative, fp - 0.5, fp)
     of = {"katz-log": _katz_log, "bailey": _bailey, "inv-sinh": _inverse_sinh}[method]
     no_fp = z**2 if method == "inv-sinh" else 0.5
-    # Without true positives there is no bound, and any count will do in the formula.
+    # Without true positives there is no bound; the formula then takes any count.
     bound = of(
         np.where(tp == 0, 1.0, half_tp),
         np.where(fp == 0, no_fp, half_fp),
@@ -109,19 +106,18 @@ def raw_epsilon(
     delta: float = 0.0,
     mirror: bool = True,
 ) -> float:
-    r"""Largest $\ln((TPR - \delta) / FPR)$ with `min_count` false positives or more, in nats.
+    r"""Return the largest $\ln((TPR - \delta) / FPR)$ with at least `min_count` false positives.
 
-    An estimate and no bound, on the ROC curve's hull, as in jax-privacy 2.0.0: it is above 0 on
+    In nats, on the ROC hull, as in jax-privacy 2.0.0. An estimate, not a bound: it is above 0 for
     most pairs of equal samples. `mirror` also takes $\ln((TNR - \delta) / FNR)$.
 
     Raises:
-      InputError: scores that are no row, empty or NaN, `min_count` below 1, or delta out of range.
+      InputError: invalid scores, `min_count` below 1, or delta out of range.
     """
-    positive, negative = eps.check_scores(positive=positive, negative=negative)
-    eps.check_delta(delta)
-    if min_count < 1:
-        raise InputError(f"min_count is {min_count}; give 1 or more")
-    fp, tp = eps.roc_hull(positive, negative)
+    positive, negative = check_scores("positive", positive), check_scores("negative", negative)
+    check_delta(delta)
+    check(min_count >= 1, "min_count", min_count, "1 or more")
+    fp, tp = roc_hull(positive, negative)
     best = _raw(fp, tp, min_count, delta)
     if mirror:
         best = max(best, _raw((tp[-1] - tp)[::-1], (fp[-1] - fp)[::-1], min_count, delta))
@@ -149,7 +145,7 @@ def _adjusted_log(tp: Array, fp: Array, n_pos: int, n_neg: int, z: float) -> Arr
 
 
 def _bailey(tp: Array, fp: Array, n_pos: int, n_neg: int, z: float) -> Array:
-    """Bailey's cube; 0 where alpha is so small for the counts that its terms change sign."""
+    """Bailey's cube; 0 if alpha is so small for the counts that its terms change sign."""
     fnr, tnr = 1 - tp / n_pos, 1 - fp / n_neg
     inner = fnr / tp + tnr / fp - z**2 * fnr * tnr / (9 * tp * fp)
     above = 1 + z / 3 * np.sqrt(np.maximum(inner, 0.0))
@@ -168,9 +164,8 @@ def _check(
     tp: Array, fp: Array, n_positive: int, n_negative: int, method: str, alpha: float
 ) -> None:
     for name, counts, size in (("tp", tp, n_positive), ("fp", fp, n_negative)):
-        if not np.all((counts >= 0) & (counts <= size)):
-            raise InputError(f"{name} is {counts}; give counts from 0 to {size}")
-    if method not in get_args(Method):
-        raise InputError(f"method is {method!r}; give one of {', '.join(get_args(Method))}")
-    if not 0 < alpha < 0.5:
-        raise InputError(f"alpha is {alpha}; give a level between 0 and 0.5")
+        fits = np.all((counts >= 0) & (counts <= size))
+        check(fits, name, counts, f"counts from 0 to {size}")
+    methods = get_args(Method)
+    check(method in methods, "method", repr(method), f"one of {', '.join(methods)}")
+    check(0 < alpha < 0.5, "alpha", alpha, "a level between 0 and 0.5")

@@ -1,0 +1,1 @@
+"""Numbers of other tools, reproduced for comparison; not used by the audit."""
