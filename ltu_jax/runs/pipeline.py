@@ -312,7 +312,9 @@ def _tune(
 
         def gap(model: TrainedModel) -> float:
             compared = {"retrain": models["retrain"], "unlearned": model}
-            found = measure_models(plan.problem, compared, on_done=lambda done: None).rows[1].avg_gap
+            found = (
+                measure_models(plan.problem, compared, on_done=lambda done: None).rows[1].avg_gap
+            )
             return float("nan") if found is None else found
 
         tuned = tuning.select(

@@ -273,7 +273,9 @@ COMMAND += ["--method", "finetune", "--out", "run", "--quiet"]
 def test_the_command_line_stops_at_sigterm_and_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "measure_models", lambda *a, **k: os.kill(os.getpid(), signal.SIGTERM))
+        patched.setattr(
+            pipeline, "measure_models", lambda *a, **k: os.kill(os.getpid(), signal.SIGTERM)
+        )
         with pytest.raises(SystemExit) as stop:
             main(COMMAND)
     assert stop.value.code == 143
