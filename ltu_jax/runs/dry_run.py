@@ -1,4 +1,4 @@
-"""What a deletion would do, touch and cost, told before anything of it is done."""
+"""Dry run: steps, data and cost of a deletion, without training or writing anything."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Phase(NamedTuple):
     """One part of a run.
 
     Attributes:
-      name: as the progress calls it.
-      steps: how many it has; trials where options are chosen.
-      flops: floating-point operations of all its steps by XLA's count, `prepare` left out; None for
-        a method that is done without steps.
+      name: name in the progress.
+      steps: number of steps; of trials where options are tuned.
+      flops: floating-point operations of all steps by XLA's count, without `prepare`; None for a
+        method without steps.
     """
 
     name: str
@@ -35,17 +35,17 @@ class Phase(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """What a run would do.
+    """Work of a run.
 
     Attributes:
-      request: in words.
-      data: its name.
-      sizes: examples by the part that they would play.
-      model: the network's name.
-      method: the method's name.
-      options: of the method.
-      phases: in the order of the run.
-      ratio: operations of the deletion over those of one retraining; None where not counted.
+      request: sentence on the request.
+      data: name of the data set.
+      sizes: number of examples in each part.
+      model: name of the model.
+      method: name of the method.
+      options: options of the method.
+      phases: phases in the order of the run.
+      ratio: operations of the deletion over those of one retraining; None if not counted.
     """
 
     request: str
@@ -59,11 +59,11 @@ class Forecast(NamedTuple):
 
 
 def forecast(plan: Plan, trials: int | None = None) -> Forecast:
-    """Return what `pipeline.unlearn` would do with `plan`; trains nothing and writes nothing.
+    """Return the work of `ltu_jax.unlearn` on a plan.
 
     Args:
-      plan: of the deletion.
-      trials: how many options are to be tried first; None takes those of the plan.
+      plan: deletion.
+      trials: number of options to try first; None takes those of the plan.
     """
     split = plan.split
     sizes = {
@@ -101,11 +101,11 @@ def forecast(plan: Plan, trials: int | None = None) -> Forecast:
 
 
 def unlearning_flops(plan: Plan) -> float | None:
-    """Count the operations of all the method's steps; None if it is done without steps.
+    """Count the operations of all steps of the method; None for a method without steps.
 
-    The first state comes from shapes alone where the method's `prepare` allows it. Where that looks
-    at what the network answers, it runs on untrained weights. A reference is not trained for it,
-    nor is its training counted.
+    The first state comes from shapes alone if the method's `prepare` can be traced. Otherwise
+    `prepare` runs on untrained weights. Models that `prepare` trains are neither trained nor
+    counted.
     """
     if not plan.unlearner.num_steps:
         return None
@@ -136,30 +136,30 @@ def training_flops(plan: Plan, name: str) -> float:
     return training_steps(plan, name) * step_flops(step, state, data)
 
 
-def as_json(told: Forecast) -> dict[str, Any]:
-    """The forecast as plain JSON values."""
-    return plain({**told._asdict(), "phases": [phase._asdict() for phase in told.phases]})
+def as_json(work: Forecast) -> dict[str, Any]:
+    """Return the forecast as plain JSON values."""
+    return plain({**work._asdict(), "phases": [phase._asdict() for phase in work.phases]})
 
 
-def lines(told: Forecast) -> list[str]:
-    """The forecast as the terminal shows it."""
-    options = ", ".join(f"{name}={value}" for name, value in told.options.items())
-    parts = ", ".join(f"{name} {size:,}" for name, size in told.sizes.items())
-    width = max(len(phase.name) for phase in told.phases)
+def lines(work: Forecast) -> list[str]:
+    """Return the forecast as lines of text."""
+    options = ", ".join(f"{name}={value}" for name, value in work.options.items())
+    parts = ", ".join(f"{name} {size:,}" for name, size in work.sizes.items())
+    width = max(len(phase.name) for phase in work.phases)
     phases = [
         f"  {phase.name:<{width}}  {phase.steps:>7,} {_unit(phase)}  {_operations(phase.flops)}"
-        for phase in told.phases
+        for phase in work.phases
     ]
     return [
-        "Dry run: nothing is trained and nothing written. The command would do this:",
-        f"Request: {told.request}",
-        f"Data:    {told.data}; examples: {parts}.",
-        f"Model:   {told.model}",
-        f"Method:  {told.method} ({options})",
+        "Dry run: nothing is trained or written. The command would do this:",
+        f"Request: {work.request}",
+        f"Data:    {work.data}; examples: {parts}.",
+        f"Model:   {work.model}",
+        f"Method:  {work.method} ({options})",
         "Phases, with their floating-point operations as XLA counts them:",
         *phases,
         "  audit: forward passes and attacks, not counted",
-        _comparison(told.ratio),
+        _comparison(work.ratio),
     ]
 
 
@@ -173,8 +173,8 @@ def _operations(flops: float | None) -> str:
 
 def _comparison(ratio: float | None) -> str:
     if ratio is None:
-        return "The method is done once it is prepared; what that costs is not counted."
+        return "The method has no steps; the cost of its preparation is not counted."
     return (
-        f"The deletion's steps take {ratio:.2f} times the operations of one retraining; compiling "
-        "and preparing come on top."
+        f"The deletion's steps take {ratio:.2f} times the operations of one retraining, without "
+        "compilation and preparation."
     )

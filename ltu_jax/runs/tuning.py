@@ -1,26 +1,23 @@
-r"""Which options a method should run with, chosen without a retrained network.
+"""Choice of a method's options without a retrained model (`ltu tune`).
 
-Every trial runs the method on what it may see, less a part that is held back from it: a tenth of
-the accessible retain set and a third of the validation set. Three things are measured on these, in
-points (hundredths):
+Every trial runs the method on what it may see, without a part that is held back: a tenth of the
+accessible retain set and a third of the validation set. Three numbers are measured on these, in
+percentage points:
 
-* mismatch: the area between the distributions of the confidence in the true class on the forget
-  set and on held-back validation examples of the same classes (Wasserstein-1 distance);
-* the validation accuracy lost against the original;
-* the accuracy lost on the held-back tenth, the only view of retain examples that no update sees.
+* mismatch: Wasserstein-1 distance between the confidences in the true class on the forget set and
+  on held-back validation examples of the same classes;
+* the validation accuracy lost against the original model;
+* the accuracy lost on the held-back tenth of the retain set.
 
-A trial's score is (2 mismatch + both losses) / 4, the less the better. It stands for the average
-gap to Retrain, which is that of UA and MIA, TA, and RA: two measures of forgetting and two of
-utility.
+The score of a trial is (2 mismatch + both losses) / 4; lower is better. It estimates the average
+gap to Retrain, which consists of two metrics of forgetting (UA, MIA) and two of utility (TA, RA).
 
-Of a forget set of a kind of its own (`ltu_jax.unlearners.ltu.objectives.reference`), held-out examples do not show what
-it should become, nor which answers are to stay. A reference does, trained on what a trial may see
-of the retain set: its confidences take the place of the held-back examples', and accuracy counts
-where it answers as the original does.
+For a distinct subpopulation (`ltu_jax.unlearners.ltu.objectives.reference`), a reference model is
+trained on what a trial may see of the retain set. Its confidences replace those of the held-back
+examples, and the accuracy counts only where it agrees with the original.
 
-Neither Retrain nor the test set nor the report's attacks take part. The first trial has the
-method's default options, the others are spread at random over its search space. The oracle, which
-knows Retrain, can be asked for; what it chose is labelled so.
+Neither Retrain nor the test set nor the report's attacks are used, unless the oracle is requested,
+which compares with Retrain.
 """
 
 from __future__ import annotations
@@ -51,18 +48,14 @@ from ltu_jax.unlearners.sampling import (take)
 
 Oracle = Callable[[TrainedModel], float]
 DEFAULT_TRIALS = 8
-PROBE_SHARE, VALIDATION_SHARE = 10, 3  # one part in so many is held back
-_REFERENCE_STREAM = 2**20  # of the seed; networks take the numbers from 0 on
+PROBE_PARTS, VALIDATION_PARTS = 10, 3  # one of so many parts is held back
+_REFERENCE_STREAM = 2**20  # of the seed; models use the numbers from 0 on
 
 
 class HeldBack(NamedTuple):
     """Examples that no update of a trial sees.
 
-    Attributes:
-      probe: a tenth of the accessible retain set.
-      validation: a third of the validation set.
-      reference: logits `[n, C]` for the forget set of a network that never saw it, where it is of a
-        kind of its own; else None.
+    `reference` has logits `[n, C]` of a reference model on the forget set, or None.
     """
 
     probe: Examples
@@ -71,14 +64,7 @@ class HeldBack(NamedTuple):
 
 
 class Score(NamedTuple):
-    """How good a trial is, in points; the less the better. See the module's text.
-
-    Attributes:
-      total: (2 mismatch + validation_drop + probe_drop) / 4.
-      mismatch: distance of confidences, forget set against held-back validation.
-      validation_drop: validation accuracy lost; 0 where it rose.
-      probe_drop: accuracy lost on the held-back tenth of the accessible retain set.
-    """
+    """Score of a trial in percentage points and its parts, see the module; lower is better."""
 
     total: float
     mismatch: float
@@ -91,10 +77,10 @@ class Trial(NamedTuple):
 
     Attributes:
       options: those that differ from the method's defaults.
-      score: None where the run failed.
-      gap: what the oracle says of it (average gap to Retrain); None where it was not asked.
+      score: None if the run failed.
+      gap: average gap to Retrain; None without the oracle.
       seconds: wall time of the run.
-      failure: what went wrong, if something did.
+      failure: message of the error, if the run failed.
     """
 
     options: Mapping[str, Any]
@@ -105,13 +91,13 @@ class Trial(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """All trials of a method and which of them was chosen.
+    """All trials of a method and the chosen one.
 
     Attributes:
-      method: the method.
+      method: method.
       rule: `oracle_free` or `oracle`.
-      trials: in the order in which they ran.
-      chosen: index of the chosen one.
+      trials: trials in the order in which they ran.
+      chosen: index of the chosen trial.
     """
 
     method: Method
@@ -125,25 +111,21 @@ class Selection(NamedTuple):
         return self.trials[self.chosen].options
 
     def describe(self) -> dict[str, Any]:
-        """Return everything as JSON holds it: the search space, the trials, scores and choice."""
-        return {
-            "method": self.method.name,
-            "rule": self.rule,
-            "space": {
-                name: {type(how).__name__: list(_plain(how))}
-                for name, how in self.method.space.items()
-            },
-            "trials": [
-                {**trial._asdict(), "score": trial.score and trial.score._asdict()}
-                for trial in self.trials
-            ],
-            "chosen": self.chosen,
-            "options": dict(self.options),
+        """Return search space, trials, scores and choice as plain JSON values."""
+        space = {
+            name: {type(values).__name__: list(getattr(values, "options", values))}
+            for name, values in self.method.space.items()
         }
+        trials = [
+            {**trial._asdict(), "score": trial.score and trial.score._asdict()}
+            for trial in self.trials
+        ]
+        about = {"method": self.method.name, "rule": self.rule, "space": space, "trials": trials}
+        return {**about, "chosen": self.chosen, "options": dict(self.options)}
 
 
 def read(method: Method, described: Mapping[str, Any]) -> Selection:
-    """Return the selection of which `Selection.describe` has said `described`."""
+    """Return the selection that `Selection.describe` returned as `described`."""
     trials = [
         Trial(**{**trial, "score": trial["score"] and Score(**trial["score"])})
         for trial in described["trials"]
@@ -162,17 +144,17 @@ def select(
     """Run a method with several options and choose the best.
 
     Args:
-      plan: of the deletion; names the method.
-      original: the network to unlearn from.
-      trials: how many; a method without a search space gets one.
-      oracle: `network -> average gap to Retrain`; None chooses without it.
-      on_trial: called with the number of a trial and the trial when it is done.
+      plan: deletion, with its method.
+      original: model to unlearn from.
+      trials: number of trials; a method without a search space gets one.
+      oracle: `model -> average gap to Retrain`; None chooses without it.
+      on_trial: called with the number of a trial and the trial after each of them.
 
     Returns:
-      See `Selection`. The chosen options are to be run anew on all that the method may see.
+      See `Selection`. Run the chosen options once more, on everything that the method may see.
 
     Raises:
-      InputError: too little data to hold something back.
+      InputError: there is too little data to hold a part back.
       DivergedError: every trial failed.
     """
     method = plan.method
@@ -181,11 +163,14 @@ def select(
     before = _accuracies(plan.model, original, data, held_back)
     done = []
     for options in draw_options(method, trials, seed=plan.seed):
-        trial = _try(plan, method, options, original, data, held_back, before, oracle)
+        trial = _try(plan, options, original, data, held_back, before, oracle)
         done.append(trial)
         if on_trial is not None:
             on_trial(len(done) - 1, trial)
-    costs = [_cost(trial, oracle) for trial in done]
+    costs = [
+        np.inf if trial.score is None else trial.score.total if oracle is None else trial.gap
+        for trial in done
+    ]
     if not np.isfinite(min(costs)):
         raise DivergedError(f"all {len(done)} trials of {method.name} failed: {done[0].failure}")
     rule = "oracle_free" if oracle is None else "oracle"
@@ -195,8 +180,8 @@ def select(
 def draw_options(method: Method, count: int, *, seed: int) -> list[dict[str, Any]]:
     """Return the options of `count` trials: the defaults first, then draws from the search space.
 
-    The draws are a Latin hypercube: of n draws each knob takes one value out of each n-th of its
-    range, so that few trials see all of it. They depend on the seed and the method's name alone.
+    The draws are a Latin hypercube: of n draws, each option takes one value from each n-th of its
+    range. They depend on the seed and the method's name alone.
     """
     if not method.space or count == 1:
         return [{}]
@@ -210,15 +195,15 @@ def draw_options(method: Method, count: int, *, seed: int) -> list[dict[str, Any
 
 
 def hold_back(data: UnlearnData, *, seed: int) -> tuple[UnlearnData, HeldBack]:
-    """Return what a trial may see, and what is held back from it.
+    """Return the data that a trial may see, and the data held back from it.
 
     Raises:
-      InputError: the accessible retain set or the validation set is too small to be divided.
+      InputError: the accessible retain set or the validation set is too small to divide.
     """
     rng = np.random.default_rng(seed)
-    retain, probe = _divide(rng, data.retain, PROBE_SHARE, "--retain-fraction leaves", "accessible")
-    validation, judge = _divide(rng, data.validation, VALIDATION_SHARE, "--data has", "validation")
-    return data._replace(retain=retain, validation=validation), HeldBack(probe, judge)
+    retain, probe = _divide(rng, data.retain, PROBE_PARTS, "retain_fraction", "accessible")
+    validation, held = _divide(rng, data.validation, VALIDATION_PARTS, "data", "validation")
+    return data._replace(retain=retain, validation=validation), HeldBack(probe, held)
 
 
 def with_reference(
@@ -240,14 +225,14 @@ def with_reference(
     return HeldBack(held_back.probe, validation, context.reference.forget)
 
 
-def score_network(
+def score_model(
     model: Model,
     variables: Variables,
     data: UnlearnData,
     held_back: HeldBack,
     before: tuple[float, float],
 ) -> Score:
-    """Score an unlearned network; `before` is the original's accuracy on validation and probe."""
+    """Score an unlearned model; `before` is the original's accuracy on validation set and probe."""
     forget = np.asarray(predict(model, variables, data.forget.inputs))
     heldout = np.asarray(predict(model, variables, held_back.validation.inputs))
     labels = np.asarray(data.forget.labels)
@@ -268,18 +253,18 @@ def score_network(
 def matched_confidence(
     labels: np.ndarray, heldout: np.ndarray, heldout_labels: np.ndarray, kept: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return confidences of non-members and weights, class by class in the forget set's shares.
+    """Return confidences of non-members, with weights that match the forget set's class shares.
 
-    Non-members of a class are held-out examples of it. A class of which nothing is retained has
-    none: a network retrained without it would not know it, so that examples of the other classes,
-    under the forgotten label, stand for it. So they do for a class that the held-out set lacks,
+    The non-members of a class are its held-out examples. For a class of which nothing is retained,
+    they are the examples of the other classes under the forgotten label, as a retrained model does
+    not know the class. For a class without held-out examples, they are those of the other classes
     under their own labels.
 
     Args:
       labels: `[n]` of the forget set.
       heldout: `[N, C]` logits of held-out examples.
       heldout_labels: `[N]`.
-      kept: `[C]` booleans, the classes of which something is retained.
+      kept: `[C]` booleans, true for classes with retained examples.
     """
     values, weights = [], []
     others = kept[heldout_labels] if kept[heldout_labels].any() else np.full(len(heldout), True)
@@ -295,50 +280,43 @@ def matched_confidence(
     return np.concatenate(values), np.concatenate(weights)
 
 
-def _try(plan, method, options, original, data, held_back, before, oracle) -> Trial:
+def _try(plan, options, original, data, held_back, before, oracle) -> Trial:
     start = time.perf_counter()
     try:
-        trial_plan = with_method(plan, method, unlearners.configure(method, options), data)
-        network, _ = unlearn_model(trial_plan, original, data=data)
-        score = score_network(plan.model, network.variables, data, held_back, before)
+        trial_plan = with_method(
+            plan, plan.method, unlearners.configure(plan.method, options), data
+        )
+        model, _ = unlearn_model(trial_plan, original, data=data)
+        score = score_model(plan.model, model.variables, data, held_back, before)
     except (DivergedError, InputError, InvariantError) as error:
         return Trial(options, None, None, time.perf_counter() - start, str(error))
-    gap = None if oracle is None else oracle(network)
-    return Trial(options, score, gap, network.seconds)
-
-
-def _cost(trial: Trial, oracle: Oracle | None) -> float:
-    if trial.score is None:
-        return float("inf")
-    return trial.score.total if oracle is None else trial.gap
+    gap = None if oracle is None else oracle(model)
+    return Trial(options, score, gap, model.seconds)
 
 
 def _accuracies(
     model: Model, variables: Variables, data: UnlearnData, held_back: HeldBack
 ) -> tuple[float, float]:
-    """Return the accuracies on held-back validation and probe, of classes that are retained."""
-    found = []
+    """Return the accuracies on held-back validation set and probe, over retained classes."""
+    accuracies = []
     for examples in (held_back.validation, held_back.probe):
         labels = np.asarray(examples.labels)
         rows = np.isin(labels, np.asarray(data.retain.labels))
         logits = np.asarray(predict(model, variables, examples.inputs))
-        found.append(summary.accuracy(logits[rows], labels[rows]) if rows.any() else 100.0)
-    return found[0], found[1]
+        accuracies.append(summary.accuracy(logits[rows], labels[rows]) if rows.any() else 100.0)
+    return accuracies[0], accuracies[1]
 
 
 def _divide(
-    rng: np.random.Generator, examples: Examples, parts: int, who: str, what: str
+    rng: np.random.Generator, examples: Examples, parts: int, argument: str, name: str
 ) -> tuple[Examples, Examples]:
     size = len(examples.labels)
     if size < parts:
         raise InputError(
-            f"{who} {size} {what} examples; choosing options holds one in {parts} of them back, "
-            f"so that at least {parts} are needed: give --method options by --config instead"
+            argument,
+            f"leaves {size} {name} examples, of which tuning holds one in {parts} back",
+            f"give at least {parts}, or set the options of the method by `config`",
         )
     order = jnp.asarray(rng.permutation(size))
     held = size // parts
     return take(examples, order[held:]), take(examples, order[:held])
-
-
-def _plain(how: Any) -> tuple:
-    return tuple(how.options) if hasattr(how, "options") else tuple(how)

@@ -9,6 +9,8 @@ import pytest
 from experiments.attacks import backdoor
 from experiments.lib.results_table import replace_block
 
+pytestmark = pytest.mark.experiments
+
 DIGITS = backdoor.SETTINGS["digits"]
 
 

@@ -33,6 +33,8 @@ from ltu_jax.training.supervised import Recipe, recipe_for, train_steps
 from ltu_jax.types import Variables
 from tests import tiny
 
+pytestmark = pytest.mark.experiments
+
 
 def small_subject(name="mlp", share=1.0):
     """A network that LTU steps through with few membership models: there is less to compile."""

@@ -9,6 +9,8 @@ import pytest
 from experiments.comparison import compare
 from ltu_jax import unlearners
 
+pytestmark = pytest.mark.experiments
+
 NAMES = ("digits", "cifar10")
 
 

@@ -11,6 +11,8 @@ from experiments.lib.provenance import ROOT
 from experiments.lib.results_table import replace_block
 from ltu_jax.audit import bounds
 
+pytestmark = pytest.mark.experiments
+
 RESULTS = ROOT / "experiments/results/limits.json"
 PAGE = ROOT / "docs/statistical_power.md"
 

@@ -10,6 +10,8 @@ from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu.algorithm import ltu, split_tasks
 from tests import tiny
 
+pytestmark = pytest.mark.experiments
+
 torch = pytest.importorskip("torch")
 peer = pytest.importorskip("experiments.performance.pytorch_peer")
 

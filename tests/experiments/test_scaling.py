@@ -1,6 +1,10 @@
 """What a compiled program sends is counted right, loops included."""
 
+import pytest
+
 from experiments.performance.scaling import Traffic, table, traffic
+
+pytestmark = pytest.mark.experiments
 
 PROGRAM = """HloModule jit_step, num_partitions=2
 

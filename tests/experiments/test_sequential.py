@@ -11,6 +11,8 @@ from ltu_jax.errors import InputError
 from ltu_jax.runs import pipeline
 from tests.runs.test_resume_run import Killed, killed
 
+pytestmark = pytest.mark.experiments
+
 RESULTS = ROOT / "experiments/results/sequential.json"
 
 

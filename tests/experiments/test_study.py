@@ -22,6 +22,8 @@ from ltu_jax.runs.comparison.bench import Setting
 from ltu_jax.runs.comparison.jobs import Job, variant
 from tests import tiny
 
+pytestmark = pytest.mark.experiments
+
 TABLE = Setting("tests.tiny:table", None, "mlp", epochs=2)
 
 
