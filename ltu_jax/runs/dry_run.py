@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -104,14 +104,12 @@ def unlearning_flops(plan: Plan) -> float | None:
     """Count the operations of all steps of the method; None for a method without steps.
 
     The first state comes from shapes alone if the method's `prepare` can be traced. Otherwise
-    `prepare` runs on untrained weights. Models that `prepare` trains are neither trained nor
-    counted.
+    `prepare` runs on untrained weights. Models that `prepare` trains are not counted, see
+    `Method.without_training`.
     """
     if not plan.unlearner.num_steps:
         return None
-    if hasattr(plan.config, "objective"):
-        objective = replace(plan.config.objective, target_source="heldout")
-        plan = with_method(plan, plan.method, replace(plan.config, objective=objective))
+    plan = with_method(plan, plan.method, plan.method.without_training(plan.config))
     data, key = visible_data(plan.dataset, plan.split), jax.random.key(0)
     prepare = partial(plan.unlearner.prepare, key)
     try:

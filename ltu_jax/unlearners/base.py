@@ -134,6 +134,8 @@ class Method:
       build: `(model, spec, config) -> Unlearner`.
       config: its default options, a frozen dataclass.
       space: the options that `ltu tune` searches; empty where there is nothing to choose.
+      without_training: `config -> config` with the same steps, whose `prepare` trains no model;
+        for counting operations in a dry run.
     """
 
     name: str
@@ -142,6 +144,7 @@ class Method:
     build: Callable[[Model, DataSpec, Any], Unlearner]
     config: Any
     space: Mapping[str, LogUniform | Choice] = field(default_factory=dict)
+    without_training: Callable[[Any], Any] = lambda config: config
 
 
 def spec_of(data: UnlearnData, num_classes: int) -> DataSpec:

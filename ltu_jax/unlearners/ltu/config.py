@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, get_args
 
 import optax
@@ -158,3 +158,8 @@ class LTUConfig(MatchingConfig):
         most = max(len(self.objective.specs) - 1, 1)
         if self.objective.support > most:
             raise InputError("support", f"is {self.objective.support}", f"give 1 to {most}")
+
+
+def without_reference(config: MatchingConfig) -> MatchingConfig:
+    """Return the options with surrogate targets that need no reference model."""
+    return replace(config, objective=replace(config.objective, target_source="heldout"))

@@ -8,7 +8,7 @@ import jax
 
 from ltu_jax.types import DataSpec, Info, Invariants, Key, Model, PyTree, Unlearner
 from ltu_jax.unlearners.base import Choice, LogUniform, Method, NonNegativeFloat, PositiveInt
-from ltu_jax.unlearners.ltu.config import MatchingConfig
+from ltu_jax.unlearners.ltu.config import MatchingConfig, without_reference
 from ltu_jax.unlearners.ltu.objectives.base import Forgetting
 from ltu_jax.unlearners.ltu.tasks import LTUBatch, LTUState, make_tasks
 from ltu_jax.unlearners.ltu.weight_noise import with_weight_noise
@@ -79,6 +79,7 @@ METHOD = Method(
     summary="fine-tuning plus matched membership losses: LTU without its meta scheme (a control)",
     reference="a control; losses of arXiv 2407.10494",
     build=mi_match,
+    without_training=without_reference,
     config=MIMatchConfig(),
     space={
         "learning_rate": LogUniform(0.005, 0.05),

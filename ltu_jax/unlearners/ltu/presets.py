@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.ltu.algorithm import ltu
-from ltu_jax.unlearners.ltu.config import LTUConfig, Objective
+from ltu_jax.unlearners.ltu.config import LTUConfig, Objective, without_reference
 from ltu_jax.unlearners.ltu.heldout import HeldoutDistillation
 
 _SPACE = {
@@ -22,6 +22,7 @@ METHOD = Method(
     summary="meta-gradients over random labels and membership models, harmonised; second order",
     reference="Huang, Foo & Liu 2024, arXiv 2407.10494",
     build=ltu,
+    without_training=without_reference,
     config=_DEFAULT,
     space=_SPACE,
 )
@@ -31,6 +32,7 @@ FIRST_ORDER = Method(
     summary="LTU without second derivatives",
     reference="Huang, Foo & Liu 2024, arXiv 2407.10494",
     build=ltu,
+    without_training=without_reference,
     config=replace(
         _DEFAULT,
         random_label_inner=_DEFAULT.random_label_inner._replace(order=1),
@@ -45,6 +47,7 @@ PAPER = Method(
     summary="LTU as its paper reads: L_tune at weight 1, scores pushed to non-member",
     reference="Huang, Foo & Liu 2024, arXiv 2407.10494",
     build=ltu,
+    without_training=without_reference,
     config=replace(
         _DEFAULT,
         random_label_inner=_DEFAULT.random_label_inner._replace(tune_weight=1.0),
@@ -59,6 +62,7 @@ CALIBRATED = Method(
     summary="LTU with difficulty-calibrated membership scores, by reference models",
     reference="ours, after arXiv 2407.10494 and 2111.08440",
     build=ltu,
+    without_training=without_reference,
     config=replace(_DEFAULT, objective=Objective("calibrated", target_source="heldout")),
     space=_SPACE,
 )
@@ -68,6 +72,7 @@ JOINT = Method(
     summary="LTU that matches the output distribution (sliced Wasserstein), held-out distillation",
     reference="ours, after arXiv 2407.10494 and doi 10.1007/s10851-014-0506-3",
     build=ltu,
+    without_training=without_reference,
     config=replace(
         _DEFAULT,
         objective=Objective("sliced_wasserstein"),
