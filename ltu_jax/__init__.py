@@ -2,7 +2,7 @@
 
 >>> import ltu_jax
 >>> result = ltu_jax.unlearn("digits", ltu_jax.by_fraction(0.1))  # doctest: +SKIP
->>> result.rows[-1].avg_gap                                       # doctest: +SKIP
+>>> result.metrics["unlearned"].avg_gap                            # doctest: +SKIP
 """
 
 from __future__ import annotations

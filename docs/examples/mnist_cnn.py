@@ -61,7 +61,7 @@ def main():
         recipe=ltu_jax.Recipe(epochs=20, learning_rate=0.1),  # of the networks to compare with
         quiet=True,
     )
-    print(result.rows[-1])
+    print(result.metrics["unlearned"])
     print(result.verdict)
     update_nnx(net, result.unlearned)  # the module goes on as one that has forgotten
 

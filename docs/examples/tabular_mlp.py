@@ -63,7 +63,7 @@ def main():
     )
     model = binary_head(from_functions(init, apply, name="tabular"))
     result = ltu_jax.unlearn(data, patients[:40], model=model, params=params, quiet=True)
-    print(result.rows[-1])
+    print(result.metrics["unlearned"])
     print(result.verdict)
 
 

@@ -66,7 +66,7 @@ def main():
         recipe=ltu_jax.Recipe(epochs=60, learning_rate=1.0),  # of the networks to compare with
         quiet=True,
     )
-    print(result.rows[-1])
+    print(result.metrics["unlearned"])
     print(result.verdict)
 
 

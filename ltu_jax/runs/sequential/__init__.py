@@ -1,1 +1,1 @@
-"""Sequential deletion requests: the next request, the queue, the ledger and the drift."""
+"""Sequential requests: the next deletion, the queue of requests, the ledger and the drift."""
