@@ -1,4 +1,4 @@
-"""What is the user's own, named on the command line as `package.module:object`."""
+"""Objects of the user's packages, named as `package.module:object`."""
 
 from __future__ import annotations
 
@@ -12,30 +12,28 @@ from typing import Any
 from ltu_jax.errors import InputError
 
 
-def import_function(name: str, flag: str) -> Callable:
-    """Import the function that `name` (`package.module:function`) stands for.
+def import_function(name: str, argument: str) -> Callable:
+    """Import the function `package.module:function`; arguments as for `import_object`.
 
-    Args and errors as for `import_object`; the object must be callable.
-
-    >>> import_function("math:sqrt", "--data")(9.0)
+    >>> import_function("math:sqrt", "data")(9.0)
     3.0
     """
-    return import_object(name, flag, callable, "function")
+    return import_object(name, argument, callable, "function")
 
 
-def import_object(name: str, flag: str, fits: Callable[[Any], bool], what: str) -> Any:
-    """Import the object that `name` (`package.module:object`) stands for.
+def import_object(name: str, argument: str, fits: Callable[[Any], bool], expected: str) -> Any:
+    """Import the object `package.module:object`.
 
-    The working directory is searched too, as `python -m` does; a console script does not.
+    The working directory is searched too, as by `python -m` but not by console scripts.
 
     Args:
-      name: as the user wrote it.
-      flag: the argument that errors call it by, such as `--data`.
-      fits: whether an object is what is wanted.
-      what: what is wanted, in a word.
+      name: of the object.
+      argument: Python name of the argument, for errors.
+      fits: whether an object is suitable.
+      expected: a noun for a suitable object, for errors.
 
     Raises:
-      InputError: the module cannot be imported, or has no such object.
+      InputError: the module cannot be imported, or has no suitable object of this name.
     """
     module_name, _, object_name = name.partition(":")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
@@ -43,43 +41,41 @@ def import_object(name: str, flag: str, fits: Callable[[Any], bool], what: str) 
     try:
         module = importlib.import_module(module_name)
     except (ImportError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{flag} {name}: cannot import {module_name!r} ({error}); "
-            "run from the folder that holds it, or install it"
-        ) from error
-    except (Exception, SystemExit) as error:  # whatever a module of the user's does
-        raise _failed(error, f"{flag} {name}: importing {module_name!r}") from error
-    found = getattr(module, object_name, None)
-    if not fits(found):
-        raise InputError(
-            f"{flag} {name}: {module_name!r} has no {what} {object_name!r}; name one that it has"
-        )
-    return found
+        problem = f"{name} cannot be imported ({error})"
+        remedy = f"run from the folder of {module_name!r}, or install it"
+        raise InputError(argument, problem, remedy) from error
+    except (Exception, SystemExit) as error:  # the user's module may raise anything
+        raise _failed(error, argument, f"importing {module_name}") from error
+    candidate = getattr(module, object_name, None)
+    if not fits(candidate):
+        problem = f"{module_name} has no {expected} {object_name!r}"
+        raise InputError(argument, problem, f"name an existing {expected}")
+    return candidate
 
 
-def call(function: Callable, *args: Any, flag: str, name: str) -> Any:
-    """Return what a function of the user's returns.
+def call(function: Callable, *args: Any, argument: str, name: str) -> Any:
+    """Return `function(*args)` for a function of the user's.
 
     Args:
-      function: as imported, called with `args`.
+      function: to call.
       *args: its arguments.
-      flag: the argument that named it.
-      name: how that named it.
+      argument: Python name of the argument that named it, for errors.
+      name: its name, as the user wrote it.
 
     Raises:
-      InputError: it raised something; the message says what and where, the cause is chained.
+      InputError: it raised an error; the message says what and where, the cause is chained.
     """
     try:
         return function(*args)
     except InputError:
         raise
     except (Exception, SystemExit) as error:
-        raise _failed(error, f"{flag} {name}: calling it") from error
+        raise _failed(error, argument, f"calling {name}") from error
 
 
-def _failed(error: BaseException, what: str) -> InputError:
+def _failed(error: BaseException, argument: str, action: str) -> InputError:
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    if not isinstance(error, SyntaxError):  # which names its own place
+    if not isinstance(error, SyntaxError):  # its text has a position already
         frame = traceback.extract_tb(error.__traceback__)[-1]
         reason += f" ({Path(frame.filename).name}, line {frame.lineno})"
-    return InputError(f"{what} raised {reason}; mend it there")
+    return InputError(argument, f"{action} raised {reason}", "correct it there")

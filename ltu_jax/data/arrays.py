@@ -1,4 +1,4 @@
-"""A user's arrays as a `Dataset`, and the one check that every `Dataset` passes."""
+"""Data sets made from arrays, and the checks that every data set passes."""
 
 from __future__ import annotations
 
@@ -24,46 +24,45 @@ def from_arrays(
     augment: bool = False,
     triggered: Triggered | tuple | None = None,
 ) -> Dataset:
-    """Make a `Dataset` of arrays `(inputs [N, ...], labels [N])`.
+    """Make a `Dataset` from arrays `(inputs [N, ...], labels [N])`.
 
     Args:
-      train: the training set; inputs uint8 (images), float32 (features) or other integers (tokens,
+      train: training set; inputs uint8 (images), float32 (features) or other integers (tokens,
         kept as int32), labels integers in `[0, C)`.
       heldout: examples that no model trains on, of the same dtype and shape.
-      name: what the data set is called in reports.
-      ids: `[N]` unique ids of the training examples; their row indices if absent.
-      class_names: `C` names; "0", "1", ... up to the largest label if absent.
-      groups: named columns of `[N]` values by which examples may be selected for forgetting.
+      name: name of the data set in reports.
+      ids: `[N]` unique ids of the training examples. Default: their row indices.
+      class_names: `C` names. Default: "0", "1", ... up to the largest label.
+      groups: named columns of `[N]` values, by which a request may select examples.
       mean: one constant, or one per channel, subtracted from the inputs; uint8 is divided by 255
-        first, and tokens are left as they are. The constants are deliberately no statistics of the
-        training set, for those would keep a trace of the forget set.
+        first, and tokens are not changed. Statistics of the training set would keep a trace of the
+        forget set, so these are constants.
       std: one constant, or one per channel, that divides after `mean` is subtracted.
-      augment: whether a cropped or mirrored image is still one of its class; a `Recipe` with
-        `augment` then pads, crops and flips while training.
-      triggered: `(inputs [T, ...], target)`: test inputs of other classes that carry the trigger of
-        a backdoor, and the class (index or name) that it pushes them to. The report then says how
-        often it succeeds.
+      augment: whether cropped or mirrored images keep their class; a `Recipe` with `augment` then
+        pads, crops and flips images in training.
+      triggered: `(inputs [T, ...], target)`: test inputs of other classes with the trigger of a
+        backdoor, and its target class (index or name). The report measures its success rate.
 
     Raises:
-      InputError: the arrays do not fit together.
+      InputError: the arrays do not fit together; names the argument.
 
     >>> x, y = np.zeros((6, 4), np.float32), np.array([0, 1, 2, 0, 1, 2])
     >>> from_arrays((x, y), (x, y)).num_classes
     3
     """
-    train = _examples(name, "train", train)
-    heldout = _examples(name, "heldout", heldout)
+    train = _examples("train", train)
+    heldout = _examples("heldout", heldout)
     if ids is None:
         ids = np.arange(len(train.labels))
     if class_names is None:
-        class_names = range(_count_classes(name, train.labels, heldout.labels))
+        class_names = range(_count_classes(train.labels, heldout.labels))
     return validate(
         Dataset(name, train, heldout, ids, class_names, groups or {}, mean, std, augment, triggered)
     )
 
 
 def validate(dataset: Dataset) -> Dataset:
-    """Return `dataset` as NumPy arrays of the promised dtypes, or raise.
+    """Return `dataset` as NumPy arrays of the documented dtypes.
 
     Args:
       dataset: any `Dataset`; float64 inputs are cast to float32, integers other than uint8 to
@@ -71,80 +70,36 @@ def validate(dataset: Dataset) -> Dataset:
 
     Raises:
       InputError: shapes or dtypes of the two sets differ, inputs hold NaN or infinity, labels are
-        no integers in `[0, C)`, ids are not unique, or a length differs from the training set's.
+        not integers in `[0, C)`, ids are not unique, or a length differs from the training set's.
     """
-    name = _texts("name", "name", [dataset.name])[0]
-    train = _examples(name, "train", dataset.train)
-    heldout = _examples(name, "heldout", dataset.heldout)
-    if train.inputs.shape[1:] != heldout.inputs.shape[1:]:
-        raise InputError(
-            f"{name}: train inputs are of shape {train.inputs.shape[1:]}, heldout inputs of "
-            f"{heldout.inputs.shape[1:]}; bring both to one shape"
-        )
-    if train.inputs.dtype != heldout.inputs.dtype:
-        raise InputError(
-            f"{name}: train inputs are {train.inputs.dtype}, heldout inputs "
-            f"{heldout.inputs.dtype}; bring both to one dtype"
-        )
-    class_names = tuple(_texts(name, "class_names", dataset.class_names))
-    _check_classes(name, class_names, {"train": train.labels, "heldout": heldout.labels})
+    train = _examples("train", dataset.train)
+    heldout = _examples("heldout", dataset.heldout)
+    _check_alike("heldout", heldout.inputs, train.inputs)
+    class_names = tuple(_texts("class_names", dataset.class_names))
+    _check_classes(class_names, {"train": train.labels, "heldout": heldout.labels})
     for field in ("mean", "std"):
-        _check_constants(name, field, getattr(dataset, field), train.inputs.shape[-1])
+        _check_constants(field, getattr(dataset, field), train.inputs.shape[-1])
     if dataset.augment and train.inputs.ndim != 4:
-        raise InputError(
-            f"{name}: augment=True needs images [N, H, W, C], the inputs are of shape "
-            f"{train.inputs.shape}; pass augment=False"
-        )
+        problem = f"is True, but the inputs have shape {train.inputs.shape}, not [N, H, W, C]"
+        raise InputError("augment", problem, "give False")
     return Dataset(
-        name=name,
+        name=_texts("name", [dataset.name])[0],
         train=train._replace(labels=train.labels.astype(np.int32)),
         heldout=heldout._replace(labels=heldout.labels.astype(np.int32)),
-        train_ids=_ids(name, dataset.train_ids, len(train.labels)),
+        train_ids=_ids(dataset.train_ids, len(train.labels)),
         class_names=class_names,
-        groups=_groups(name, dataset.groups, len(train.labels)),
+        groups=_groups(dataset.groups, len(train.labels)),
         mean=tuple(float(value) for value in dataset.mean),
         std=tuple(float(value) for value in dataset.std),
         augment=bool(dataset.augment),
-        triggered=_triggered(name, dataset.triggered, train.inputs, class_names),
+        triggered=_triggered(dataset.triggered, train.inputs, class_names),
     )
-
-
-def _triggered(
-    name: str,
-    triggered: Triggered | tuple | None,
-    like: np.ndarray | OnDisk,
-    class_names: tuple[str, ...],
-) -> Triggered | None:
-    if triggered is None:
-        return None
-    try:
-        inputs, target = triggered
-        inputs = np.asarray(inputs)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{name}: triggered must be a pair (inputs [T, ...], target class) ({error})"
-        ) from error
-    inputs = _inputs(name, "triggered", inputs)
-    if inputs.shape[1:] != like.shape[1:] or inputs.dtype != like.dtype:
-        raise InputError(
-            f"{name}: triggered inputs are {inputs.dtype} of shape {inputs.shape[1:]}, train "
-            f"inputs {like.dtype} of {like.shape[1:]}; bring both to one"
-        )
-    if isinstance(target, str) and target in class_names:
-        target = class_names.index(target)
-    is_index = isinstance(target, int | np.integer) and not isinstance(target, bool)
-    if not (is_index and 0 <= target < len(class_names)):
-        raise InputError(
-            f"{name}: triggered target {short(target)} is no class; give its index, 0 to "
-            f"{len(class_names) - 1}, or its name"
-        )
-    return Triggered(inputs, int(target))
 
 
 def stratified_rows(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
     """Return `size` sorted row indices, each class within one of its proportional share.
 
-    The rows are shuffled, sorted by class and taken at even distances.
+    Rows are shuffled, sorted by class and picked at equal distances.
     """
     order = np.random.default_rng(seed).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
@@ -152,7 +107,7 @@ def stratified_rows(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
 
 
 def take_train(dataset: Dataset, rows: np.ndarray) -> Dataset:
-    """Return `dataset` with the given rows of its training set only; ids and groups follow."""
+    """Return `dataset` with these rows of its training set only, ids and groups included."""
     inputs, labels = dataset.train
     inputs = inputs.take(rows) if isinstance(inputs, OnDisk) else inputs[rows]
     return dataset._replace(
@@ -162,159 +117,163 @@ def take_train(dataset: Dataset, rows: np.ndarray) -> Dataset:
     )
 
 
-def _examples(name: str, part: str, examples: Examples | tuple) -> Examples:
+def _examples(argument: str, examples: Examples | tuple) -> Examples:
     try:
         inputs, labels = examples
         inputs = inputs if isinstance(inputs, OnDisk) else np.asarray(inputs)
         labels = np.asarray(labels)
     except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{name}: {part} must be a pair of arrays (inputs [N, ...], labels [N]), "
-            f"all inputs of one shape ({error})"
-        ) from error
-    inputs = _inputs(name, part, inputs)
-    return Examples(inputs, _labels(name, part, labels, len(inputs)))
+        problem = f"is not a pair of arrays ({error})"
+        remedy = "give (inputs [N, ...], labels [N]), all inputs of one shape"
+        raise InputError(argument, problem, remedy) from error
+    inputs = _inputs(argument, inputs)
+    return Examples(inputs, _labels(argument, labels, len(inputs)))
 
 
-def _inputs(name: str, part: str, inputs: np.ndarray) -> np.ndarray:
+def _inputs(argument: str, inputs: np.ndarray) -> np.ndarray:
     if inputs.ndim < 2 or 0 in inputs.shape:
         raise InputError(
-            f"{name}: {part} inputs have shape {inputs.shape}; pass a non-empty array [N, ...]"
+            argument, f"has inputs of shape {inputs.shape}", "give a non-empty array [N, ...]"
         )
     if inputs.dtype == np.float64:
-        with np.errstate(over="ignore"):  # What overflows becomes infinite and is refused below.
+        with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused below
             inputs = inputs.astype(np.float32)
     if inputs.dtype.kind in "iu" and inputs.dtype != np.uint8:
-        return _tokens(name, part, inputs)
+        low, high = inputs.min(), inputs.max()
+        if low < 0 or high >= 2**31:
+            problem = f"has tokens from {low} to {high}"
+            remedy = "number tokens from 0 to 2**31 - 1, or give features as float32"
+            raise InputError(argument, problem, remedy)
+        return inputs.astype(np.int32)
     if inputs.dtype not in (np.uint8, np.float32):
-        raise InputError(
-            f"{name}: {part} inputs are {inputs.dtype}; pass uint8 images, float32 values or "
-            "integer tokens"
-        )
+        remedy = "give uint8 images, float32 features or integer tokens"
+        raise InputError(argument, f"has inputs of type {inputs.dtype}", remedy)
     if inputs.dtype == np.float32 and not (finite := np.isfinite(inputs)).all():
         row = int(np.argwhere(~finite)[0, 0])
-        raise InputError(
-            f"{name}: {part} inputs hold NaN or infinity, first in row {row}; "
-            "remove or repair such rows"
-        )
+        problem = f"has NaN or infinity in the inputs, first in row {row}"
+        raise InputError(argument, problem, "remove or repair such rows")
     return inputs
 
 
-def _tokens(name: str, part: str, inputs: np.ndarray) -> np.ndarray:
-    if inputs.min() < 0 or inputs.max() >= 2**31:
-        raise InputError(
-            f"{name}: {part} inputs are tokens from {inputs.min()} to {inputs.max()}; number them "
-            "from 0 and below 2**31, or pass features as float32"
+def _check_alike(argument: str, inputs: np.ndarray, train: np.ndarray) -> None:
+    """Raise `InputError` unless inputs have shape and dtype of the training inputs."""
+    if inputs.shape[1:] != train.shape[1:] or inputs.dtype != train.dtype:
+        problem = (
+            f"has inputs {inputs.dtype}{list(inputs.shape[1:])}, but the training set has "
+            f"{train.dtype}{list(train.shape[1:])}"
         )
-    return inputs.astype(np.int32)
+        raise InputError(argument, problem, "convert both to one shape and dtype")
 
 
-def _labels(name: str, part: str, labels: np.ndarray, length: int) -> np.ndarray:
-    if labels.ndim == 2:
-        raise InputError(
-            f"{name}: {part} labels are of shape {labels.shape}; of one-hot rows pass "
-            "labels.argmax(1). Several labels an example (multi-label) are not supported: losses, "
-            "membership signals and metrics here are those of one class an example"
-        )
+def _labels(argument: str, labels: np.ndarray, length: int) -> np.ndarray:
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
-        raise InputError(
-            f"{name}: {part} labels are {labels.dtype} of shape {labels.shape}; "
-            "pass a one-dimensional array of integers"
-        )
+        problem = f"has labels {labels.dtype}{list(labels.shape)}"
+        remedy = "give integers [N], one class per example"
+        if labels.ndim == 2:
+            remedy += "; convert one-hot rows by labels.argmax(1), multi-label is not supported"
+        raise InputError(argument, problem, remedy)
     if len(labels) != length:
-        raise InputError(
-            f"{name}: {part} has {length} inputs but {len(labels)} labels; pass one label an input"
-        )
+        problem = f"has {length} inputs but {len(labels)} labels"
+        raise InputError(argument, problem, "give one label per input")
     if (low := int(labels.min())) < 0:
-        raise InputError(f"{name}: {part} labels go down to {low}; number the classes from 0")
+        raise InputError(argument, f"has the label {low}", "number the classes from 0")
     return labels
 
 
-def _count_classes(name: str, *labels: np.ndarray) -> int:
+def _count_classes(*labels: np.ndarray) -> int:
     largest = max(int(part.max()) for part in labels)
     if largest >= sum(len(part) for part in labels):
-        raise InputError(
-            f"{name}: the largest label is {largest}, more than there are examples; "
-            "number the classes 0, 1, 2, ... or pass class_names"
-        )
+        problem = f"has the label {largest}, which exceeds the number of examples"
+        raise InputError("train", problem, "number the classes 0, 1, 2, ... or give `class_names`")
     return largest + 1
 
 
-def _check_classes(name: str, class_names: tuple[str, ...], labels: dict[str, np.ndarray]) -> None:
+def _check_classes(class_names: tuple[str, ...], labels: dict[str, np.ndarray]) -> None:
     if len(class_names) < 2 or len(set(class_names)) != len(class_names):
-        raise InputError(
-            f"{name}: class_names has {len(class_names)} names, {len(set(class_names))} of them "
-            "distinct; pass two or more different names"
-        )
-    for part, values in labels.items():
+        problem = f"has {len(class_names)} names, {len(set(class_names))} of them distinct"
+        raise InputError("class_names", problem, "give two or more different names")
+    for argument, values in labels.items():
         if (high := int(values.max())) >= len(class_names):
-            raise InputError(
-                f"{name}: {part} labels go up to {high}; with {len(class_names)} classes "
-                f"they must lie in 0 to {len(class_names) - 1}"
-            )
+            remedy = f"give labels from 0 to {len(class_names) - 1}, or more `class_names`"
+            raise InputError(argument, f"has the label {high}", remedy)
 
 
-def _check_constants(name: str, field: str, values: Sequence[float], channels: int) -> None:
+def _check_constants(argument: str, values: Sequence[float], channels: int) -> None:
     try:
         array = np.asarray(values, np.float64)
     except (TypeError, ValueError):
         array = np.array(np.nan)
     if array.ndim != 1 or len(array) not in (1, channels) or not np.isfinite(array).all():
-        raise InputError(
-            f"{name}: {field}={values!r}; pass one finite number, or one for each of the "
-            f"{channels} channels, as a tuple"
-        )
-    if field == "std" and (array <= 0).any():
-        raise InputError(f"{name}: std={values!r}; pass positive numbers")
+        remedy = f"give a tuple of one finite number, or of one for each of {channels} channels"
+        raise InputError(argument, f"is {short(values)}", remedy)
+    if argument == "std" and (array <= 0).any():
+        raise InputError(argument, f"is {short(values)}", "give positive numbers")
 
 
-def _ids(name: str, ids: Sequence, length: int) -> np.ndarray:
-    ids = np.asarray(_texts(name, "ids", ids), dtype=np.str_)
+def _ids(ids: Sequence, length: int) -> np.ndarray:
+    ids = np.asarray(_texts("ids", ids), dtype=np.str_)
     if len(ids) != length:
-        raise InputError(
-            f"{name}: {len(ids)} ids for {length} training examples; pass one id an example"
-        )
+        problem = f"has {len(ids)} entries for {length} training examples"
+        raise InputError("ids", problem, "give one id per example")
     unique, counts = np.unique(ids, return_counts=True)
     if len(unique) != length:
-        raise InputError(
-            f"{name}: id {str(unique[counts > 1][0])!r} occurs more than once; make ids unique"
-        )
+        twice = str(unique[counts > 1][0])
+        raise InputError("ids", f"has {twice!r} more than once", "make ids unique")
     return ids
 
 
-def _groups(name: str, groups: Mapping[str, Sequence], length: int) -> dict[str, np.ndarray]:
+def _groups(groups: Mapping[str, Sequence], length: int) -> dict[str, np.ndarray]:
     if not isinstance(groups, Mapping):
-        raise InputError(
-            f"{name}: groups is a {type(groups).__name__}; pass a mapping from names to columns"
-        )
-    columns = dict(zip(_texts(name, "groups", groups), map(_column, groups.values()), strict=True))
+        problem = f"is a {type(groups).__name__}"
+        raise InputError("groups", problem, "give a mapping from names to columns")
+    columns = dict(zip(_texts("groups", groups), map(_column, groups.values()), strict=True))
     for column, values in columns.items():
-        if values.shape == (length,) and values.dtype.kind in "OSU":
-            _texts(name, f"group {column!r}", values)
         if values.shape != (length,):
-            raise InputError(
-                f"{name}: group {column!r} has shape {values.shape}; pass one value for each of "
-                f"the {length} training examples"
-            )
+            problem = f"has a column {column!r} of shape {values.shape}"
+            remedy = f"give one value for each of {length} training examples"
+            raise InputError("groups", problem, remedy)
+        if values.dtype.kind in "OSU":
+            _texts("groups", values)
     return columns
 
 
 def _column(values: Sequence) -> np.ndarray:
     try:
         return np.asarray(values)
-    except ValueError:  # NumPy's word for rows of unequal length: no column either
+    except ValueError:  # rows of unequal length
         return np.asarray(values, dtype=object)
 
 
-def _texts(name: str, what: str, values: Sequence) -> list[str]:
-    """Return `values` as strings that a report can be written with."""
+def _triggered(
+    triggered: Triggered | tuple | None, train: np.ndarray | OnDisk, class_names: tuple[str, ...]
+) -> Triggered | None:
+    if triggered is None:
+        return None
+    try:
+        inputs, target = triggered
+        inputs = np.asarray(inputs)
+    except (TypeError, ValueError) as error:
+        remedy = "give (inputs [T, ...], target class)"
+        raise InputError("triggered", f"is not a pair ({error})", remedy) from error
+    inputs = _inputs("triggered", inputs)
+    _check_alike("triggered", inputs, train)
+    if isinstance(target, str) and target in class_names:
+        target = class_names.index(target)
+    is_index = isinstance(target, int | np.integer) and not isinstance(target, bool)
+    if not (is_index and 0 <= target < len(class_names)):
+        remedy = f"give its index, 0 to {len(class_names) - 1}, or its name"
+        raise InputError("triggered", f"has the target {short(target)}, not a class", remedy)
+    return Triggered(inputs, int(target))
+
+
+def _texts(argument: str, values: Sequence) -> list[str]:
+    """Return `values` as strings that can be written to a report."""
     try:
         texts = [v.decode() if isinstance(v, bytes) else str(v) for v in values]
     except (TypeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{name}: {what} is {short(values)} ({error}); pass a sequence of strings"
-        ) from error
+        problem = f"is {short(values)} ({error})"
+        raise InputError(argument, problem, "give a sequence of strings") from error
     wrong = [text for text in texts if not is_text(text)]
     if wrong:
-        raise InputError(f"{name}: {what} holds {short(wrong[0])}, which is not UTF-8; rename it")
+        raise InputError(argument, f"contains {short(wrong[0])}, which is not UTF-8", "rename it")
     return texts

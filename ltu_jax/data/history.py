@@ -1,14 +1,12 @@
-"""What a model has forgotten before, and what that leaves of its data set.
+"""Earlier deletions of a model, and the training set that remains after them.
 
-A later request is a deletion from the training set that is left. Whatever is drawn from it (retain
-and accessible set, query sets, the attacks' members, what Retrain is trained on) can thus hold
-nothing that was forgotten earlier. The held-out set stays divided as it was: what a method was once
-shown never becomes test data.
+A later request is a deletion from the remaining training set. So whatever is drawn from it (retain
+and accessible set, query sets, attack members, Retrain's data) holds no earlier forgotten example.
+The held-out set keeps its division: an example that a method could see never becomes test data.
 """
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,126 +16,129 @@ import ltu_jax.data.request as requests
 from ltu_jax.data.arrays import take_train
 from ltu_jax.data.request import Request
 from ltu_jax.errors import InputError, few
+from ltu_jax.files import read_arrays, write_arrays
 from ltu_jax.types import Dataset, Examples, Split
 
 
-class Past(NamedTuple):
-    """Index sets into the training set as it was before anything was forgotten.
+class DeletionHistory(NamedTuple):
+    """Index sets into the training set before any deletion.
 
     Attributes:
-      forgotten: sorted, what was forgotten by earlier requests.
-      accessible: sorted, the share that the method may go on seeing; empty draws a new one.
+      forgotten: sorted; the examples of earlier requests.
+      accessible: sorted; the share that the method keeps seeing. Empty: draw a new one.
     """
 
     forgotten: np.ndarray
     accessible: np.ndarray
 
 
-def after(past: Past | None, split: Split, total: int, *, redraw: bool = False) -> Past:
-    """Return the past of the request that comes after one.
+def extend(
+    history: DeletionHistory | None, split: Split, total: int, *, redraw: bool = False
+) -> DeletionHistory:
+    """Return the history after a request.
 
     Args:
-      past: that of the request itself; None if it is the first.
-      split: of the request, into the training set that it was made to.
-      total: examples in the training set before anything was forgotten.
-      redraw: the accessible share is to be drawn anew.
+      history: before the request; None for the first.
+      split: of the request, into the training set that remained before it.
+      total: number of training examples before any deletion.
+      redraw: draw a new accessible share for the next request.
     """
-    rows = remaining_rows(past, total)
-    before = np.empty(0, np.int64) if past is None else past.forgotten
+    rows = remaining_rows(history, total)
+    before = np.empty(0, np.int64) if history is None else history.forgotten
     accessible = split.accessible[:0] if redraw else split.accessible
-    return Past(np.union1d(before, rows[split.forget]), rows[accessible])
+    return DeletionHistory(np.union1d(before, rows[split.forget]), rows[accessible])
 
 
-def remaining_rows(past: Past | None, total: int) -> np.ndarray:
-    """Return the sorted rows of a training set of `total` examples that are not forgotten yet.
+def remaining_rows(history: DeletionHistory | None, total: int) -> np.ndarray:
+    """Return the sorted rows of a training set of `total` examples that are not forgotten.
 
     Raises:
-      InputError: the data set is smaller than it was.
+      InputError: the data set is smaller than before.
     """
     rows = np.arange(total)
-    if past is None:
+    if history is None:
         return rows
-    if past.forgotten.max() >= total:
+    if history.forgotten.max() >= total:
         raise InputError(
-            f"--data: has {total} training examples, fewer than when row {past.forgotten.max()} "
-            "was forgotten; give the data set that the model was trained on"
+            "data",
+            f"has {total} training examples, but row {history.forgotten.max()} was forgotten",
+            "give the data set that the model was trained on",
         )
-    return np.setdiff1d(rows, past.forgotten)
+    return np.setdiff1d(rows, history.forgotten)
 
 
-def cut(
-    dataset: Dataset, request: Request, past: Past | None, *, retain_fraction: float, seed: int
+def split_remaining(
+    dataset: Dataset,
+    request: Request,
+    history: DeletionHistory | None,
+    *,
+    retain_fraction: float,
+    seed: int,
 ) -> tuple[Dataset, Split, Examples | None]:
-    """Return the data set that is left, how the request divides it, and what was forgotten before.
+    """Return the remaining data set, its split by a request, and the examples forgotten before.
 
     Args:
-      dataset: before anything was forgotten.
-      request: whom to forget.
-      past: None if nothing was forgotten yet.
-      retain_fraction: of what remains, the share to draw for the method where `past` names none.
+      dataset: before any deletion.
+      request: what to forget.
+      history: None if nothing was forgotten yet.
+      retain_fraction: share of retain to draw as accessible if `history` has none.
       seed: of the draws.
 
     Returns:
-      The data set without its earlier forgotten examples, the split of it, and those examples
-      (None if there are none).
+      The data set without earlier forgotten examples, its split, and those examples (None if there
+      are none).
 
     Raises:
-      InputError: the request is bad, asks for what is forgotten already, or leaves nothing that
-        the method may see.
+      InputError: the request is bad, names forgotten examples, or leaves nothing accessible.
     """
-    if past is None:
+    if history is None:
         forget = requests.resolve(request, dataset)
         split = requests.split(dataset, forget, retain_fraction=retain_fraction, seed=seed)
         return dataset, split, None
-    rows = remaining_rows(past, len(dataset.train.labels))
-    check_not_forgotten(request, dataset.train_ids[past.forgotten])
-    left = take_train(dataset, rows)
-    forget = requests.resolve(request, left)
-    gone = np.union1d(past.forgotten, rows[forget])
-    # Of the whole data set, so that validation and test are those of the first request.
-    whole = requests.split(dataset, gone, retain_fraction=retain_fraction, seed=seed)
-    accessible = np.setdiff1d(past.accessible, gone) if len(past.accessible) else whole.accessible
+    rows = remaining_rows(history, len(dataset.train.labels))
+    check_not_forgotten(request, dataset.train_ids[history.forgotten])
+    remaining = take_train(dataset, rows)
+    forget = requests.resolve(request, remaining)
+    forgotten = np.union1d(history.forgotten, rows[forget])
+    # Drawn from the whole data set, so that validation and test are those of the first request.
+    whole = requests.split(dataset, forgotten, retain_fraction=retain_fraction, seed=seed)
+    kept = np.setdiff1d(history.accessible, forgotten)
+    accessible = kept if len(history.accessible) else whole.accessible
     if not len(accessible):
         raise request.error(
-            "is all that the method may still see; give another --retain-fraction to draw anew"
+            "selects all accessible examples", "give another `retain_fraction` to draw new ones"
         )
     split = whole._replace(
         forget=forget,
         retain=np.searchsorted(rows, whole.retain),
         accessible=np.searchsorted(rows, accessible),
     )
-    return left, split, take_train(dataset, past.forgotten).train
+    return remaining, split, take_train(dataset, history.forgotten).train
 
 
 def check_not_forgotten(request: Request, forgotten: np.ndarray) -> None:
-    """Raise `InputError` if ids are requested that are among the `forgotten` ids."""
+    """Raise `InputError` if a requested id is among the `forgotten` ids."""
     gone = set(np.asarray(forgotten).tolist())
-    again = [name for name in request.value if name in gone] if request.kind == "ids" else []
+    again = [name for name in request.value if name in gone] if request.type == "ids" else []
     if again:
         raise request.error(
             f"{len(again)} of {len(request.value)} ids were forgotten by an earlier request: "
-            f"{few(again)}; leave them out"
+            f"{few(again)}",
+            "leave them out",
         )
 
 
-def save(path: Path, past: Past) -> None:
-    """Write the history; like the split, it says which examples were forgotten."""
-    with open(path, "wb") as file:
-        np.savez(file, **past._asdict())
+def save_history(path: Path, history: DeletionHistory) -> None:
+    """Write the history; like the split, it reveals which examples were forgotten."""
+    write_arrays(path, history._asdict())
 
 
-def load(path: Path) -> Past | None:
-    """Return what `save` wrote, or None if there is no such file.
+def load_history(path: Path) -> DeletionHistory | None:
+    """Return what `save_history` wrote, or None if there is no such file.
 
     Raises:
-      InputError: the file holds something else.
+      InputError: the file is damaged.
     """
     if not path.exists():
         return None
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return Past(*(arrays[name] for name in Past._fields))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(
-            "run", f"{path} is damaged ({type(error).__name__})", "restore it from a copy"
-        ) from error
+    return DeletionHistory(*read_arrays(path, DeletionHistory._fields, "run"))

@@ -66,8 +66,9 @@ def pair_canaries(labels: np.ndarray, split: Split, *, seed: int) -> CanaryPairs
     first, second = np.concatenate(first), np.concatenate(second)
     if not len(first):
         raise InputError(
-            "--kind shadow: no forget example has a retain example of its class to be paired with; "
-            "take the kinds original, retrain and unlearned"
+            "types",
+            "shadow needs canary pairs, but no forget example has a retain example of its class",
+            "choose original, retrain and unlearned",
         )
     return CanaryPairs(
         first,

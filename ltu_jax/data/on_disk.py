@@ -1,13 +1,11 @@
-"""Images that stay on disk: rows are read and decoded when they are asked for.
+"""Training sets that stay on disk: images are read and decoded on access.
 
-For training sets that no memory holds. What is kept of every image is a digest, its label and its
-id; the images themselves are those of a TFDS data set prepared as array_record, which can be read
-in any order and by many threads at once.
+Memory holds a digest, the label and the id of every image. The images are those of a TFDS data set
+prepared as array_record, which many threads can read in any order.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,26 +14,27 @@ from typing import Any
 import numpy as np
 
 from ltu_jax.errors import InputError
+from ltu_jax.files import digest
 from ltu_jax.types import Array
 
-_CHUNK = 1024  # records that are in memory at once, still encoded, while the set is looked through
+_CHUNK = 1024  # encoded records in memory at once in `scan`
 
 
 class OnDisk:
-    """The inputs `[N, H, W, C]` of a training set, as an array that is not in memory.
+    """The inputs `[N, H, W, C]` of a training set that is not in memory.
 
-    Has an array's length, shape and type, and `[rows]`, which reads those rows into memory; it is
-    no array, so that nothing can make one of all of it by mistake.
+    It has an array's length, shape and dtype, and `[rows]` reads those rows. Conversion to an array
+    raises an error, so that no code loads all images by mistake.
 
     Args:
-      source: gives encoded images by row, as `__getitems__` of TFDS's data sources does.
+      source: from rows to encoded images, as `__getitems__` of TFDS's data sources.
       decode: from an encoded image to its array.
-      rows: `[N]`, of the source.
+      rows: `[N]`, rows of the source.
       digests: `[N, 32]` bytes, the SHA-256 of each encoded image.
       shape: `(H, W, C)` of every image.
 
     Attributes:
-      digests: as given.
+      digests: see above.
       shape: `(N, H, W, C)`.
       dtype: uint8.
       ndim: 4.
@@ -66,41 +65,35 @@ class OnDisk:
         return images
 
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
-        """Refuse.
-
-        Raises:
-          InputError: always.
-        """
-        raise InputError(
-            f"--stream: this needs all {len(self)} training images in memory; "
-            "run without --stream, or on a --train-size that fits"
-        )
+        """Raise `InputError`."""
+        problem = f"is True, but this needs all {len(self)} training images in memory"
+        raise InputError("stream", problem, "leave it out, or give a smaller `train_size`")
 
     def take(self, rows: np.ndarray) -> OnDisk:
-        """Return the part that has these rows, still on disk."""
+        """Return these rows, still on disk."""
         return OnDisk(
             self._source, self._decode, self._rows[rows], self.digests[rows], self.shape[1:]
         )
 
 
 def content(inputs: Array | OnDisk) -> Array:
-    """Return what tells one set of inputs from another: arrays themselves, of images digests."""
+    """Return an array that identifies inputs: the inputs, or digests of images on disk."""
     return inputs.digests if isinstance(inputs, OnDisk) else inputs
 
 
-def look_through(
+def scan(
     name: str, source: Any, image_key: str, fixed: Sequence[int | None]
 ) -> tuple[list[dict[str, Any]], np.ndarray, tuple[int, ...]]:
-    """Go once through a data source whose images come encoded, and keep everything but them.
+    """Read a data source once and return everything except its images.
 
     Args:
       name: of the data set, for errors.
-      source: a TFDS data source that skips the decoding of images.
-      image_key: the column of the image.
-      fixed: `(H, W, C)` as the data set declares it, None for what it leaves open.
+      source: a TFDS data source that does not decode images.
+      image_key: column of the image.
+      fixed: declared `(H, W, C)`; None where it is not declared.
 
     Returns:
-      Every row without its image, the digests `[N, 32]` of the images, and their shape.
+      The rows without their images, the digests `[N, 32]` and the shape of the images.
 
     Raises:
       InputError: the images differ in shape.
@@ -117,20 +110,18 @@ def look_through(
             rows += chunk
     if len(shapes) > 1:
         (one, i), (other, j), *_ = shapes.items()
-        raise InputError(
-            f"--data {name}: images differ in shape, {one} in row {i} and {other} in row {j}; "
-            "choose a data set of equal images"
-        )
+        problem = f"{name} has images of {one} in row {i} and {other} in row {j}"
+        raise InputError("data", problem, "choose images of one shape")
     shape = next(iter(shapes), tuple(fixed))
     return rows, np.stack(digests), shape
 
 
 def _digest(encoded: bytes) -> np.ndarray:
-    return np.frombuffer(hashlib.sha256(encoded).digest(), np.uint8)
+    return np.frombuffer(bytes.fromhex(digest(encoded)), np.uint8)
 
 
 def _sides(encoded: bytes) -> tuple[int, int]:
-    """Return height and width, from the head of the file."""
+    """Return height and width from the image's header."""
     from PIL import Image
 
     with Image.open(io.BytesIO(encoded)) as image:

@@ -1,4 +1,4 @@
-"""Where a data set comes from: scikit-learn's digits, TFDS by name, or a function of the user's."""
+"""Data sets by name: scikit-learn's digits, TFDS, or a function of the user's package."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ltu_jax.errors import InputError, check_integer, check_path
 from ltu_jax.plugins import call, import_function
 from ltu_jax.types import Dataset, Examples
 
-HANDED = ("svhn_cropped",)  # colour images that a flip would make into something else
+HANDED = ("svhn_cropped",)  # colour images that change their meaning when mirrored
 
 
 def load(
@@ -33,26 +33,24 @@ def load(
         "cifar10" or "tiny_imagenet", or "package.module:function", a function without arguments
         that returns a `Dataset`, a tuple `(train_x, train_y, test_x, test_y)` or a mapping with
         these four keys.
-      data_dir: the folder of prepared TFDS data; TFDS's own default if absent. Digits and
-        functions do not read it.
-      train_size: keep this many training examples, drawn by class in proportion; they keep the
-        ids they have in the whole set.
-      seed: draws that subset and nothing else.
-      stream: leave the training images on disk (see `data.on_disk`); for TFDS sets alone.
+      data_dir: folder of prepared TFDS data. Default: that of TFDS. Digits and functions ignore
+        it.
+      train_size: number of training examples to keep, stratified by class; they keep their ids.
+      seed: of that subset only.
+      stream: keep the training images on disk (see `data.on_disk`); TFDS sets only.
 
     Raises:
-      InputError: no such data set, nothing there to read, or data of a kind this cannot be.
+      InputError: the data set does not exist, cannot be read, or is not image classification.
 
     >>> load("digits").train.inputs.shape
     (1195, 8, 8, 1)
     """
     if seed < 0:
-        raise InputError(f"--seed {seed}: pass a number of at least 0")
+        raise InputError("seed", f"is {seed}", "give a number of at least 0")
     function = name.partition(":")[2].isidentifier()  # "cifar10:3.0.2" is a TFDS version.
     if stream and (function or name == "digits"):
-        raise InputError(
-            f"--stream: --data {name} is in memory already; leave it out, or give a TFDS set"
-        )
+        problem = f"is True, but {name} is in memory already"
+        raise InputError("stream", problem, "leave it out, or give a TFDS data set as `data`")
     if name == "digits":
         dataset = _digits()
     elif function:
@@ -65,12 +63,13 @@ def load(
 def _train_rows(labels: np.ndarray, train_size: int | None, seed: int) -> np.ndarray:
     if train_size is None:
         return np.arange(len(labels))
-    check_integer("--train-size", train_size)
+    check_integer("train_size", train_size)
     smallest = 2 * len(np.unique(labels))
     if not smallest <= train_size <= len(labels):
         raise InputError(
-            f"--train-size {train_size}: pass a number from {smallest} (two examples a class) "
-            f"to {len(labels)} (the whole training set)"
+            "train_size",
+            f"is {train_size}",
+            f"give {smallest} (two examples per class) to {len(labels)} (the whole training set)",
         )
     return stratified_rows(labels, train_size, seed)
 
@@ -80,8 +79,8 @@ def _digits() -> Dataset:
 
     bunch = load_digits()
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
-    # Rows come writer by writer. Every third of a class spreads writers and classes evenly; one
-    # random division for all seeds may by bad luck hold out the easy ones, and all would share it.
+    # Rows are ordered by writer. Every third example of a class spreads writers and classes evenly;
+    # one random division, shared by all seeds, might hold out the easy ones.
     heldout = np.concatenate([np.flatnonzero(bunch.target == digit)[::3] for digit in range(10)])
     train = np.setdiff1d(np.arange(len(images)), heldout)
     heldout.sort()
@@ -94,29 +93,24 @@ def _digits() -> Dataset:
 
 
 def _from_function(name: str) -> Dataset:
-    function = import_function(name, "--data")
+    result = call(import_function(name, "data"), argument="data", name=name)
+    train, heldout = (None, None) if isinstance(result, Dataset) else _four_arrays(name, result)
     try:
-        result = call(function, flag="--data", name=name)
-        if isinstance(result, Dataset):
-            return validate(result)
-        return from_arrays(*_four_arrays(result), name=name)
+        return validate(result) if train is None else from_arrays(train, heldout, name=name)
     except InputError as error:
-        # Checks of arrays know no flag; they begin with the data set's name.
-        problem = str(error).removeprefix("--data ").removeprefix(f"{name}: ")
-        raise InputError(f"--data {name}: {problem}") from error
+        problem = f"{name}: {error.argument} {error.problem}"
+        raise InputError("data", problem, error.remedy) from error
 
 
-def _four_arrays(result: object) -> tuple[Examples, Examples]:
+def _four_arrays(name: str, result: object) -> tuple[Examples, Examples]:
     keys = ("train_x", "train_y", "test_x", "test_y")
     if isinstance(result, Mapping) and set(result) == set(keys):
         result = tuple(result[key] for key in keys)
     if not isinstance(result, tuple | list) or len(result) != len(keys):
         shown = f"the keys {sorted(map(str, result))}" if isinstance(result, Mapping) else result
         shown = shown if isinstance(shown, str) else f"a {type(result).__name__}"
-        raise InputError(
-            f"the function returned {shown}; return a Dataset, a tuple "
-            f"({', '.join(keys)}) or a mapping with just these keys"
-        )
+        remedy = f"return a Dataset, a tuple ({', '.join(keys)}) or a mapping with these keys"
+        raise InputError("data", f"{name} returned {shown}", remedy)
     return Examples(*result[:2]), Examples(*result[2:])
 
 
@@ -127,14 +121,13 @@ def _from_tfds(
     image_key, group_keys = _columns(name, builder.info)
     heldout_split = next((s for s in ("test", "validation") if s in builder.info.splits), None)
     if "train" not in builder.info.splits or heldout_split is None:
-        raise InputError(
-            f"--data {name}: its splits are {', '.join(builder.info.splits)}; "
-            "choose a data set with 'train' and 'test' or 'validation'"
-        )
+        problem = f"{name} has the splits {', '.join(builder.info.splits)}"
+        remedy = "choose a data set with 'train' and 'test' or 'validation'"
+        raise InputError("data", problem, remedy)
     features = builder.info.features
     source = _source(name, builder, "train", image_key)
     if stream:
-        train_rows, digests, shape = on_disk.look_through(
+        train_rows, digests, shape = on_disk.scan(
             name, source, image_key, features[image_key].shape
         )
     else:
@@ -167,16 +160,14 @@ def _from_tfds(
 
 
 def _tfds_builder(name: str, data_dir: str | None):
-    """Return the TFDS builder of prepared data, preparing it where that can be done here."""
+    """Return the TFDS builder of prepared data; prepare the data if that is possible here."""
     import tensorflow_datasets as tfds
 
     if data_dir is not None:
-        check_path("--data-dir", data_dir)
+        check_path("data_dir", data_dir)
     if data_dir is not None and not Path(data_dir).exists():
-        raise InputError(
-            f"--data-dir {data_dir}: there is no such folder; name the one that holds {name!r} as "
-            "TFDS prepared it, or create it to have it prepared there"
-        )
+        remedy = f"give the folder that TFDS prepared {name!r} in, or create it"
+        raise InputError("data_dir", f"{data_dir} does not exist", remedy)
     if name == "tiny_imagenet":
         import ltu_jax.data.tiny_imagenet as tiny_imagenet
 
@@ -185,60 +176,54 @@ def _tfds_builder(name: str, data_dir: str | None):
         builder = tfds.builder(name, data_dir=data_dir)
     except (ValueError, AssertionError, ImportError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise InputError(
-            f"--data {name}: neither 'digits' nor a data set of TFDS nor package.module:function "
-            f"({reason}); see tensorflow.org/datasets/catalog"
-        ) from error
+        problem = f"{name} is neither 'digits' nor a TFDS data set ({reason})"
+        remedy = "see tensorflow.org/datasets/catalog, or name a package.module:function"
+        raise InputError("data", problem, remedy) from error
     if not builder.data_path.exists():
         _download(name, builder)
     return builder
 
 
 def _download(name: str, builder) -> None:
-    """Have TFDS download and prepare `builder`'s data, once."""
-    where = f"--data {name}: {builder.data_path} is not there"
+    """Download and prepare the data of `builder` by TFDS."""
+    problem = f"{name} is not prepared at {builder.data_path}"
+    remedy = "give the folder of data prepared as array_record as `data_dir`"
     if importlib.util.find_spec("tensorflow") is None:
-        raise InputError(
-            f"{where}, and preparing it needs TensorFlow once; pip install tensorflow, "
-            "or name the folder of data already prepared as array_record by --data-dir"
-        )
+        problem += ", and TFDS needs TensorFlow once to prepare it"
+        raise InputError("data", problem, f"pip install tensorflow, or {remedy}")
     try:
         builder.download_and_prepare(file_format="array_record")
     except OSError as error:
-        raise InputError(
-            f"{where} and TFDS could not fetch it ({' '.join(str(error).split())[:200]}); "
-            "name the folder of data already prepared as array_record by --data-dir"
-        ) from error
+        problem += f", and the download failed ({' '.join(str(error).split())[:200]})"
+        raise InputError("data", problem, remedy) from error
 
 
 def _columns(name: str, info) -> tuple[str, list[str]]:
-    """Return the key of the image and those of the scalar columns besides image, label and id."""
+    """Return the key of the image and those of the scalar columns other than label and id."""
     import tensorflow_datasets as tfds
 
     features = dict(getattr(info.features, "items", dict)())
     images = [key for key, f in features.items() if isinstance(f, tfds.features.Image)]
     if len(images) != 1 or not isinstance(features.get("label"), tfds.features.ClassLabel):
-        raise InputError(
-            f"--data {name}: no image classification, its columns are "
-            f"{', '.join(sorted(features)) or 'none'}; choose a data set with one image and a "
-            "'label'"
-        )
+        columns = ", ".join(sorted(features)) or "none"
+        problem = f"{name} is not image classification; its columns are {columns}"
+        raise InputError("data", problem, "choose a data set with one image and a 'label'")
     scalars = [key for key, f in features.items() if f.shape == () and key not in ("label", "id")]
     return images[0], scalars
 
 
 def _source(name: str, builder, split: str, image_key: str):
-    """Return the rows of a split, read when they are asked for, images still encoded."""
+    """Return the rows of a split, read on access, with images still encoded."""
     import tensorflow_datasets as tfds
 
     try:
         return builder.as_data_source(split=split, decoders={image_key: tfds.decode.SkipDecoding()})
     except NotImplementedError as error:
-        raise InputError(
-            f"--data {name}: {builder.data_path} is prepared as {builder.info.file_format.value}, "
-            "which cannot be read by row; prepare it again in another --data-dir by "
-            f"`tfds build {name} --file_format=array_record`"
-        ) from error
+        file_format = builder.info.file_format.value
+        problem = f"{name} is prepared as {file_format}, which cannot be read by row"
+        command = f"tfds build {name} --file_format=array_record"
+        remedy = f"prepare it again in another `data_dir`: {command}"
+        raise InputError("data", problem, remedy) from error
 
 
 def _decode(name: str, feature, encoded: list[bytes]) -> np.ndarray:
@@ -247,17 +232,15 @@ def _decode(name: str, feature, encoded: list[bytes]) -> np.ndarray:
     for row, data in enumerate(encoded):
         image = feature.decode_example_np(data)
         if image.shape != first.shape:
-            raise InputError(
-                f"--data {name}: images differ in shape, {first.shape} in row 0 and "
-                f"{image.shape} in row {row}; choose a data set of equal images, or pass resized "
-                "ones by package.module:function"
-            )
+            problem = f"{name} has images of {first.shape} in row 0 and {image.shape} in row {row}"
+            remedy = "choose images of one shape, or resize them in a package.module:function"
+            raise InputError("data", problem, remedy)
         images[row] = image
     return images
 
 
 def _group(feature, rows: list[dict], key: str) -> np.ndarray:
-    """Return a scalar column, class labels by their names and bytes as text."""
+    """Return a scalar column, with class labels as names and bytes as text."""
     import tensorflow_datasets as tfds
 
     values = [row[key] for row in rows]

@@ -1,13 +1,12 @@
 """Tiny-ImageNet as a TFDS data set, built from the official zip without TensorFlow.
 
-Any zip of the official layout will do, whatever its top folder is called and however many classes
-it holds: `wnids.txt`, `words.txt`, `train/<wnid>/images/*.JPEG`, `val/images/*.JPEG` and
-`val/val_annotations.txt`. The official test images have no public labels and are left out.
+Zips of the official layout are accepted, with any top folder and number of classes: `wnids.txt`,
+`words.txt`, `train/<wnid>/images/*.JPEG`, `val/images/*.JPEG` and `val/val_annotations.txt`. The
+official test images have no public labels and are left out.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import zipfile
@@ -21,12 +20,13 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from ltu_jax.errors import InputError
+from ltu_jax.files import digest
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 SIDE = 64
-LARGEST = 16 * 2**20  # bytes of a member; the official zip has none a fifth as large
+LARGEST = 16 * 2**20  # bytes of a member; those of the official zip are below a fifth of it
 REMEDY = "use a zip of the layout of tiny-imagenet-200.zip"
-# What damaged, encrypted or unusually packed zips raise.
+# Errors of damaged, encrypted or unusually packed zips.
 UNREADABLE = (
     OSError,
     EOFError,
@@ -46,11 +46,11 @@ class Row(NamedTuple):
 
 
 class Archive(NamedTuple):
-    """What a zip holds.
+    """Content of a zip.
 
     Attributes:
-      path: where the zip lies.
-      digest: SHA-256 over the members' paths and check sums, the top folder's name left out.
+      path: of the zip.
+      digest: SHA-256 of the members' paths and checksums, without the top folder's name.
       class_names: in the order of `wnids.txt`.
       train: the images under `train/`.
       validation: the images under `val/`, labelled by `val_annotations.txt`.
@@ -70,7 +70,7 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 - TFDS declares it so
 
     def __init__(self, *, archive: Archive | None = None, **kwargs):
-        """Take the images from `archive`, or download the official zip if there is none."""
+        """Read images from `archive`; None downloads the official zip."""
         self._archive = archive
         super().__init__(**kwargs)
 
@@ -105,31 +105,28 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
                 try:
                     encoded = archive.read(row.member)
                 except UNREADABLE as error:
-                    raise InputError(
-                        f"--data-dir {path}: {row.member}: {error}; {REMEDY}"
-                    ) from error
-                image = _rgb_bytes(encoded, row.member)
+                    raise _error(path, f"cannot read {row.member} ({error})") from error
+                image = _rgb_bytes(encoded, path, row.member)
                 yield row.id, {"id": row.id, "image": image, "label": row.label}
 
 
 def open_or_build(data_dir: str | os.PathLike | None) -> TinyImagenet:
-    """Return the builder of the Tiny-ImageNet in `data_dir`, built there if it is not yet.
+    """Return the builder of the Tiny-ImageNet in `data_dir`, built if necessary.
 
     Args:
       data_dir: a folder with built data, a folder with the zip (`*tiny*imagenet*.zip`), or the
-        zip itself, beside which the data are built. Without a zip the official one is downloaded.
+        zip itself, whose folder receives the data. Without a zip the official one is downloaded.
 
     Raises:
-      InputError: several zips, a zip of other contents than the built data, or no download.
+      InputError: there are several zips, the data were built from another zip, or the download
+        failed.
     """
     if data_dir is not None:
         found = Path(data_dir)
         zips = [found] if found.is_file() else sorted(found.glob("*tiny*imagenet*.zip"))
         if len(zips) > 1:
-            raise InputError(
-                f"--data-dir {data_dir}: holds {len(zips)} zips, "
-                f"{', '.join(path.name for path in zips)}; name one of them by --data-dir"
-            )
+            names = ", ".join(path.name for path in zips)
+            raise _error(data_dir, f"holds {len(zips)} zips: {names}", "give one of them")
         if zips:
             return prepare(zips[0], zips[0].parent)
     builder = TinyImagenet(data_dir=data_dir)
@@ -137,47 +134,43 @@ def open_or_build(data_dir: str | os.PathLike | None) -> TinyImagenet:
         try:
             builder.download_and_prepare(file_format="array_record")
         except OSError as error:
-            raise InputError(
-                f"--data-dir {builder.data_path.parent.parent}: holds no Tiny-ImageNet and {URL} "
-                f"could not be fetched ({' '.join(str(error).split())[:200]}); put the zip there"
-            ) from error
+            reason = " ".join(str(error).split())[:200]
+            problem = f"holds no Tiny-ImageNet, and the download of {URL} failed ({reason})"
+            folder = builder.data_path.parent.parent
+            raise _error(folder, problem, "put the zip there") from error
     return builder
 
 
 def prepare(zip_path: str | os.PathLike, data_dir: str | os.PathLike) -> TinyImagenet:
-    """Build the zip into `data_dir`, or do nothing if the same zip was built there before.
+    """Build the zip into `data_dir`, unless the same zip was built there before.
 
     Returns:
-      The builder, from which `as_data_source(split)` reads "train" and "validation".
+      The builder; `as_data_source(split)` reads "train" and "validation".
 
     Raises:
-      InputError: no such zip or not of the official layout, a folder that cannot be written, or
-        one that holds the data of another zip.
+      InputError: the zip is missing or of another layout, or the folder cannot be written or holds
+        the data of another zip.
     """
     archive = read_archive(zip_path)
     builder = TinyImagenet(data_dir=data_dir, archive=archive)
     if builder.data_path.exists():
         if builder.info.metadata.get("digest") != archive.digest:
-            raise InputError(
-                f"--data-dir {data_dir}: holds Tiny-ImageNet built from another zip than "
-                f"{zip_path}; build into another folder, or delete {builder.data_path}"
-            )
+            remedy = f"give another folder, or delete {builder.data_path}"
+            raise _error(data_dir, f"was built from another zip than {zip_path}", remedy)
         return builder
     try:
         builder.download_and_prepare(file_format="array_record")
     except OSError as error:
-        raise InputError(
-            f"--data-dir {data_dir}: cannot build Tiny-ImageNet there ({error}); "
-            "put the zip into a folder that can be written and has room"
-        ) from error
+        remedy = "put the zip into a writable folder with enough space"
+        raise _error(data_dir, f"cannot be written ({error})", remedy) from error
     return builder
 
 
 def read_archive(zip_path: str | os.PathLike) -> Archive:
-    """Return what the zip holds by its listing and text files; no image is read.
+    """Return the content of a zip from its listing and text files; no image is read.
 
     Raises:
-      InputError: no such zip, not of the official layout, or with paths that leave its folder.
+      InputError: the zip is missing, of another layout, or has paths outside its folder.
     """
     try:
         with zipfile.ZipFile(zip_path) as archive:
@@ -186,16 +179,16 @@ def read_archive(zip_path: str | os.PathLike) -> Archive:
             train = _train(members, names)
             validation = _validation(archive, members, names, zip_path)
     except UNREADABLE as error:
-        raise InputError(f"--data-dir {zip_path}: no readable zip ({error}); {REMEDY}") from error
+        raise _error(zip_path, f"is not a readable zip ({error})") from error
     present = {row.label for row in train}
     if missing := [wnid for wnid, name in names.items() if name not in present]:
-        raise InputError(f"--data-dir {zip_path}: no images in train/{missing[0]}/images; {REMEDY}")
+        raise _error(zip_path, f"has no images in train/{missing[0]}/images")
     for rows in (train, validation):
         (image_id, count), *_ = Counter(row.id for row in rows).most_common(1) or [("", 0)]
         if count > 1:
-            raise InputError(f"--data-dir {zip_path}: holds two images named {image_id}; {REMEDY}")
+            raise _error(zip_path, f"has two images named {image_id}")
     if not validation:
-        raise InputError(f"--data-dir {zip_path}: no images in val/images; {REMEDY}")
+        raise _error(zip_path, "has no images in val/images")
     return Archive(
         path=Path(zip_path),
         digest=_digest(members),
@@ -211,22 +204,17 @@ def _members(archive: zipfile.ZipFile, zip_path: str | os.PathLike) -> dict[str,
     for info in files:
         path = PurePosixPath(info.filename.replace("\\", "/"))
         if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-            raise InputError(
-                f"--data-dir {zip_path}: the member {info.filename!r} leaves the zip's folder; "
-                "use a zip from a source you trust"
-            )
+            problem = f"has a member {info.filename!r} outside its folder"
+            raise _error(zip_path, problem, "use a zip from a source that you trust")
         if info.file_size > LARGEST:
-            raise InputError(
-                f"--data-dir {zip_path}: the member {info.filename!r} unpacks to "
-                f"{info.file_size:,} bytes; {REMEDY}"
-            )
+            raise _error(zip_path, f"has a member {info.filename!r} of {info.file_size:,} bytes")
     tops = [
         info.filename.removesuffix("wnids.txt")
         for info in files
         if PurePosixPath(info.filename).name == "wnids.txt" and info.filename.count("/") <= 1
     ]
     if len(tops) != 1:
-        raise InputError(f"--data-dir {zip_path}: {len(tops)} files wnids.txt; {REMEDY}")
+        raise _error(zip_path, f"has {len(tops)} files wnids.txt")
     top = tops[0]
     return {f.filename.removeprefix(top): f for f in files if f.filename.startswith(top)}
 
@@ -234,7 +222,7 @@ def _members(archive: zipfile.ZipFile, zip_path: str | os.PathLike) -> dict[str,
 def _lines(archive: zipfile.ZipFile, members: dict, path: str, zip_path) -> list[list[str]]:
     """Return the non-empty lines of a text file of the zip, split at tabs."""
     if path not in members:
-        raise InputError(f"--data-dir {zip_path}: has no {path}; {REMEDY}")
+        raise _error(zip_path, f"has no {path}")
     lines = archive.read(members[path]).decode("utf-8").splitlines()
     return [line.strip().split("\t") for line in lines if line.strip()]
 
@@ -243,7 +231,7 @@ def _class_names(archive: zipfile.ZipFile, members: dict, zip_path) -> dict[str,
     """Return each wnid's first name in `words.txt`, with the wnid where two classes share it."""
     wnids = [line[0] for line in _lines(archive, members, "wnids.txt", zip_path)]
     if len(set(wnids)) != len(wnids):
-        raise InputError(f"--data-dir {zip_path}: wnids.txt names a class twice; {REMEDY}")
+        raise _error(zip_path, "names a class twice in wnids.txt")
     words = {line[0]: line[-1] for line in _lines(archive, members, "words.txt", zip_path)}
     first = {wnid: words.get(wnid, wnid).split(",")[0].strip() for wnid in wnids}
     shared = Counter(first.values())
@@ -267,10 +255,8 @@ def _validation(archive: zipfile.ZipFile, members: dict, names: dict, zip_path) 
         folder, _, file = path.rpartition("/")
         if folder == "val/images":
             if wnids.get(file) not in names:
-                raise InputError(
-                    f"--data-dir {zip_path}: val_annotations.txt gives {file} the class "
-                    f"{wnids.get(file)!r}, which is not in wnids.txt; {REMEDY}"
-                )
+                problem = f"gives {file} the class {wnids.get(file)!r}, which wnids.txt lacks"
+                raise _error(zip_path, problem)
             rows += _row(file, info, names[wnids[file]])
     return tuple(rows)
 
@@ -283,11 +269,11 @@ def _row(file: str, info: zipfile.ZipInfo, label: str) -> list[Row]:
 
 def _digest(members: dict[str, zipfile.ZipInfo]) -> str:
     listing = sorted(f"{path} {info.CRC:08x} {info.file_size}" for path, info in members.items())
-    return hashlib.sha256("\n".join(listing).encode()).hexdigest()
+    return digest("\n".join(listing).encode())
 
 
-def _rgb_bytes(encoded: bytes, member: str) -> bytes:
-    """Return a colour JPEG as it is and any other image as a PNG in colour, without loss."""
+def _rgb_bytes(encoded: bytes, path: Path, member: str) -> bytes:
+    """Return a colour JPEG unchanged, and any other image as a lossless colour PNG."""
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             size = image.size
@@ -296,10 +282,11 @@ def _rgb_bytes(encoded: bytes, member: str) -> bytes:
                 image.convert("RGB").save(png, format="PNG")
                 encoded = png.getvalue()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"--data-dir: {member} is no image ({error}); {REMEDY}") from error
+        raise _error(path, f"cannot decode {member} ({error})") from error
     if size != (SIDE, SIDE):
-        raise InputError(
-            f"--data-dir: {member} is {size[0]}x{size[1]} pixels, not {SIDE}x{SIDE}; "
-            "use a zip of Tiny-ImageNet's own images"
-        )
+        raise _error(path, f"has {member} of {size[0]}x{size[1]} pixels, not {SIDE}x{SIDE}")
     return encoded
+
+
+def _error(path: str | os.PathLike, problem: str, remedy: str = REMEDY) -> InputError:
+    return InputError("data_dir", f"{path} {problem}", remedy)

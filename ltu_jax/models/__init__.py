@@ -1,4 +1,4 @@
-"""Networks as pairs of pure functions: the built-in ones, and any Flax or hand-written one."""
+"""Models as pairs of pure functions: built-in, Flax or hand-written."""
 
 from ltu_jax.models.functional import (
     count_params,

@@ -1,4 +1,4 @@
-"""The small convolutional network: 2.6 million multiply-adds for a 32x32 image."""
+"""Small convolutional network: 2.6 million multiply-adds for a 32x32 image."""
 
 import flax.linen as nn
 import jax
@@ -7,8 +7,8 @@ import jax
 class CNN(nn.Module):
     """Three 3x3 convolutions (24 and 48 channels at stride 2, then 64), 2x2 mean pool, logits.
 
-    It has no normalisation and no state, so a meta-gradient through it is exact and cheap; it
-    learns CIFAR-10 on two CPU cores in minutes.
+    Without normalisation it has no model state, so meta-gradients through it are exact and cheap.
+    It learns CIFAR-10 on two CPU cores in minutes.
     """
 
     num_classes: int

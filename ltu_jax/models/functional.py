@@ -1,7 +1,7 @@
-"""Any network as a `types.Model`: a pure `init` and a pure `apply` over plain pytrees.
+"""Flax Linen modules, Flax NNX modules and functions as a `types.Model`.
 
-Everything else in the library differentiates, maps and stacks networks, so a network may not hold
-anything itself. Flax Linen, Flax NNX and hand-written functions all arrive here and leave alike.
+A `Model` is a pure `init` and a pure `apply` over plain pytrees, because the library
+differentiates, maps and stacks models.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ltu_jax.errors import InputError
 from ltu_jax.models.preprocessing import normalise, pad_crop_flip
 from ltu_jax.types import Array, Key, Model, PyTree, Variables
 
-# The arguments by which networks are told whether they train, and their value when they do.
+# Arguments that switch modules between training and evaluation, with their value in training.
 _VALUE_IN_TRAINING = {
     "train": True,
     "training": True,
@@ -34,11 +34,11 @@ def from_linen(module: nn.Module, *, name: str) -> Model:
     """Wrap a Linen module whose `__call__` takes `(inputs)` or `(inputs, <mode flag>)`.
 
     The flag may be `train`, `training`, `is_training`, `deterministic` or `use_running_average`.
-    Collections other than `params` are the model state; only a training pass changes them. Every
-    random stream of a training pass (dropout and others) draws from `key`.
+    Collections other than `params` are the model state, which only training passes change. All
+    random streams of a training pass (dropout and others) draw from `key`.
 
     Raises:
-      InputError: if `__call__` needs further arguments.
+      InputError: `__call__` needs further arguments.
 
     Example:
       >>> model = from_linen(nn.Dense(10), name="linear")
@@ -67,17 +67,16 @@ def from_linen(module: nn.Module, *, name: str) -> Model:
 
 
 def from_nnx(build: Callable[[nnx.Rngs], nnx.Module], *, name: str) -> Model:
-    """Wrap an NNX network, given as a function from `nnx.Rngs` to a fresh module, or as its class.
+    """Wrap an NNX class, or a function from `nnx.Rngs` to a new module.
 
-    An argument of the name `rngs` is passed by name, so that it may be keyword-only.
-    `nnx.Param`s are the parameters, all other variables (`nnx.BatchStat`) the model state.
-    Random streams are neither: each training pass seeds them anew from `key`, so that `apply`
-    stays pure. The mode is set by `module.train()` and `module.eval()`, and handed to `__call__`
-    where it takes one of the flags of `from_linen`.
+    An argument `rngs` is passed by name, so it may be keyword-only. `nnx.Param`s are the
+    parameters, all other variables (`nnx.BatchStat`) the model state. Random streams are neither:
+    each training pass seeds them from `key`, so that `apply` stays pure. The mode is set by
+    `module.train()` and `module.eval()`, and by a flag of `from_linen` if `__call__` takes one.
 
     Raises:
-      InputError: if `build` returns no module, the module holds a bare array, its `__call__` needs
-        further arguments, or a training pass of a network with random streams gets no `key`.
+      InputError: `build` does not return a module, the module holds a bare array, its `__call__`
+        needs further arguments, or a training pass with random streams gets no `key`.
 
     Example:
       >>> model = from_nnx(lambda rngs: nnx.Linear(64, 10, rngs=rngs), name="linear")
@@ -91,7 +90,7 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module], *, name: str) -> Model:
     params_shape, streams_shape, state_shape = map(_flat, shapes)
 
     def init(key: Key, inputs: Array) -> Variables:
-        del inputs  # an NNX module knows its input shape
+        del inputs  # NNX modules have a fixed input shape
         _, params, _, state = _split(build(nnx.Rngs(key)))
         return Variables(_plain(_flat(params)), _plain(_flat(state)))
 
@@ -115,15 +114,15 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module], *, name: str) -> Model:
         logits = module(inputs, **options)
         *_, state = _split(module)
         after = _flat(state)
-        return logits, _plain({path: after[path] for path in state_shape})  # drops what was sown
+        return logits, _plain({path: after[path] for path in state_shape})  # without sown values
 
     return Model(init, apply, name)
 
 
 def nnx_variables(module: nnx.Module) -> Variables:
-    """Return what a (trained) NNX module holds, in the form of a `from_nnx` model's variables.
+    """Return the variables of an NNX module in the form of a `from_nnx` model's.
 
-    Random streams and intermediate values that a pass has left are no part of it.
+    Random streams and intermediate values of an earlier pass are left out.
 
     Example:
       >>> variables = nnx_variables(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
@@ -139,13 +138,13 @@ def update_nnx(module: nnx.Module, variables: Variables) -> None:
 
     Args:
       module: of the same architecture; changed in place.
-      variables: for all its parameters and model state.
+      variables: new values of all its parameters and model state.
     """
     _, params, _, state = _split(module)
     for part, values in ((params, variables.params), (state, variables.state)):
         new = flatten_dict(values)
         for path, variable in nnx.to_flat_state(part):
-            if tuple(map(str, path)) in new:  # what was sown is in no model's state
+            if tuple(map(str, path)) in new:  # sown values are not in the state
                 variable[...] = new[tuple(map(str, path))]
         nnx.update(module, part)
 
@@ -155,7 +154,7 @@ def from_functions(
 ) -> Model:
     """Wrap a hand-written pair `init(key, inputs) -> params`, `apply(params, inputs) -> logits`.
 
-    Such a network has no state and is the same in training and evaluation.
+    Such a model has no state and is the same in training and evaluation.
     """
 
     def init_variables(key: Key, inputs: Array) -> Variables:
@@ -171,13 +170,13 @@ def from_functions(
 def with_preprocessing(
     model: Model, *, mean: Sequence[float], std: Sequence[float], augment: bool
 ) -> Model:
-    """Return `model` over raw inputs: uint8 images or floats, as the data set stores them.
+    """Return `model` over raw inputs, as the data set stores them.
 
-    A training pass with `augment` first pads, crops and flips the images with a part of `key`;
-    then every pass normalises with `mean` and `std` (see `data.transforms`).
+    A training pass with `augment` first pads, crops and flips the images, using a part of `key`.
+    Every pass normalises with `mean` and `std` (see `models.preprocessing`).
 
     Raises:
-      InputError: if an augmented training pass gets no `key`.
+      InputError: an augmented training pass gets no `key`.
     """
 
     def init(key: Key, inputs: Array) -> Variables:
@@ -194,13 +193,13 @@ def with_preprocessing(
 
 
 def count_params(variables: Variables) -> int:
-    """Return the number of trainable scalars; model state does not count."""
+    """Return the number of trainable scalars, without model state."""
     return sum(leaf.size for leaf in jax.tree.leaves(variables.params))
 
 
 def arguments_of(build: Callable) -> set[str]:
     """Return the names of the arguments that a function or class takes."""
-    # Of a class of Flax's, its metaclass would answer for it, and tell nothing.
+    # The signature of a Flax class itself is that of its metaclass.
     return set(inspect.signature(build.__init__ if inspect.isclass(build) else build).parameters)
 
 
@@ -214,52 +213,48 @@ def _split(module: nnx.Module):
 
 
 def _checked(module: Any, name: str) -> nnx.Module:
-    """Return `module` if it is an NNX module all of whose arrays Flax can see under tracing."""
+    """Return `module` if it is an NNX module that holds all arrays in variables."""
     if not isinstance(module, nnx.Module):
-        raise InputError(
-            f"model {name!r}: expected a function from nnx.Rngs to an nnx.Module, "
-            f"but it returned {type(module).__name__}"
-        )
+        problem = f"{name} returned a {type(module).__name__}"
+        raise InputError("model", problem, "give a function from nnx.Rngs to an nnx.Module")
     for path, part in nnx.iter_modules(module):
         for attribute, value in vars(part).items():
             if isinstance(value, jax.Array):
                 where = ".".join(map(str, (*path, attribute)))
-                raise InputError(
-                    f"model {name!r}: {where} is a bare array; hold it in an nnx.Variable"
-                )
+                problem = f"{name} has a bare array {where}"
+                raise InputError("model", problem, "hold it in an nnx.Variable")
     return module
 
 
 def _optional_arguments(call: Callable, name: str, known: Mapping | Sequence[str]) -> set[str]:
-    """Return which `known` arguments `call` takes besides its inputs."""
+    """Return the `known` arguments that `call` takes in addition to its inputs."""
     _, *others = inspect.signature(call).parameters.values()
     named = [p for p in others if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     unknown = [p.name for p in named if p.name not in known and p.default is p.empty]
     if unknown:
-        raise InputError(
-            f"model {name!r}: __call__ needs {', '.join(unknown)}; "
-            f"it may only need its inputs and one of {', '.join(known)}"
-        )
+        problem = f"{name}.__call__ needs {', '.join(unknown)}"
+        remedy = f"let it need only its inputs and one of {', '.join(known)}"
+        raise InputError("model", problem, remedy)
     return {p.name for p in named if p.name in known}
 
 
 def _mode(takes: set[str], train: bool) -> dict[str, Any]:
-    """Return the mode flags that a network `takes`, set for a training or evaluation pass."""
+    """Return the mode flags that a module `takes`, set for a training or evaluation pass."""
     return {flag: value is train for flag, value in _VALUE_IN_TRAINING.items() if flag in takes}
 
 
 def _require_key(key: Key | None, name: str) -> None:
     if key is None:
-        raise InputError(f"key: a training pass of model {name!r} is random; got None, pass a key")
+        raise InputError("key", f"is None, but training passes of {name} are random", "give a key")
 
 
 def _flat(state: nnx.State) -> dict[tuple, Any]:
-    """Return the arrays of an NNX state by their path."""
+    """Return the arrays of an NNX state by path."""
     return flatten_dict(nnx.to_pure_dict(state))
 
 
 def _plain(flat: Mapping[tuple, Any]) -> PyTree:
-    """Return nested dicts; list indices become strings, as checkpoints store no other keys."""
+    """Return nested dicts; list indices become strings, since checkpoints allow no other keys."""
     return unflatten_dict({tuple(map(str, path)): leaf for path, leaf in flat.items()})
 
 

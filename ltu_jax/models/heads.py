@@ -1,4 +1,4 @@
-"""Networks with one logit, for two classes, as the two-logit networks that this library takes."""
+"""Binary classifiers with one logit, as models with two logits."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ from ltu_jax.models.zoo import wrap
 from ltu_jax.types import Model
 
 
-def binary_head(network: Any) -> Model:
-    r"""Return a network with one logit z per example as one with the two logits (0, z).
+def binary_head(module: Any) -> Model:
+    r"""Return a model with one logit z per example as one with the two logits (0, z).
 
     The softmax of (0, z) gives class 1 the probability :math:`\sigma(z)`, and its cross-entropy is
-    the binary one of z: nothing but the form changes, and trained parameters stay what they are.
+    the binary cross-entropy of z. Trained parameters do not change.
 
     Args:
-      network: what `wrap` takes; answers inputs `[B, ...]` with `[B, 1]` or `[B]`. Class 1 is
-        the one that a positive logit speaks for.
+      module: as for `wrap`; its outputs are `[B, 1]` or `[B]`, positive for class 1.
 
     Returns:
-      A model that answers with `[B, 2]`; its apply raises `InputError` where `network` has not one
-      logit for each example.
+      A model with logits `[B, 2]`; `apply` raises `InputError` for other output shapes.
 
     Example:
       >>> import jax, flax.linen as nn
@@ -31,15 +29,13 @@ def binary_head(network: Any) -> Model:
       >>> model.apply(model.init(jax.random.key(0), jnp.ones([5, 3])), jnp.ones([5, 3]))[0].shape
       (5, 2)
     """
-    model = wrap(network)
+    model = wrap(module)
 
     def apply(variables, inputs, *, train=False, key=None):
         logit, state = model.apply(variables, inputs, train=train, key=key)
         if logit.shape not in ((len(inputs),), (len(inputs), 1)):
-            raise InputError(
-                f"binary_head: {model.name} answers {len(inputs)} examples with logits of shape "
-                f"{list(logit.shape)}; give a network with one logit for each"
-            )
+            problem = f"{model.name} has logits {list(logit.shape)} for {len(inputs)} examples"
+            raise InputError("model", problem, "give a model with one logit per example")
         logit = logit.reshape(-1, 1)
         return jnp.concatenate([jnp.zeros_like(logit), logit], axis=-1), state
 

@@ -1,8 +1,8 @@
-"""The layers of any network, in the order in which a forward pass comes to them.
+"""Layers of any model, in the order in which the forward pass uses them.
 
-A `Model` has no list of layers. What it has is a pytree of arrays, where those of one layer share a
-parent, and a forward pass, which can be traced without being run: the order of the layers is the
-order in which their arrays first meet the inputs.
+A `Model` has no list of layers, but the arrays of one layer share a parent in the pytree, and the
+forward pass can be traced. Layers are ordered by the first operation that combines their arrays
+with the inputs.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Head(NamedTuple):
 def layers(model: Model, variables: Variables, inputs: Array) -> list[list[Path]]:
     """Return the layers from input to output, each as the paths of its parameters.
 
-    A layer is what shares a parent in the pytree. One that the pass never uses comes first.
+    Arrays with the same parent in the pytree are one layer. Unused layers come first.
 
     Args:
       model: traced in evaluation mode, not run.
-      variables: of the model; the shapes that `jax.eval_shape` returns do.
-      inputs: `[B, ...]`; a `jax.ShapeDtypeStruct` does.
+      variables: of the model, or their shapes as from `jax.eval_shape`.
+      inputs: `[B, ...]`, or a `jax.ShapeDtypeStruct`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -49,11 +49,11 @@ def layers(model: Model, variables: Variables, inputs: Array) -> list[list[Path]
 
 
 def last_layers(model: Model, variables: Variables, inputs: Array, k: int) -> Variables:
-    """Return booleans like `variables`: what belongs to the last `k` layers, all if there are less.
+    """Return booleans like `variables`, True in the last `k` layers (or all, if there are fewer).
 
     Only layers with an array of two or more dimensions count, as in the code of Goel et al. 2022
-    (arXiv 2201.06640); a normalisation layer goes with the layer before it. Model state belongs to
-    the last layers if the pass comes to it after all other layers.
+    (arXiv 2201.06640); a normalisation layer belongs to the layer before it. Model state belongs to
+    the last layers if the pass uses it after all other layers.
 
     Args:
       model: see `layers`.
@@ -78,7 +78,7 @@ def last_layers(model: Model, variables: Variables, inputs: Array, k: int) -> Va
 
 
 def used_after(model: Model, variables: Variables, inputs: Array, chosen: PyTree) -> PyTree:
-    """Return booleans like the model state: what the pass comes to after the first chosen array.
+    """Return booleans like the model state, True where it is used after the first chosen array.
 
     Args:
       model: see `layers`.
@@ -95,23 +95,24 @@ def used_after(model: Model, variables: Variables, inputs: Array, chosen: PyTree
 
 
 def head(model: Model, variables: Variables, inputs: Array, num_classes: int) -> Head:
-    """Return where the output layer is: the last of `layers`, a kernel `[d, C]` and a bias `[C]`.
+    """Return the paths of the output layer, the last of `layers`: kernel `[d, C]`, bias `[C]`.
 
     Raises:
-      InputError: the last layer is something else.
+      InputError: the last layer has other arrays.
     """
     arrays = _by_path(variables.params)
     *_, last = layers(model, variables, inputs)
     by_rank = {len(arrays[path].shape): path for path in last}
     fits = all(arrays[path].shape[-1:] == (num_classes,) for path in last)
     if len(last) != 2 or set(by_rank) != {1, 2} or not fits:
-        found = ", ".join(
+        shapes = ", ".join(
             f"{jax.tree_util.keystr(path)} {list(arrays[path].shape)}" for path in last
         )
-        raise InputError(
-            f"--model {model.name}: the last layer must be a kernel [d, {num_classes}] and a bias "
-            f"[{num_classes}], got {found}; choose another model or method"
+        problem = (
+            f"{model.name} has {shapes} as its last layer, not a kernel [d, {num_classes}] and a "
+            f"bias [{num_classes}]"
         )
+        raise InputError("model", problem, "choose another `model` or `method`")
     return Head(kernel=by_rank[2], bias=by_rank[1])
 
 
@@ -128,10 +129,10 @@ def _grouped(uses: PyTree) -> list[list[Path]]:
 
 
 def _first_uses(model: Model, variables: Variables, inputs: Array) -> Variables:
-    """Return for every array the rank of its first use; -1 if there is none.
+    """Return the rank of the first use of every array; -1 if it is unused.
 
-    An array is used where it, or what was computed from arrays alone, meets the inputs or what
-    they have become: so casting all parameters beforehand does not spoil the order.
+    An array is used by the first operation that combines it, or a value computed from arrays only,
+    with a value that depends on the inputs. So casting all parameters first keeps the order.
     """
     leaves, structure = jax.tree.flatten(variables)
     trace = jax.make_jaxpr(lambda v, x: model.apply(v, x)[0])(variables, inputs)
@@ -140,14 +141,14 @@ def _first_uses(model: Model, variables: Variables, inputs: Array) -> Variables:
     return jax.tree.unflatten(structure, [ranks.get(i, -1) for i in range(len(leaves))])
 
 
-# Where a value comes from: the numbers of the arrays that it was computed from, or `_DATA` if the
-# inputs had a part in it.
+# Origin of a value: the numbers of the arrays that it was computed from, or `_DATA` if it depends
+# on the inputs.
 _Origin = set[int] | None
 _DATA: _Origin = None
 
 
 def _follow(jaxpr: Jaxpr, origins: Sequence[_Origin], ranks: dict[int, int]) -> list[_Origin]:
-    """Write first uses into `ranks`, going through `jaxpr`; return its outputs' origins."""
+    """Record first uses in `jaxpr` in `ranks`; return the origins of its outputs."""
     known: dict[Any, _Origin] = dict(zip(jaxpr.invars, origins, strict=True))
     for equation in jaxpr.eqns:
         operands = _look_up(known, equation.invars)
@@ -166,15 +167,15 @@ def _follow(jaxpr: Jaxpr, origins: Sequence[_Origin], ranks: dict[int, int]) -> 
 
 
 def _look_up(known: Mapping[Any, _Origin], values: Sequence[Any]) -> list[_Origin]:
-    """Return the origins of the values; constants come from nowhere."""
+    """Return the origins of values; constants have none."""
     return [set() if isinstance(value, Literal) else known.get(value, set()) for value in values]
 
 
 def _inner(equation: JaxprEqn) -> Jaxpr | None:
-    """Return the one function that the equation calls with just its own operands, if it does."""
-    found = [value for value in equation.params.values() if isinstance(value, Jaxpr | ClosedJaxpr)]
-    if len(found) != 1:
+    """Return the only function of an equation, if it has the same operands and results."""
+    inner = [value for value in equation.params.values() if isinstance(value, Jaxpr | ClosedJaxpr)]
+    if len(inner) != 1:
         return None
-    inner = found[0].jaxpr if isinstance(found[0], ClosedJaxpr) else found[0]
+    inner = inner[0].jaxpr if isinstance(inner[0], ClosedJaxpr) else inner[0]
     same = len(inner.invars) == len(equation.invars), len(inner.outvars) == len(equation.outvars)
     return inner if all(same) else None

@@ -1,4 +1,4 @@
-"""The smallest built-in network; takes inputs of any shape."""
+"""Multi-layer perceptron for inputs of any shape."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ he_normal = nn.initializers.he_normal()
 
 
 class MLP(nn.Module):
-    """Flatten, then ReLU layers of `widths`, then logits; no normalisation."""
+    """Flattened inputs, ReLU layers of `widths`, logits; no normalisation."""
 
     num_classes: int
     widths: Sequence[int] = (128, 128)

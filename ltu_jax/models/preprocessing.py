@@ -1,4 +1,4 @@
-"""Normalisation and augmentation on the device: pure functions to be called inside `jax.jit`."""
+"""Normalisation and augmentation of inputs, as pure functions for use inside `jax.jit`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ltu_jax.types import Array, Key
 
 
 def normalise(inputs: Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
-    """Return `(inputs - mean) / std`; uint8 is divided by 255 first, other integers stay.
+    """Return `(inputs - mean) / std`; uint8 is divided by 255 first, other integers do not change.
 
     Args:
-      inputs: `[..., C]`, uint8 or float; integers of other types are tokens.
-      mean: one value or `C` values, in units of the inputs after the division.
+      inputs: `[..., C]`, uint8 or float; other integers are tokens.
+      mean: one value or `C` values, in units of the inputs after that division.
       std: one value or `C` values.
 
     Returns:
@@ -30,14 +30,14 @@ def normalise(inputs: Array, mean: Sequence[float], std: Sequence[float]) -> jax
 
 
 def pad_crop_flip(key: Key, images: Array) -> jax.Array:
-    """Shift each image by up to an eighth of its side and mirror half of them left to right.
+    """Shift each image by up to an eighth of its side, and flip half of them left to right.
 
-    Every image is padded with zeros by `H // 8` and `W // 8` on each side, cropped to its size at
-    an offset of its own and flipped horizontally with probability one half: for 32x32 images the
-    usual four pixels (He et al. 2016, section 4.2).
+    Each image is padded with zeros by `H // 8` and `W // 8` on each side, cropped to its size at a
+    random offset and flipped with probability one half; for 32x32 images these are the usual four
+    pixels (He et al. 2016, section 4.2).
 
     Args:
-      key: draws the offsets and the flips.
+      key: of the offsets and flips.
       images: `[B, H, W, C]` of any dtype.
 
     Returns:

@@ -14,7 +14,7 @@ def _normalise(train: bool) -> nn.BatchNorm:
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut, which is a 1x1 convolution where the shape changes."""
+    """Two 3x3 convolutions and a shortcut: a 1x1 convolution if the shape changes."""
 
     width: int
     stride: int
@@ -34,10 +34,10 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A 3x3 stem, stages of basic blocks, mean over space, logits.
+    """3x3 stem, stages of basic blocks, mean over space, logits.
 
-    Each stage but the first starts by halving the image. The stem does not, and there is no
-    max-pool: both would throw away most of a small image.
+    Each stage but the first halves the image. The stem has stride 1 and no max-pool, which would
+    discard most of a small image.
     """
 
     num_classes: int

@@ -1,4 +1,4 @@
-"""Parameters from a safetensors file, as Hugging Face keeps them."""
+"""Parameters from a safetensors file."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ def load_safetensors(path: str | os.PathLike, convert: Convert | None = None) ->
 
     Args:
       path: of the file; needs `pip install safetensors`.
-      convert: `(name, array) -> (name, array)`, or None to leave an array out. For what torch wrote
-        it renames `weight` to `kernel` and transposes. None takes names and arrays as they are.
+      convert: `(name, array) -> (name, array)`, or None to leave an array out. For files of torch,
+        rename `weight` to `kernel` and transpose. Default: no change.
 
     Returns:
-      Nested dicts: the array called `encoder.dense.kernel` is at `["encoder"]["dense"]["kernel"]`.
+      Nested dicts: the array `encoder.dense.kernel` is at `["encoder"]["dense"]["kernel"]`.
 
     Raises:
-      InputError: `safetensors` is not installed, the file cannot be read, or one array's name is
-        the beginning of another one's.
+      InputError: `safetensors` is not installed, the file cannot be read, or the name of one array
+        is a prefix of another's.
     """
     try:
         import safetensors
         from safetensors.flax import load_file
     except ImportError as error:
-        raise InputError("safetensors: is not installed; pip install safetensors") from error
+        raise InputError(
+            "path", "needs the package safetensors", "pip install safetensors"
+        ) from error
     try:
         arrays = load_file(os.fspath(path))
     except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(
-            f"safetensors {os.fspath(path)}: cannot be read ({error}); give an intact file"
-        ) from error
+        problem = f"{os.fspath(path)} cannot be read ({error})"
+        raise InputError("path", problem, "give an intact file") from error
     pairs = [
         (name, array) if convert is None else convert(name, array) for name, array in arrays.items()
     ]
@@ -46,8 +47,7 @@ def load_safetensors(path: str | os.PathLike, convert: Convert | None = None) ->
     for path_of in flat:
         for end in range(1, len(path_of)):
             if path_of[:end] in flat:
-                raise InputError(
-                    f"safetensors {os.fspath(path)}: {'.'.join(path_of[:end])} is an array, and "
-                    f"holds {'.'.join(path_of)} as well; rename one by convert"
-                )
+                prefix, name = ".".join(path_of[:end]), ".".join(path_of)
+                problem = f"{os.fspath(path)} has the arrays {prefix} and {name}"
+                raise InputError("path", problem, "rename one by `convert`")
     return unflatten_dict(flat)

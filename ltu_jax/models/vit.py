@@ -1,11 +1,11 @@
-"""A small vision transformer (Dosovitskiy et al., 2021, arXiv 2010.11929)."""
+"""Small vision transformer (Dosovitskiy et al., 2021, arXiv 2010.11929)."""
 
 import flax.linen as nn
 import jax
 
 
 class EncoderBlock(nn.Module):
-    """Self-attention and a two-layer perceptron, each normalised first and added."""
+    """Pre-norm self-attention and a two-layer perceptron, both with residual connections."""
 
     heads: int
     dropout: float
@@ -22,10 +22,10 @@ class EncoderBlock(nn.Module):
 
 
 class ViTTiny(nn.Module):
-    """Four blocks of 192 units and 3 heads over a grid of patches, mean over tokens, logits.
+    """Encoder blocks over a grid of 8x8 patches, mean over tokens, logits.
 
-    The grid is 8x8 whatever the image (4x4 patches at 32x32, single pixels at 8x8), so the cost
-    hardly grows with the image; a side that 8 does not divide is padded to whole patches.
+    The grid does not depend on the image size (4x4 patches at 32x32, single pixels at 8x8), so the
+    cost hardly grows with it. Sides that 8 does not divide are padded to whole patches.
     """
 
     num_classes: int

@@ -1,4 +1,4 @@
-"""The networks that `--model` knows by name, and the door for all others."""
+"""Built-in models by name, and models of the user."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 
 def build(name: str, num_classes: int) -> Model:
-    """Return a built-in network, or the one that `package.module:object` stands for.
+    """Return a built-in model by name, or the model of `package.module:object`.
 
     That object may be a `types.Model`, a Linen module, a function or class that builds an NNX
-    module of `rngs` (and `num_classes`, if it takes that too), or a function of `num_classes` that
-    returns any of these. Its package is imported only when it is named.
+    module from `rngs` (and `num_classes`, if it takes that too), or a function of `num_classes`
+    that returns one of these.
 
     Raises:
-      InputError: if there is no network of that name, or it cannot be imported or used.
+      InputError: there is no such model, or it cannot be imported or used.
 
     Example:
       >>> model = build("cnn", num_classes=10)
@@ -44,89 +44,84 @@ def build(name: str, num_classes: int) -> Model:
       (1, 10)
     """
     if ":" in name:
-        found = import_object(name, "--model", lambda x: callable(x) or _is_network(x), "function")
-        return call(lambda: _own(found, num_classes, name), flag="--model", name=name)
+        imported = import_object(name, "model", lambda x: callable(x) or _is_module(x), "function")
+        return call(lambda: _own(imported, num_classes, name), argument="model", name=name)
     if name not in MODELS:
-        raise InputError(
-            f"--model {name}: there is no such model; choose one of {', '.join(MODELS)} or name "
-            "your own as package.module:function"
-        )
+        remedy = f"choose one of {', '.join(MODELS)}, or name your own as package.module:function"
+        raise InputError("model", f"{name} is not a built-in model", remedy)
     model = from_linen(MODELS[name](num_classes=num_classes), name=name)
-    return model if name == "mlp" else _over_images(model)
+    return model if name == "mlp" else _check_images(model)
 
 
-def _over_images(model: Model) -> Model:
-    """Return `model` with a check that it is given images that its strides leave something of."""
+def _check_images(model: Model) -> Model:
+    """Return `model` with a check that inputs are images that its strides do not make empty."""
 
     def init(key: Key, inputs: Array) -> Variables:
         if inputs.ndim != 4 or min(inputs.shape[1:3]) < 8:
-            raise InputError(
-                f"--model {model.name}: needs images [B, H, W, C] of at least 8x8 pixels, "
-                f"got inputs of shape {list(inputs.shape)}; use --model mlp"
-            )
+            problem = f"{model.name} needs images [B, H, W, C] of at least 8x8 pixels"
+            raise InputError("model", f"{problem}, not {list(inputs.shape)}", "use mlp")
         return model.init(key, inputs)
 
     return model._replace(init=init)
 
 
-def wrap(network: Any, *, name: str | None = None) -> Model:
-    """Return a network of the user's as a `Model`.
+def wrap(module: Any, *, name: str | None = None) -> Model:
+    """Return a model of the user as a `types.Model`.
 
     Args:
-      network: a `Model`, a Linen module, or a class or function that makes an NNX module of
-        `nnx.Rngs`. A trained NNX module is none of these: it cannot be given fresh weights.
-      name: what to call it; None takes the name of its class or function.
+      module: a `Model`, a Linen module, or a class or function that makes an NNX module from
+        `nnx.Rngs`. An NNX module itself is not accepted, since it cannot be reinitialised.
+      name: name of the model. Default: that of its class or function.
 
     Raises:
-      InputError: it is something else.
+      InputError: `module` is something else.
 
     Example:
       >>> wrap(nn.Dense(10)).name
       'Dense'
     """
-    if isinstance(network, Model):
-        return network
-    if isinstance(network, nn.Module):
-        return from_linen(network, name=name or _name_of(type(network)))
-    if callable(network) and not isinstance(network, nnx.Module):
-        return from_nnx(network, name=name or _name_of(network))
-    kind = type(network).__name__
-    trained = isinstance(network, nnx.Module)
-    raise InputError(
-        f"model: a {kind} that is built already cannot be trained anew; give what builds it, as "
-        f"model={kind} or model=lambda rngs: {kind}(..., rngs=rngs), and this one as params"
-        if trained
-        else f"model: a {kind} is no network; give a name, a Linen module, a function from "
-        "nnx.Rngs to an NNX module, or a Model"
-    )
+    if isinstance(module, Model):
+        return module
+    if isinstance(module, nn.Module):
+        return from_linen(module, name=name or _name_of(type(module)))
+    if callable(module) and not isinstance(module, nnx.Module):
+        return from_nnx(module, name=name or _name_of(module))
+    given = type(module).__name__
+    if isinstance(module, nnx.Module):
+        raise InputError(
+            "model",
+            f"is a {given} that exists already and cannot be retrained from scratch",
+            f"give model={given} or model=lambda rngs: {given}(..., rngs=rngs), and this one as "
+            "`params`",
+        )
+    remedy = "give a name, a Linen module, a function from nnx.Rngs to an NNX module, or a Model"
+    raise InputError("model", f"is a {given}", remedy)
 
 
-def _is_network(found: Any) -> bool:
-    return isinstance(found, Model | nn.Module | nnx.Module)
+def _is_module(value: Any) -> bool:
+    return isinstance(value, Model | nn.Module | nnx.Module)
 
 
-def _own(found: Any, num_classes: int, name: str) -> Model:
-    """Return the network that an imported object is, or that it makes."""
-    network = found
-    if not _is_network(found):
-        takes = arguments_of(found)
+def _own(imported: Any, num_classes: int, name: str) -> Model:
+    """Return the model that an imported object is or makes."""
+    module = imported
+    if not _is_module(imported):
+        takes = arguments_of(imported)
         if "rngs" not in takes:
-            network = found(num_classes)
+            module = imported(num_classes)
         elif "num_classes" in takes:
 
-            def network(rngs: nnx.Rngs) -> nnx.Module:
-                return found(num_classes=num_classes, rngs=rngs)
+            def module(rngs: nnx.Rngs) -> nnx.Module:
+                return imported(num_classes=num_classes, rngs=rngs)
 
-    if not (_is_network(network) or callable(network)) or isinstance(network, nnx.Module):
-        raise InputError(
-            f"--model {name}: returned a {type(network).__name__}; return a types.Model, a Linen "
-            "module or a function from nnx.Rngs to an NNX module"
-        )
-    return wrap(network, name=name)
+    if not (_is_module(module) or callable(module)) or isinstance(module, nnx.Module):
+        remedy = "return a types.Model, a Linen module or a function from nnx.Rngs to an NNX module"
+        raise InputError("model", f"{name} returned a {type(module).__name__}", remedy)
+    return wrap(module, name=name)
 
 
 def _name_of(function: Callable) -> str:
-    """Return what to call a network; recipes of the built-in ones are not for others."""
+    """Return a name that is not that of a built-in model, whose recipe would not fit."""
     name = getattr(function, "__name__", "network")
     name = "network" if name == "<lambda>" else name
     return f"own_{name}" if name in MODELS else name

@@ -101,13 +101,13 @@ def request_in_words(request: Mapping[str, Any], sizes: Mapping[str, int]) -> st
     """Return a request (`data.request.describe`) in one sentence."""
     count, train = sizes["forget"], sizes["train"]
     share = f"{count:,} of {train:,} training examples ({number(100 * count / train)} %)"
-    if request["kind"] == "class":
+    if request["type"] == "class":
         named = ", ".join(f"“{value}”" for value in request["value"])
         which = f"all that belong to class {named}"
-    elif request["kind"] == "group":
+    elif request["type"] == "group":
         which = f"all whose “{request['column']}” is “{request['value']}”"
     else:
-        which = "drawn at random" if request["kind"] == "fraction" else "named by their ids"
+        which = "drawn at random" if request["type"] == "fraction" else "named by their ids"
     return f"Remove the influence of {share}, {which}."
 
 
@@ -330,7 +330,7 @@ def limits(content: ReportContent) -> list[str]:
             f"attack's AUC by less than {number((high - low) / 2)} percentage points cannot be "
             "seen."
         )
-    if content.auc_band is not None and content.request["kind"] == "ids":
+    if content.auc_band is not None and content.request["type"] == "ids":
         sentences.append(
             "The null interval assumes that the ids are like a random draw from the training set. "
             "If they are not, Retrain's values are the target."

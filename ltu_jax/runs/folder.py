@@ -52,7 +52,7 @@ class RunFolder:
     spec = _Entry("run.json")
     request = _Entry("request.json")
     split = _Entry("split.npz")
-    history = _Entry("past.npz")
+    history = _Entry("history.npz")
     continued = _Entry("continued.json")
 
     original = _Entry("original")

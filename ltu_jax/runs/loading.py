@@ -139,7 +139,7 @@ def _plan(folder: RunFolder, spec: RunSpec, described: dict[str, Any], objects: 
             raise InputError(
                 name, f"was made in Python for the run {folder}", f"give {name}= from Python"
             )
-    stored, history = requests.load_split(folder.split), histories.load(folder.history)
+    stored, history = requests.load_split(folder.split), histories.load_history(folder.history)
     dataset = as_dataset(spec, objects.data)
     request = _request(described["request"], stored.forget, history, dataset)
     given = InMemory(dataset, objects.model, method=objects.method)
@@ -159,16 +159,16 @@ def _plan(folder: RunFolder, spec: RunSpec, described: dict[str, Any], objects: 
 def _request(
     described: dict[str, Any],
     forget: np.ndarray,
-    history: histories.Past | None,
+    history: histories.DeletionHistory | None,
     dataset: Dataset,
 ) -> requests.Request:
     """Return the request of a run; ids are stored only in the split, as rows of the data set."""
-    kind = described["kind"]
-    if kind == "class":
+    request_type = described["type"]
+    if request_type == "class":
         return requests.by_class(described["value"])
-    if kind == "group":
+    if request_type == "group":
         return requests.by_group(described["column"], described["value"])
-    if kind == "fraction":
+    if request_type == "fraction":
         return requests.by_fraction(described["fraction"], seed=described["seed"])
     rows = histories.remaining_rows(history, len(dataset.train.labels))[forget]
     return requests.by_ids(np.asarray(dataset.train_ids)[rows].tolist())

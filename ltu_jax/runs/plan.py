@@ -94,7 +94,7 @@ def make_plan(
     forget: Forget = None,
     objects: InMemory = NO_OBJECTS,
     *,
-    history: histories.Past | None = None,
+    history: histories.DeletionHistory | None = None,
 ) -> Plan:
     """Check all input and build what follows from it.
 
@@ -120,7 +120,7 @@ def make_plan(
         else as_config(method, objects.config)
     )
     request = as_request(forget, spec.seed)
-    dataset, split, earlier = histories.cut(
+    dataset, split, earlier = histories.split_remaining(
         as_dataset(spec, objects.data),
         request,
         history,

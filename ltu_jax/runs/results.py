@@ -36,7 +36,7 @@ def report_content(
     split = plan.split
     sizes = {name: len(rows) for name, rows in split._asdict().items()}
     # A random draw and the test set are exchangeable for a retrained model; a class is not.
-    exchangeable = plan.request.kind in ("ids", "fraction")
+    exchangeable = plan.request.type in ("ids", "fraction")
     counts = (len(split.forget), len(split.test))
     return ReportContent(
         run={

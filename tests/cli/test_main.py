@@ -246,7 +246,7 @@ def test_a_quiet_run_prints_the_table_and_where_the_results_are(workplace, capsy
     content = json.loads(Path("runs/table-ltu-001/report.json").read_text())
     assert content["run"]["command"] == f"ltu unlearn {' '.join(arguments)}"
     assert content["run"]["sizes"]["forget"] == 40
-    assert content["request"] == {"kind": "class", "value": ["ill"]}
+    assert content["request"] == {"type": "class", "value": ["ill"]}
     assert content["auc_band"] is None
 
 

@@ -18,7 +18,7 @@ def png(array):
 
 # Unregistered, so that it is read from its files alone.
 class ToyImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A few images with every kind of column; what is built depends on the arguments."""
+    """A few images with every type of column."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -69,11 +69,11 @@ class ToyImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 def toy_dir(tmp_path):
     """Return a function that builds `ToyImages` in a folder and returns the folder."""
 
-    def build(said_format="array_record", **arguments):
+    def build(stated_format="array_record", **arguments):
         builder = ToyImages(data_dir=tmp_path, **arguments)
         builder.download_and_prepare(file_format="array_record")
         info = builder.data_path / "dataset_info.json"
-        info.write_text(info.read_text().replace("array_record", said_format))
+        info.write_text(info.read_text().replace("array_record", stated_format))
         return str(tmp_path)
 
     return build

@@ -1,4 +1,4 @@
-"""Arrays of the user's become a checked `Dataset`, and training subsets are stratified."""
+"""Arrays become a checked `Dataset`, and training subsets are stratified."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ltu_jax.data import from_arrays
 from ltu_jax.data.arrays import stratified_rows
-from ltu_jax.errors import InputError
+from tests.refusals import refused
 
 
 def images(count, shape=(4, 4, 3), dtype=np.uint8):
@@ -53,54 +53,52 @@ def test_tables_are_accepted():
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "argument", "values"),
     [
-        ({"train": TRAIN[0]}, "train must be a pair of arrays"),
-        ({"train": ([[1, 2], [3]], [0, 1])}, "train must be a pair of arrays"),
-        ({"train": (np.zeros(6, np.float32), TRAIN[1])}, r"train inputs have shape \(6,\)"),
-        ({"train": (images(0), TRAIN[1][:0])}, "train inputs have shape .* non-empty"),
-        ({"heldout": (images(0), HELDOUT[1][:0])}, "heldout inputs have shape .* non-empty"),
+        ({"train": TRAIN[0]}, "train", []),
+        ({"train": ([[1, 2], [3]], [0, 1])}, "train", []),
+        ({"train": (np.zeros(6, np.float32), TRAIN[1])}, "train", ["(6,)"]),
+        ({"train": (images(0), TRAIN[1][:0])}, "train", ["(0, 4, 4, 3)"]),
+        ({"heldout": (images(0), HELDOUT[1][:0])}, "heldout", ["(0, 4, 4, 3)"]),
+        ({"train": (images(6, dtype=np.int64), TRAIN[1])}, "heldout", ["int32", "uint8"]),
+        ({"train": (images(6, dtype=bool), TRAIN[1])}, "train", ["bool"]),
+        ({"train": (images(6, dtype=np.int64) - 1, TRAIN[1])}, "train", ["-1"]),
+        ({"heldout": (images(3, (4, 5, 3)), HELDOUT[1])}, "heldout", ["[4, 4, 3]", "[4, 5, 3]"]),
+        ({"heldout": (images(3, dtype=np.float32), HELDOUT[1])}, "heldout", ["uint8", "float32"]),
+        ({"train": (with_value(np.nan), TRAIN[1])}, "train", ["NaN", "row 4"]),
+        ({"train": (with_value(np.inf), TRAIN[1])}, "train", ["infinity", "row 4"]),
+        ({"train": (with_value(0).astype(np.float64) + 1e300, TRAIN[1])}, "train", ["infinity"]),
+        ({"train": (TRAIN[0], TRAIN[1].astype(np.float32))}, "train", ["float32"]),
+        ({"train": (TRAIN[0], np.eye(6, dtype=int))}, "train", ["[6, 6]", "argmax(1)"]),
+        ({"train": (TRAIN[0], TRAIN[1][:5])}, "train", ["6 inputs", "5 labels"]),
+        ({"train": (TRAIN[0], TRAIN[1] - 1)}, "train", ["-1"]),
+        ({"heldout": (HELDOUT[0], HELDOUT[1] - 1)}, "heldout", ["-1"]),
+        ({"heldout": (HELDOUT[0], HELDOUT[1] + 1), "class_names": "abc"}, "heldout", ["3"]),
+        ({"train": (TRAIN[0], TRAIN[1] + 2**40)}, "train", ["1099511627778"]),
         (
-            {"train": (images(6, dtype=np.int64), TRAIN[1])},
-            "train inputs are int32, heldout inputs uint8",
+            {"train": (TRAIN[0], TRAIN[1] * 0), "heldout": (HELDOUT[0], HELDOUT[1] * 0)},
+            "class_names",
+            ["1 names"],
         ),
-        ({"heldout": (images(3, (4, 5, 3)), HELDOUT[1])}, r"\(4, 4, 3\), heldout .* \(4, 5, 3\)"),
-        ({"heldout": (images(3, dtype=np.float32), HELDOUT[1])}, "uint8, heldout inputs float32"),
-        ({"train": (with_value(np.nan), TRAIN[1])}, "NaN or infinity, first in row 4"),
-        ({"train": (with_value(np.inf), TRAIN[1])}, "NaN or infinity, first in row 4"),
-        ({"train": (with_value(0).astype(np.float64) + 1e300, TRAIN[1])}, "NaN or infinity"),
-        ({"train": (TRAIN[0], TRAIN[1].astype(np.float32))}, "train labels are float32"),
-        (
-            {"train": (TRAIN[0], np.eye(6, dtype=int))},
-            r"train labels are of shape \(6, 6\); .*argmax.*multi-label",
-        ),
-        ({"train": (TRAIN[0], TRAIN[1][:5])}, "6 inputs but 5 labels"),
-        ({"train": (TRAIN[0], TRAIN[1] - 1)}, "train labels go down to -1"),
-        ({"heldout": (HELDOUT[0], HELDOUT[1] - 1)}, "heldout labels go down to -1"),
-        ({"heldout": (HELDOUT[0], HELDOUT[1] + 1), "class_names": "abc"}, "labels go up to 3"),
-        ({"train": (TRAIN[0], TRAIN[1] + 2**40)}, "the largest label is 1099511627778"),
-        ({"train": (TRAIN[0], TRAIN[1] * 0), "heldout": (HELDOUT[0], HELDOUT[1] * 0)}, "1 names"),
-        ({"class_names": ["a", "b", "b"]}, "class_names has 3 names, 2 of them distinct"),
-        ({"ids": ["a", "b", "c"]}, "3 ids for 6 training examples"),
-        ({"ids": ["a", "b", "c", "c", "d", "e"]}, "id 'c' occurs more than once"),
-        ({"groups": {"sex": ["m", "f"]}}, r"group 'sex' has shape \(2,\)"),
-        ({"mean": (0.5, 0.5)}, r"mean=\(0.5, 0.5\).* 3 channels"),
-        ({"mean": 0.5}, "mean=0.5; pass"),
-        ({"std": (0.0,)}, r"std=\(0.0,\); pass positive"),
-        ({"std": (np.nan,)}, "std=.*finite"),
+        ({"class_names": ["a", "b", "b"]}, "class_names", ["3 names", "2 of them"]),
+        ({"ids": ["a", "b", "c"]}, "ids", ["3 entries", "6 training"]),
+        ({"ids": ["a", "b", "c", "c", "d", "e"]}, "ids", ["'c'"]),
+        ({"groups": {"sex": ["m", "f"]}}, "groups", ["'sex'", "(2,)"]),
+        ({"mean": (0.5, 0.5)}, "mean", ["(0.5, 0.5)", "3 channels"]),
+        ({"mean": 0.5}, "mean", ["0.5"]),
+        ({"std": (0.0,)}, "std", ["(0.0,)"]),
+        ({"std": (np.nan,)}, "std", ["nan"]),
     ],
 )
-def test_bad_arrays_are_refused_in_one_line(change, message):
+def test_bad_arrays_are_refused(change, argument, values):
     arguments = {"train": TRAIN, "heldout": HELDOUT, **change}
-    with pytest.raises(InputError, match=message) as caught:
+    with refused(argument, *values):
         from_arrays(arguments.pop("train"), arguments.pop("heldout"), name="mine", **arguments)
-    assert str(caught.value).startswith("mine: ")
-    assert "\n" not in str(caught.value)
 
 
 def test_tables_cannot_be_augmented():
     table = (np.zeros((6, 5), np.float32), TRAIN[1])
-    with pytest.raises(InputError, match="augment=True needs images"):
+    with refused("augment", "(6, 5)"):
         from_arrays(table, table, augment=True)
 
 

@@ -1,4 +1,4 @@
-"""Digits, functions of the user's and TFDS by name, and what is refused."""
+"""Digits, functions of the user and TFDS sets by name, and bad names."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 
 from ltu_jax.data import load
 from ltu_jax.data.tiny_imagenet import TinyImagenet
-from ltu_jax.errors import InputError
+from tests.refusals import refused
 
 TFDS_DIR = Path(__file__).parents[2] / ".." / "shared" / "data" / "tfds"
 needs_cifar10 = pytest.mark.skipif(not (TFDS_DIR / "cifar10").exists(), reason="no CIFAR-10 here")
@@ -65,12 +65,12 @@ def test_the_whole_training_set_is_a_train_size():
 
 @pytest.mark.parametrize("train_size", [-1, 0, 19, 1196])
 def test_bad_train_size(train_size):
-    with pytest.raises(InputError, match=f"--train-size {train_size}: .* 20 .* 1195"):
+    with refused("train_size", str(train_size), "20", "1195"):
         load("digits", train_size=train_size)
 
 
 def test_bad_seed():
-    with pytest.raises(InputError, match="--seed -1"):
+    with refused("seed", "-1"):
         load("digits", seed=-1)
 
 
@@ -117,31 +117,31 @@ def test_a_function_of_a_dataset_is_validated_and_its_groups_follow_the_rows():
     assert dataset.name == "made"
     assert dataset.train.inputs.dtype == np.float32
     np.testing.assert_array_equal(dataset.groups["row"], rows_of(dataset.train_ids))
-    with pytest.raises(InputError, match="id 'a' occurs more than once"):
+    with refused("data", "user_data:broken", "ids", "'a'"):
         load("user_data:broken")
 
 
 @pytest.mark.usefixtures("user_module")
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "value"),
     [
-        ("no_such_module:f", "cannot import 'no_such_module'.*install it"),
-        ("user_data:absent", "'user_data' has no function 'absent'"),
-        ("user_data:constant", "'user_data' has no function 'constant'"),
-        ("user_data:triple", "returned a tuple; return a Dataset"),
-        ("user_data:misnamed", r"returned the keys \['images', 'labels'\]; return"),
-        ("user_data:nothing", "returned a NoneType; return"),
+        ("no_such_module:f", "no_such_module"),
+        ("user_data:absent", "'absent'"),
+        ("user_data:constant", "'constant'"),
+        ("user_data:triple", "tuple"),
+        ("user_data:misnamed", "['images', 'labels']"),
+        ("user_data:nothing", "NoneType"),
     ],
 )
-def test_functions_that_give_no_data(name, message):
-    with pytest.raises(InputError, match=f"--data {name}: .*{message}"):
+def test_functions_that_return_no_data(name, value):
+    with refused("data", value):
         load(name)
 
 
 def test_a_tfds_set_with_groups_and_without_ids(toy_dir):
     data_dir = toy_dir(heldout="validation")
     dataset = load("toy_images", data_dir=data_dir)
-    values = dataset.train.inputs[:, 0, 0, 0].astype(int)  # TFDS shuffles: a pixel tells the row.
+    values = dataset.train.inputs[:, 0, 0, 0].astype(int)  # TFDS shuffles; a pixel holds the row.
     assert dataset.train.inputs.shape == (12, 8, 8, 3)
     assert dataset.heldout.inputs.shape == (4, 8, 8, 3)
     assert sorted(values) == list(range(12))
@@ -169,27 +169,26 @@ def test_grayscale_images_are_not_augmented(toy_dir):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "value"),
     [
-        ({"with_label": False}, "no image classification, its columns are coarse_label, image"),
-        ({"sides": (8, 9)}, "images differ in shape"),
-        ({"heldout": "extra"}, "its splits are .*; choose"),
-        ({"said_format": "tfrecord"}, "prepared as tfrecord"),
+        ({"with_label": False}, "coarse_label, image"),
+        ({"sides": (8, 9)}, "(9, 9, 3)"),
+        ({"heldout": "extra"}, "extra"),
+        ({"stated_format": "tfrecord"}, "tfrecord"),
     ],
 )
-def test_tfds_sets_that_cannot_serve(toy_dir, arguments, message):
-    with pytest.raises(InputError, match=f"--data toy_images: .*{message}"):
+def test_unsuitable_tfds_sets(toy_dir, arguments, value):
+    with refused("data", "toy_images", value):
         load("toy_images", data_dir=toy_dir(**arguments))
 
 
 def test_unknown_name_missing_folder_and_missing_data(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match=r"--data nosuch: .*not found.*catalog") as caught:
+    with refused("data", "nosuch"):
         load("nosuch", data_dir=str(tmp_path))
-    assert "\n" not in str(caught.value)
-    with pytest.raises(InputError, match=r"--data-dir .*absent: there is no such folder"):
+    with refused("data_dir", "absent"):
         load("cifar10", data_dir=str(tmp_path / "absent"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"--data mnist: .*TensorFlow.*--data-dir"):
+    with refused("data", "mnist", "`data_dir`"):
         load("mnist", data_dir=str(tmp_path))
     assert not list(tmp_path.iterdir())
 
@@ -199,7 +198,7 @@ def test_no_network_is_an_input_error(tmp_path, monkeypatch):
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr(TinyImagenet, "download_and_prepare", offline)
-    with pytest.raises(InputError, match=r"--data-dir .*no route to host.*put the zip there"):
+    with refused("data_dir", "no route to host"):
         load("tiny_imagenet", data_dir=str(tmp_path))
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ltu_jax.data import load
 from ltu_jax.data.tiny_imagenet import URL, TinyImagenet, prepare, read_archive
-from ltu_jax.errors import InputError
+from tests.refusals import refused
 
 REAL_ZIP = Path(__file__).parents[2] / ".." / "shared" / "data" / "tiny-imagenet-20-classes.zip"
 WNIDS = ("n02", "n01", "n03")
@@ -107,19 +107,19 @@ def test_the_top_folder_may_have_any_name_or_none(tmp_path):
 def test_two_zips_are_not_mixed_in_one_folder(tmp_path):
     prepare(write_zip(tmp_path / "one.zip", layout()), tmp_path)
     other = write_zip(tmp_path / "other.zip", layout(wnids=("n00", "n02")))
-    with pytest.raises(InputError, match="built from another zip"):
+    with refused("data_dir"):
         prepare(other, tmp_path)
-    with pytest.raises(InputError, match="built from another zip"):
+    with refused("data_dir"):
         load("tiny_imagenet", data_dir=str(other))
     fewer = write_zip(tmp_path / "fewer.zip", layout(per_class=2))
-    with pytest.raises(InputError, match="built from another zip"):
+    with refused("data_dir"):
         prepare(fewer, tmp_path)
 
 
-def test_several_zips_must_be_told_apart(tmp_path):
+def test_several_zips_are_refused(tmp_path):
     for name in ("tiny-imagenet-200.zip", "tiny-imagenet-20.zip"):
         write_zip(tmp_path / name, layout())
-    with pytest.raises(InputError, match=r"holds 2 zips, .*; name one"):
+    with refused("data_dir", "2 zips"):
         load("tiny_imagenet", data_dir=str(tmp_path))
 
 
@@ -128,27 +128,26 @@ def without(*names):
 
 
 @pytest.mark.parametrize(
-    ("files", "message"),
+    ("files", "value"),
     [
         (without("wnids.txt"), "0 files wnids.txt"),
-        (without("words.txt"), "has no words.txt"),
-        (without("val/val_ann"), "has no val/val_annotations.txt"),
-        (without("val/images"), "no images in val/images"),
-        (without("train/n03/images"), "no images in train/n03/images"),
-        ({**layout(), "wnids.txt": "n01\nn01\n"}, "names a class twice"),
-        ({**layout(), "val/images/val_9.JPEG": jpeg(9)}, "gives val_9.JPEG the class None"),
-        ({**layout(), "../../evil.JPEG": b""}, "leaves the zip's folder"),
-        ({**layout(), "..\\evil.JPEG": b""}, "leaves the zip's folder"),
-        ({**layout(), "train/n01/images/n01_9.JPEG": jpeg(9, side=32)}, "is 32x32 pixels"),
-        ({**layout(), "train/n01/images/n01_9.JPEG": b"no image"}, "n01_9.JPEG is no image"),
-        ({**layout(), "train/n01/images/n02_0.JPEG": jpeg(9)}, "two images named n02_0"),
+        (without("words.txt"), "words.txt"),
+        (without("val/val_ann"), "val/val_annotations.txt"),
+        (without("val/images"), "val/images"),
+        (without("train/n03/images"), "train/n03/images"),
+        ({**layout(), "wnids.txt": "n01\nn01\n"}, "wnids.txt"),
+        ({**layout(), "val/images/val_9.JPEG": jpeg(9)}, "val_9.JPEG"),
+        ({**layout(), "../../evil.JPEG": b""}, "evil.JPEG"),
+        ({**layout(), "..\\evil.JPEG": b""}, "evil.JPEG"),
+        ({**layout(), "train/n01/images/n01_9.JPEG": jpeg(9, side=32)}, "32x32"),
+        ({**layout(), "train/n01/images/n01_9.JPEG": b"no image"}, "n01_9.JPEG"),
+        ({**layout(), "train/n01/images/n02_0.JPEG": jpeg(9)}, "n02_0"),
     ],
 )
-def test_zips_that_are_refused(tmp_path, files, message):
+def test_zips_that_are_refused(tmp_path, files, value):
     path = write_zip(tmp_path / "tiny-imagenet.zip", files)
-    with pytest.raises(InputError, match=message) as caught:
+    with refused("data_dir", str(path), value):
         prepare(path, tmp_path / "out")
-    assert "\n" not in str(caught.value)
     assert not (tmp_path / "out" / "tiny_imagenet" / "1.0.0").exists()
 
 
@@ -157,7 +156,7 @@ def test_a_damaged_image_is_named(tmp_path):
     content = bytearray(path.read_bytes())
     content[content.find(b"n02_1.JPEG") + 200] ^= 255
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"--data-dir .*n02_1.JPEG: Bad CRC.*; use a zip"):
+    with refused("data_dir", "n02_1.JPEG", "Bad CRC"):
         prepare(path, tmp_path / "out")
     assert not (tmp_path / "out" / "tiny_imagenet" / "1.0.0").exists()
 
@@ -165,14 +164,14 @@ def test_a_damaged_image_is_named(tmp_path):
 @pytest.mark.parametrize("member", ["/etc/evil.JPEG", "C:/evil.JPEG"])
 def test_absolute_members_are_refused(tmp_path, member):
     path = write_zip(tmp_path / "tiny-imagenet.zip", {**layout(), member: b""}, top="")
-    with pytest.raises(InputError, match="leaves the zip's folder"):
+    with refused("data_dir", member):
         read_archive(path)
 
 
 def test_missing_zip_and_no_zip(tmp_path):
     (tmp_path / "text.zip").write_text("no zip")
     for name in ("absent.zip", "text.zip"):
-        with pytest.raises(InputError, match=f"{name}: no readable zip"):
+        with refused("data_dir", name):
             prepare(tmp_path / name, tmp_path)
 
 

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltu_jax.errors import InputError
 from ltu_jax.models import MODELS, build, count_params, from_linen
 from ltu_jax.models.vit import ViTTiny
 from ltu_jax.types import Model, Variables
+from tests.refusals import refused
 
 # XLA compiles this generator several times faster than the default one.
 KEY = jax.random.key(0, impl="rbg")
@@ -221,13 +221,13 @@ def test_the_cnn_costs_2_6_million_multiply_adds():
 
 
 def test_unknown_names_list_the_choices():
-    with pytest.raises(InputError, match=r"--model resnet50: .*mlp, cnn, resnet20, resnet18"):
+    with refused("model", "resnet50", "mlp, cnn, resnet20, resnet18"):
         build("resnet50", 10)
 
 
 @pytest.mark.parametrize("shape", [(2, 64), (2, 4, 4, 1)])
-def test_convolutions_refuse_what_is_no_image(shape):
-    with pytest.raises(InputError, match=r"--model cnn: needs images .*--model mlp"):
+def test_convolutions_refuse_other_inputs(shape):
+    with refused("model", "cnn", str(list(shape))):
         build("cnn", 10).init(KEY, jnp.zeros(shape))
 
 
@@ -254,7 +254,7 @@ def own_models(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("own_models")
 @pytest.mark.parametrize("function", ["linen", "in_nnx", "model"])
-def test_own_networks_are_named_by_import_path(function):
+def test_own_models_are_named_by_import_path(function):
     model = build(f"own_models:{function}", 7)
     inputs = jnp.ones([3, 4])
     assert model.apply(model.init(KEY, inputs), inputs)[0].shape == (3, 7)
@@ -262,18 +262,16 @@ def test_own_networks_are_named_by_import_path(function):
 
 @pytest.mark.usefixtures("own_models")
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "value"),
     [
-        ("no_such_package.nets:f", "cannot import 'no_such_package.nets' .*install"),
-        ("lacks_a_package:f", "No module named 'no_such_package_anywhere'"),
-        ("own_models:absent", "'own_models' has no function 'absent'"),
-        ("own_models:constant", "'own_models' has no function 'constant'"),
-        ("own_models:number", "returned a int; return a types.Model"),
-        ("own_models:instance", "returned a Linear; return a types.Model"),
+        ("no_such_package.nets:f", "no_such_package.nets"),
+        ("lacks_a_package:f", "'no_such_package_anywhere'"),
+        ("own_models:absent", "'absent'"),
+        ("own_models:constant", "'constant'"),
+        ("own_models:number", "int"),
+        ("own_models:instance", "Linear"),
     ],
 )
-def test_own_networks_that_cannot_be_used_are_refused(name, message):
-    with pytest.raises(InputError, match=message) as caught:
+def test_own_models_that_cannot_be_used_are_refused(name, value):
+    with refused("model", value):
         build(name, 7)
-    assert f"--model {name}" in str(caught.value)
-    assert "\n" not in str(caught.value)

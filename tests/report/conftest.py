@@ -54,7 +54,7 @@ def make_content(
                 "test": 7_000,
             },
         },
-        request={"kind": "fraction", "fraction": 0.1, "seed": 0},
+        request={"type": "fraction", "fraction": 0.1, "seed": 0},
         rows=_rows(models, ltu_auc),
         config={
             "epochs": 20,

@@ -54,7 +54,7 @@ def test_no_band_and_no_retrain_leave_nothing_to_compare_with():
 
 
 def test_ids_are_not_taken_for_a_random_draw(content):
-    by_ids = content._replace(request={"kind": "ids", "count": 1000, "sha256": "00"})
+    by_ids = content._replace(request={"type": "ids", "count": 1000, "sha256": "00"})
     assert any("like a random draw" in sentence for sentence in sentences.limits(by_ids))
     assert not any("like a random draw" in sentence for sentence in sentences.limits(content))
 
@@ -68,10 +68,10 @@ def test_a_missing_second_retrain_is_named():
 @pytest.mark.parametrize(
     ("request_", "phrase"),
     [
-        ({"kind": "ids", "count": 1000, "sha256": "00"}, "named by their ids"),
-        ({"kind": "class", "value": ["cat", "dog"]}, "all that belong to class “cat”, “dog”"),
-        ({"kind": "group", "column": "writer", "value": "12"}, "all whose “writer” is “12”"),
-        ({"kind": "fraction", "fraction": 0.1, "seed": 0}, "drawn at random"),
+        ({"type": "ids", "count": 1000, "sha256": "00"}, "named by their ids"),
+        ({"type": "class", "value": ["cat", "dog"]}, "all that belong to class “cat”, “dog”"),
+        ({"type": "group", "column": "writer", "value": "12"}, "all whose “writer” is “12”"),
+        ({"type": "fraction", "fraction": 0.1, "seed": 0}, "drawn at random"),
     ],
 )
 def test_request_in_words(content, request_, phrase):

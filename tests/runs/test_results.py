@@ -54,7 +54,7 @@ def test_the_report_says_what_was_run():
             "test": 36,
         },
     }
-    assert content.request == {"kind": "class", "value": [1]}
+    assert content.request == {"type": "class", "value": [1]}
     assert content.config["ltu"]["query_size"] == plan.config.query_size
     assert content.config["training"]["epochs"] == plan.recipe.epochs
     assert content.history == {"step": [0, 1, 2], "cosine": [0.5, -0.5, 0.0]}

@@ -59,7 +59,7 @@ def measure_drift(
     }
     labels = {part: np.asarray(examples.labels) for part, examples in parts.items()}
     count = sum(len(labels[part]) for part in labels if part != "test")
-    exchangeable = plan.request.kind in ("ids", "fraction") and all(
+    exchangeable = plan.request.type in ("ids", "fraction") and all(
         entry["drift"]["band"] for entry in before
     )
     kept = np.isin(labels["test"], train.labels[split.retain])

@@ -72,8 +72,8 @@ def add(
     """
     folder = RunFolder(run)
     request = ids if isinstance(ids, Request) else by_ids(ids)
-    if request.kind != "ids":
-        raise InputError("forget", f"is a {request.kind}; a queue takes only ids", "list the ids")
+    if request.type != "ids":
+        raise InputError("forget", f"is a {request.type}; a queue takes only ids", "list the ids")
     plan = _plan(newest(folder), InMemory(data, model, method=method))
     check_not_forgotten(request, np.asarray(plan.dataset.train_ids)[plan.split.forget])
     resolve(request, plan.dataset)

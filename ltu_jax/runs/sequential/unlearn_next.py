@@ -1,6 +1,6 @@
 """The next request of a model: from the unlearned model of a finished run, with its history.
 
-Each run of a sequence has its own folder. `past.npz` holds what was forgotten before. The run
+Each run of a sequence has its own folder. `history.npz` holds what was forgotten before. The run
 extends the ledger, and writes `continued.json` into the folder of the run before it, so that no two
 requests start from the same model without knowing of each other.
 """
@@ -136,7 +136,7 @@ def unlearn_next(
 
 def _start(
     plan: Plan,
-    history: histories.Past,
+    history: histories.DeletionHistory,
     parent: RunFolder,
     out: str | os.PathLike | None,
     *,
@@ -148,14 +148,16 @@ def _start(
     state.begin()
     if hosts.is_main():
         ledger.copy(parent, state.folder.running)
-    histories.save(folder.history, history)
+    histories.save_history(folder.history, history)
     save_plan(plan, folder)
     if hosts.is_main():
         note_continued(parent, folder)
     return carry_out(plan, folder, quiet=quiet, log=log)
 
 
-def history_after(folder: RunFolder, plan: Plan, *, redraw: bool = False) -> histories.Past:
+def history_after(
+    folder: RunFolder, plan: Plan, *, redraw: bool = False
+) -> histories.DeletionHistory:
     """Return the deletion history after a run.
 
     Args:
@@ -163,9 +165,9 @@ def history_after(folder: RunFolder, plan: Plan, *, redraw: bool = False) -> his
       plan: its plan.
       redraw: whether the next request draws the accessible share from scratch.
     """
-    history = histories.load(folder.history)
+    history = histories.load_history(folder.history)
     total = len(plan.dataset.train.labels) + (0 if history is None else len(history.forgotten))
-    return histories.after(history, plan.split, total, redraw=redraw)
+    return histories.extend(history, plan.split, total, redraw=redraw)
 
 
 def continued(folder: RunFolder) -> RunFolder | None:

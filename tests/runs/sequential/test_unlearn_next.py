@@ -3,16 +3,12 @@
 import json
 import shutil
 
-import hypothesis.strategies as st
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
 
 import ltu_jax
-import ltu_jax.data.request as requests
 from ltu_jax.cli.main import main
-from ltu_jax.data import history as past
 from ltu_jax.errors import InputError, TamperedError
 from ltu_jax.runs import models, pipeline
 from ltu_jax.runs.audit import audit_run
@@ -58,60 +54,6 @@ def second(first):
     """The second run of the chain, with references."""
     out = first.folder.parent / "second"
     return unlearn_next(first.folder, SECOND, reference="retrain", out=out)
-
-
-@given(
-    shares=st.lists(st.sampled_from([0.05, 0.1, 0.3]), min_size=1, max_size=4),
-    seed=st.integers(0, 100),
-    redraw=st.booleans(),
-)
-@settings(max_examples=60, deadline=None)
-def test_what_was_forgotten_is_in_no_later_set(shares, seed, redraw):
-    gone, before, heldout = np.empty(0, int), None, None
-    names = np.asarray(TABLE.train_ids)
-    for number, share in enumerate(shares):
-        request = requests.by_fraction(share, seed=seed + number)
-        data, split, earlier = past.cut(TABLE, request, before, retain_fraction=0.3, seed=seed)
-        left = set(names) - set(names[gone])
-        assert set(data.train_ids) == left
-        assert not set(data.train_ids[np.concatenate(split[:3])]) & set(names[gone])
-        np.testing.assert_array_equal(
-            np.sort(np.concatenate([split.forget, split.retain])), np.arange(len(left))
-        )
-        assert set(split.accessible) <= set(split.retain)
-        members = requests.attack_members(split, seed=seed, size=50).indices
-        assert set(members) <= set(split.retain) - set(split.accessible)
-        if earlier is not None:
-            np.testing.assert_array_equal(earlier.inputs, TABLE.train.inputs[gone])
-        # Validation and test are the first request's: what was shown once is never tested on.
-        heldout = heldout or split[3:]
-        for part, as_before in zip(split[3:], heldout):
-            np.testing.assert_array_equal(part, as_before)
-        if before is not None and not redraw:
-            assert set(data.train_ids[split.accessible]) <= set(names[before.accessible])
-        forgotten = np.flatnonzero(np.isin(names, data.train_ids[split.forget]))
-        gone = np.union1d(gone, forgotten)
-        before = past.after(before, split, len(names), redraw=redraw)
-        np.testing.assert_array_equal(before.forgotten, gone)
-
-
-def test_the_past_is_read_as_it_was_written(tmp_path):
-    path = tmp_path / "past.npz"
-    assert past.load(path) is None
-    written = past.Past(np.array([3, 5]), np.array([1, 2]))
-    past.save(path, written)
-    for one, other in zip(past.load(path), written):
-        np.testing.assert_array_equal(one, other)
-    path.write_bytes(b"PK")
-    with pytest.raises(InputError, match=r"past\.npz is damaged"):
-        past.load(path)
-
-
-def test_a_data_set_that_shrank_is_refused():
-    shorter = tiny.table(num_train=60)
-    before = past.Past(np.array([3, 110]), np.array([1]))
-    with pytest.raises(InputError, match="has 60 training examples, fewer than when row 110"):
-        past.cut(shorter, requests.by_ids(["patient-0001"]), before, retain_fraction=0.3, seed=0)
 
 
 def test_the_second_run_starts_from_the_first_ones_result(first, second):
