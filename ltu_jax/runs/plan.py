@@ -263,7 +263,7 @@ def as_model(model: Any, dataset: Dataset) -> Model:
     """Return the model that is named or given; None chooses one that suits the data."""
     if not isinstance(model, str | None):
         name = getattr(model, "__name__", type(model).__name__)
-        return call(wrap, model, flag="model", name=name)
+        return call(wrap, model, argument="model", name=name)
     if model is not None and model not in MODELS:
         return build(model, dataset.num_classes)
     if dataset.train.inputs.dtype == np.int32:
