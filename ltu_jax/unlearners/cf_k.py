@@ -20,8 +20,8 @@ from ltu_jax.types import (
     Variables,
 )
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.finetune import FineTuneBatch, FineTuneConfig, FineTuneState, finetune
-from ltu_jax.unlearners.gradient_method import SGDConfig
+from ltu_jax.unlearners.finetune import FineTuneBatch, FineTuneConfig, finetune
+from ltu_jax.unlearners.gradient_method import SGDConfig, State
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def train_where(
     tx = optax.partition({True: tx, False: optax.set_to_zero()}, trainable_mask.params)
     everywhere = finetune(model, spec, plain, tx=tx)
 
-    def step(key: Key, state: FineTuneState, batch: FineTuneBatch) -> tuple[FineTuneState, Info]:
+    def step(key: Key, state: State, batch: FineTuneBatch) -> tuple[State, Info]:
         after, info = everywhere.step(key, state, batch)
         model_state = where(trainable_mask.state, after.variables.state, state.variables.state)
         return after._replace(variables=after.variables._replace(state=model_state)), info

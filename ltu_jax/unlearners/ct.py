@@ -17,8 +17,8 @@ import optax
 import ltu_jax.unlearners.convolutions as convolutions
 from ltu_jax.types import DataSpec, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.finetune import FineTuneConfig, FineTuneState, finetune
-from ltu_jax.unlearners.gradient_method import SGDConfig
+from ltu_jax.unlearners.finetune import FineTuneConfig, finetune
+from ltu_jax.unlearners.gradient_method import SGDConfig, State
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def ct(
     convolutions.require(model, spec, METHOD.name, is_transposable)
     tuning = finetune(model, spec, FineTuneConfig(**asdict(config)), tx=tx)
 
-    def prepare(key: Key, variables: Variables, data: UnlearnData) -> FineTuneState:
+    def prepare(key: Key, variables: Variables, data: UnlearnData) -> State:
         turned = jax.tree.map(
             lambda leaf: leaf.swapaxes(0, 1) if is_transposable(leaf) else leaf, variables.params
         )

@@ -10,7 +10,7 @@ import optax
 from ltu_jax.types import DataSpec, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.cf_k import LastLayersConfig, last_layers_of, train_where, where
-from ltu_jax.unlearners.finetune import FineTuneState
+from ltu_jax.unlearners.gradient_method import State
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def eu_k(
     trainable_mask = last_layers_of(model, spec, config.layers)
     training = train_where(trainable_mask, model, spec, config, tx)
 
-    def prepare(key: Key, variables: Variables, data: UnlearnData) -> FineTuneState:
+    def prepare(key: Key, variables: Variables, data: UnlearnData) -> State:
         init_key, key = jax.random.split(key)
         fresh = model.init(init_key, data.retain.inputs[:1])
         return training.prepare(key, where(trainable_mask, fresh, variables), data)

@@ -1,4 +1,4 @@
-"""Fine-tuning: go on training on the retain set and hope that the forget set fades."""
+"""Fine-tuning on the retain set."""
 
 from __future__ import annotations
 
@@ -8,58 +8,37 @@ from typing import NamedTuple
 import jax
 import optax
 
-from ltu_jax.errors import check_range
 from ltu_jax.training.losses import distilled_cross_entropy
 from ltu_jax.training.supervised import predict
-from ltu_jax.types import DataSpec, Examples, Info, Key, Model, UnlearnData, Unlearner, Variables
-from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.gradient_method import SGDConfig, descend
-from ltu_jax.unlearners.sampling import batches_per_pass, mean_loss, shuffled_rows, take
+from ltu_jax.types import Array, DataSpec, Key, Model, UnlearnData, Unlearner, Variables
+from ltu_jax.unlearners.base import Choice, LogUniform, Method, PositiveFloat, PositiveInt, Share
+from ltu_jax.unlearners.gradient_method import SGDConfig, State, gradient_method, mean_loss
+from ltu_jax.unlearners.sampling import Epochs, take
 
 
 @dataclass(frozen=True)
 class FineTuneConfig(SGDConfig):
     """Options of fine-tuning.
 
-    Epochs 10 and weight decay are those of the Unlearn-Saliency scripts (Fan et al. 2024), whose
-    learning rate 0.01 is also their FT default; the cosine schedule is ours.
+    Epochs, learning rate and weight decay are those of the Unlearn-Saliency scripts (Fan et al.
+    2024); the cosine schedule is ours.
 
     Attributes:
       distill: share of the loss that is KL to the original model's outputs.
-      temperature: of that KL.
+      temperature: softmax temperature of that KL.
     """
 
-    epochs: int = 10
-    learning_rate: float = 0.01
-    distill: float = 0.0
-    temperature: float = 2.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_range(self, ("distill",), lambda x: 0 <= x <= 1, "a share from 0 to 1")
-        check_range(self, ("temperature",), lambda x: x > 0, "a number above 0")
-
-
-class FineTuneState(NamedTuple):
-    """What fine-tuning carries.
-
-    Attributes:
-      variables: the network.
-      opt_state: of the optimizer.
-      order_key: of the order in which examples come.
-      teacher: `[n, C]` logits of the original on the retain set; None without distillation.
-    """
-
-    variables: Variables
-    opt_state: optax.OptState
-    order_key: Key
-    teacher: jax.Array | None
+    epochs: PositiveInt = 10
+    learning_rate: PositiveFloat = 0.01
+    distill: Share = 0.0
+    temperature: PositiveFloat = 2.0
 
 
 class FineTuneBatch(NamedTuple):
     """Retain examples `[B]` and the original's logits for them, `[B, C]` or None."""
 
-    examples: Examples
+    inputs: Array
+    labels: Array
     teacher: jax.Array | None
 
 
@@ -70,48 +49,50 @@ def finetune(
     *,
     tx: optax.GradientTransformation | None = None,
 ) -> Unlearner:
-    """Build fine-tuning on the accessible retain set.
+    r"""Build fine-tuning: continue training on the accessible retain set.
 
-    BatchNorm normalises with the batch, and its statistics follow.
+    .. math:: L(\theta) = (1 - d)\, CE(f_\theta(x), y) + d\, T^2\, KL(p_{\theta_0} \| p_\theta)
 
-    Args:
-      model: takes raw inputs.
-      spec: sizes and types of the data.
-      config: see `FineTuneConfig`; an epoch is a pass over the accessible retain set.
-      tx: the optimizer; None takes the config's.
+    with share :math:`d` and temperature :math:`T` of the distillation from the original
+    :math:`\theta_0`.
 
     Returns:
-      The unlearner.
+      The unlearner. Info: `loss`.
+
+    Example:
+      >>> from ltu_jax.training.loop import unlearn
+      >>> from ltu_jax.unlearners.base import toy_problem
+      >>> model, variables, data, spec = toy_problem()
+      >>> method = finetune(model, spec, FineTuneConfig(epochs=20))
+      >>> _, history = unlearn(method, variables, data, key=jax.random.key(0))
+      >>> bool(history["loss"][-1] < history["loss"][0])
+      True
+
+    References:
+      Golatkar, Achille and Soatto, "Eternal Sunshine of the Spotless Net: Selective Forgetting in
+      Deep Networks", 2020, https://arxiv.org/abs/1911.04933
     """
-    num_retain = spec.num_retain
-    batch_size = min(config.batch_size, num_retain)
-    num_steps = config.epochs * batches_per_pass(num_retain, batch_size)
-    tx = tx or config.optimizer(num_steps)
+    epochs = Epochs(spec.num_retain, config.batch_size, config.epochs)
 
-    def prepare(key: Key, variables: Variables, data: UnlearnData) -> FineTuneState:
+    def prepare(key: Key, variables: Variables, data: UnlearnData) -> State:
         teacher = predict(model, variables, data.retain.inputs) if config.distill else None
-        return FineTuneState(variables, tx.init(variables.params), key, teacher)
+        return State(variables, key, teacher)
 
-    def sample(key: Key, t: jax.Array, state: FineTuneState, data: UnlearnData) -> FineTuneBatch:
-        del key
-        rows = shuffled_rows(state.order_key, t, num_retain, batch_size)
-        return take(FineTuneBatch(data.retain, state.teacher), rows)
+    def sample(t: jax.Array, state: State, data: UnlearnData) -> FineTuneBatch:
+        return take(FineTuneBatch(*data.retain, state.extra), epochs.rows(state.order_key, t))
 
-    def step(key: Key, state: FineTuneState, batch: FineTuneBatch) -> tuple[FineTuneState, Info]:
-        loss_fn = mean_loss(
-            model,
-            state.variables.state,
-            batch.examples.inputs,
-            lambda logits: distilled_cross_entropy(
-                logits, batch.examples.labels, batch.teacher, config.distill, config.temperature
-            ),
-            train=True,
-            key=key,
+    def per_example(logits: jax.Array, batch: FineTuneBatch) -> jax.Array:
+        return distilled_cross_entropy(
+            logits, batch.labels, batch.teacher, config.distill, config.temperature
         )
-        variables, opt_state, loss = descend(tx, loss_fn, state.variables, state.opt_state)
-        return state._replace(variables=variables, opt_state=opt_state), {"loss": loss}
 
-    return Unlearner(prepare, sample, step, lambda state: state.variables, num_steps)
+    return gradient_method(
+        tx or config.optimizer(epochs.num_steps),
+        epochs.num_steps,
+        sample=sample,
+        loss=mean_loss(model, per_example),
+        prepare=prepare,
+    )
 
 
 METHOD = Method(

@@ -1,4 +1,4 @@
-"""l1-sparse: fine-tune under an l1 penalty that fades, so that weights which only memorise go."""
+"""l1-sparse: fine-tuning under a decaying l1 penalty."""
 
 from __future__ import annotations
 
@@ -9,72 +9,55 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ltu_jax.errors import check_range
+from ltu_jax.errors import InputError
 from ltu_jax.training.losses import cross_entropy
-from ltu_jax.types import (
-    DataSpec,
-    Examples,
-    Info,
-    Key,
-    Model,
-    PyTree,
-    UnlearnData,
-    Unlearner,
-    Variables,
+from ltu_jax.types import Array, DataSpec, Key, Model, PyTree, UnlearnData, Unlearner
+from ltu_jax.unlearners.base import (
+    Choice,
+    LogUniform,
+    Method,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
 )
-from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.gradient_method import SGDConfig, descend
-from ltu_jax.unlearners.sampling import batches_per_pass, mean_loss, shuffled_rows, take
+from ltu_jax.unlearners.gradient_method import SGDConfig, State, gradient_method, mean_loss
+from ltu_jax.unlearners.sampling import Epochs, take
 
 
 @dataclass(frozen=True)
 class L1SparseConfig(SGDConfig):
     """Options of l1-sparse.
 
-    Epochs 10, learning rate 0.01, momentum and weight decay are those of the Unlearn-Sparse scripts
-    (Jia et al. 2023), as is a penalty that falls linearly from the first epoch on, which their
-    paper finds better than a constant or a rising one. The size of the penalty and the cosine
-    schedule are ours.
+    Epochs, learning rate, momentum and weight decay are those of the Unlearn-Sparse scripts (Jia et
+    al. 2023), as is a penalty that falls linearly, which their paper finds better than a constant
+    or a rising one. The size of the penalty and the cosine schedule are ours.
 
     Attributes:
       penalty: weight of the sum of absolute parameters in the first epoch.
-      unpenalised_epochs: at the end, without any penalty; `no_l1_epochs` of the authors.
+      unpenalised_epochs: number of epochs without penalty at the end; the authors' `no_l1_epochs`.
     """
 
-    epochs: int = 10
-    learning_rate: float = 0.01
-    penalty: float = 1e-4
-    unpenalised_epochs: int = 0
+    epochs: PositiveInt = 10
+    learning_rate: PositiveFloat = 0.01
+    penalty: NonNegativeFloat = 1e-4
+    unpenalised_epochs: NonNegativeInt = 0
 
     def __post_init__(self):
         super().__post_init__()
-        check_range(self, ("penalty",), lambda x: x >= 0, "a number of at least 0")
-        check_range(
-            self,
-            ("unpenalised_epochs",),
-            lambda x: 0 <= x < self.epochs,
-            f"0 or more and fewer than the {self.epochs} epochs",
-        )
-
-
-class L1SparseState(NamedTuple):
-    """What l1-sparse carries.
-
-    Attributes:
-      variables: the network.
-      opt_state: of the optimizer.
-      order_key: of the order in which examples come.
-    """
-
-    variables: Variables
-    opt_state: optax.OptState
-    order_key: Key
+        if self.unpenalised_epochs >= self.epochs:
+            raise InputError(
+                "unpenalised_epochs",
+                f"is {self.unpenalised_epochs} of {self.epochs} epochs",
+                "give fewer than `epochs`",
+            )
 
 
 class L1SparseBatch(NamedTuple):
     """Retain examples `[B]` and the penalty of the epoch that the step is in, a scalar."""
 
-    examples: Examples
+    inputs: Array
+    labels: Array
     penalty: jax.Array
 
 
@@ -87,64 +70,56 @@ def l1_sparse(
 ) -> Unlearner:
     r"""Build l1-sparse fine-tuning on the accessible retain set.
 
-    The loss of epoch :math:`e` is :math:`L_{retain} + \gamma_e \|\theta\|_1` over all parameters,
-    biases and normalisation included, with :math:`\gamma_e = \gamma (1 - e / (E - E_0))` until the
-    last :math:`E_0` epochs, where it is 0. Nothing is pruned. BatchNorm normalises with the batch,
-    and its statistics follow.
+    .. math:: L_e(\theta) = CE(f_\theta(x), y) + \gamma_e \|\theta\|_1, \qquad
+        \gamma_e = \gamma \max\big(1 - \tfrac{e}{E - E_0}, 0\big)
 
-    Args:
-      model: takes raw inputs.
-      spec: sizes and types of the data.
-      config: see `L1SparseConfig`; an epoch is a pass over the accessible retain set.
-      tx: the optimizer; None takes the config's.
+    in epoch :math:`e` of :math:`E`, the last :math:`E_0` of which are unpenalised. The norm is over
+    all parameters, biases and normalisation included. Nothing is pruned.
 
     Returns:
-      The unlearner.
+      The unlearner. Info: `loss`, the penalty included.
+
+    Example:
+      >>> from ltu_jax.training.loop import unlearn
+      >>> from ltu_jax.unlearners.base import toy_problem
+      >>> model, variables, data, spec = toy_problem()
+      >>> method = l1_sparse(model, spec, L1SparseConfig(epochs=30, penalty=1.0))
+      >>> result, _ = unlearn(method, variables, data, key=jax.random.key(0))
+      >>> bool(jnp.abs(result.params["kernel"]).sum() < jnp.abs(variables.params["kernel"]).sum())
+      True
+
+    References:
+      Jia, Liu, Ram, Yao, Liu, Liu, Sharma and Liu, "Model Sparsity Can Simplify Machine
+      Unlearning", 2023, https://arxiv.org/abs/2304.04934
     """
-    num_retain = spec.num_retain
-    batch_size = min(config.batch_size, num_retain)
-    steps_per_epoch = batches_per_pass(num_retain, batch_size)
-    num_steps = config.epochs * steps_per_epoch
-    tx = tx or config.optimizer(num_steps)
+    epochs = Epochs(spec.num_retain, config.batch_size, config.epochs)
+    data_loss = mean_loss(model, lambda logits, batch: cross_entropy(logits, batch.labels))
 
-    def prepare(key: Key, variables: Variables, data: UnlearnData) -> L1SparseState:
-        return L1SparseState(variables, tx.init(variables.params), key)
+    def sample(t: jax.Array, state: State, data: UnlearnData) -> L1SparseBatch:
+        passed = t // epochs.steps_per_epoch / (config.epochs - config.unpenalised_epochs)
+        examples = take(data.retain, epochs.rows(state.order_key, t))
+        return L1SparseBatch(*examples, config.penalty * jnp.maximum(1 - passed, 0))
 
-    def sample(key: Key, t: jax.Array, state: L1SparseState, data: UnlearnData) -> L1SparseBatch:
-        del key
-        passed = t // steps_per_epoch / (config.epochs - config.unpenalised_epochs)
-        rows = shuffled_rows(state.order_key, t, num_retain, batch_size)
-        return L1SparseBatch(take(data.retain, rows), config.penalty * jnp.maximum(1 - passed, 0))
+    def loss(
+        key: Key, params: PyTree, state: State, batch: L1SparseBatch
+    ) -> tuple[jax.Array, PyTree]:
+        value, model_state = data_loss(key, params, state, batch)
+        return value + batch.penalty * _l1_norm(params), model_state
 
-    def step(key: Key, state: L1SparseState, batch: L1SparseBatch) -> tuple[L1SparseState, Info]:
-        data_loss = mean_loss(
-            model,
-            state.variables.state,
-            batch.examples.inputs,
-            lambda logits: cross_entropy(logits, batch.examples.labels),
-            train=True,
-            key=key,
-        )
-
-        def loss_fn(params: PyTree) -> tuple[jax.Array, PyTree]:
-            loss, model_state = data_loss(params)
-            return loss + batch.penalty * _l1_norm(params), model_state
-
-        variables, opt_state, loss = descend(tx, loss_fn, state.variables, state.opt_state)
-        return state._replace(variables=variables, opt_state=opt_state), {"loss": loss}
-
-    return Unlearner(prepare, sample, step, lambda state: state.variables, num_steps)
+    return gradient_method(
+        tx or config.optimizer(epochs.num_steps), epochs.num_steps, sample=sample, loss=loss
+    )
 
 
 def _l1_norm(params: PyTree) -> jax.Array:
-    # The gradient of jnp.abs at 0 is 1, which would push a weight that is gone back and forth.
+    # The gradient of jnp.abs at 0 is 1, which would push a weight that is 0 back and forth.
     signs = jax.lax.stop_gradient(jax.tree.map(jnp.sign, params))
     return optax.tree.vdot(signs, params)
 
 
 METHOD = Method(
     name="l1_sparse",
-    summary="fine-tune on the accessible retain set under an l1 penalty that fades",
+    summary="fine-tune on the accessible retain set under a decaying l1 penalty",
     reference="Jia et al. 2023, arXiv 2304.04934",
     build=l1_sparse,
     config=L1SparseConfig(),
