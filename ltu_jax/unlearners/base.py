@@ -62,6 +62,7 @@ NonNegativeInt = Annotated[int, _NON_NEGATIVE]
 NonNegativeFloat = Annotated[float, _NON_NEGATIVE]
 Share = Annotated[float, Constraint(lambda x: 0 <= x <= 1, "a share from 0 to 1")]
 PositiveShare = Annotated[float, Constraint(lambda x: 0 < x <= 1, "a share above 0 and up to 1")]
+OpenShare = Annotated[float, Constraint(lambda x: 0 < x < 1, "a share between 0 and 1")]
 ShareBelowOne = Annotated[float, Constraint(lambda x: 0 <= x < 1, "a share of at least 0, below 1")]
 
 
@@ -218,5 +219,5 @@ def toy_problem() -> ToyProblem:
     every = Examples(inputs, (inputs[:, 0] > 0).astype(jnp.int32))
     parts = jnp.arange(0, 16, 4), jnp.array([1, 2, 5, 6, 9, 10, 13, 14]), jnp.arange(3, 16, 4)
     data = UnlearnData(*(jax.tree.map(lambda x, rows=rows: x[rows], every) for rows in parts))
-    variables = Variables({"kernel": jnp.array([[-1.0, 1.0]]), "bias": jnp.zeros(2)}, {})
+    variables = Variables({"kernel": jnp.array([[-1.0, 1.0]]), "bias": jnp.array([0.1, -0.1])}, {})
     return ToyProblem(model, variables, data, spec_of(data, 2))

@@ -1,19 +1,16 @@
-"""Boundary expand: give the forget set a class of its own, then take the class away.
+"""Boundary expand: train the forget set into an extra class, then remove the class.
 
-The output layer gets a column for an extra class, the forget set is trained into it, and the column
-is removed again: what is left of the network has to make do with the second best.
-
-A network is a pair of pure functions and cannot be widened. But each column of its last layer makes
-one logit: the extra class's is what class 0 gets from the same network once the extra column stands
-in for column 0. So the forward pass is mapped over two columns; all but the last layer does not
-depend on them and is computed once, forth and back.
+A model is a pair of pure functions and cannot be widened. But each column of its last layer makes
+one logit: the extra class's logit is what class 0 gets when the extra column replaces column 0. So
+the forward pass is mapped over two columns by `vmap`; all layers but the last do not depend on them
+and are computed once.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +24,6 @@ from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import (
     Array,
     DataSpec,
-    Info,
     Key,
     Model,
     PyTree,
@@ -36,24 +32,14 @@ from ltu_jax.types import (
     Variables,
 )
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.gradient_method import SGDConfig, descend
-from ltu_jax.unlearners.sampling import batches_per_pass, shuffled_rows, take
+from ltu_jax.unlearners.boundary_shrink import BoundaryConfig
+from ltu_jax.unlearners.gradient_method import State, gradient_method
+from ltu_jax.unlearners.sampling import Epochs, take
 
 
 @dataclass(frozen=True)
-class BoundaryExpandConfig(SGDConfig):
-    """Options of boundary expand.
-
-    Defaults are those of the authors' code (TY-LEE-KR/Boundary-Unlearning-Code): 10 epochs of SGD
-    in batches of 64 at learning rate 1e-5, no weight decay. The search goes up to the 0.01 of the
-    Unlearn-Saliency scripts (Fan et al. 2024).
-    """
-
-    epochs: int = 10
-    batch_size: int = 64
-    learning_rate: float = 1e-5
-    weight_decay: float = 0.0
-    schedule: Literal["constant", "cosine"] = "constant"
+class BoundaryExpandConfig(BoundaryConfig):
+    """Options of boundary expand, see `BoundaryConfig`."""
 
 
 class Column(NamedTuple):
@@ -64,24 +50,10 @@ class Column(NamedTuple):
 
 
 class Widened(NamedTuple):
-    """Parameters of the network and the extra class's column, trained together."""
+    """Parameters of the model and the extra class's column, trained together."""
 
     params: PyTree
     extra: Column
-
-
-class BoundaryExpandState(NamedTuple):
-    """What boundary expand carries.
-
-    Attributes:
-      variables: the network, whose params are `Widened`.
-      opt_state: of the optimizer.
-      order_key: of the order in which examples come.
-    """
-
-    variables: Variables
-    opt_state: optax.OptState
-    order_key: Key
 
 
 def boundary_expand(
@@ -91,57 +63,67 @@ def boundary_expand(
     *,
     tx: optax.GradientTransformation | None = None,
 ) -> Unlearner:
-    """Build boundary expand; the retain set is not looked at, and neither are labels.
+    r"""Build boundary expand; an epoch is a pass over the forget set.
 
-    BatchNorm normalises with the batch, and its statistics follow: they become the forget set's.
+    .. math:: L(\theta, w) = CE\big([f_\theta(x_f), f_w(x_f)],\, C + 1\big)
 
-    Args:
-      model: takes raw inputs; its last layer is dense and gives the logits.
-      spec: sizes and types of the data.
-      config: see `BoundaryExpandConfig`; an epoch is a pass over the forget set.
-      tx: the optimizer, of `Widened` parameters; None takes the config's.
+    with the extra class's logit :math:`f_w`; its column :math:`w` of the last layer is trained too
+    and dropped at the end. The last layer of `model` is dense and returns the logits. Neither the
+    retain set nor labels are used. The BatchNorm statistics become the forget set's. `tx` is an
+    optimizer of `Widened` parameters.
 
     Returns:
-      The unlearner; a batch is forget inputs `[B, ...]`. `prepare` raises `InputError` if the
-      columns of the output layer do not act on one logit each.
+      The unlearner. Info: `extra_loss`. `prepare` raises `InputError` if a column of the output
+      layer changes more than its own logit.
 
     Raises:
       InputError: the last layer is not dense with a bias.
+
+    Example:
+      >>> from ltu_jax.training.loop import unlearn
+      >>> from ltu_jax.unlearners.base import toy_problem
+      >>> model, variables, data, spec = toy_problem()
+      >>> method = boundary_expand(model, spec, BoundaryExpandConfig(learning_rate=0.1))
+      >>> _, history = unlearn(method, variables, data, key=jax.random.key(0))
+      >>> bool(history["extra_loss"][-1] < history["extra_loss"][0])
+      True
+
+    References:
+      Chen, Gao, Liu, Peng and Wang, "Boundary Unlearning", 2023, https://arxiv.org/abs/2303.11570
     """
-    num_forget = spec.num_forget
-    batch_size = min(config.batch_size, num_forget)
-    num_steps = config.epochs * batches_per_pass(num_forget, batch_size)
-    tx = tx or config.optimizer(num_steps)
+    epochs = Epochs(spec.num_forget, config.batch_size, config.epochs)
     shapes = jax.eval_shape(model.init, jax.random.key(0), spec.inputs)
     where = head(model, shapes, spec.inputs, spec.num_classes)
 
-    def prepare(key: Key, variables: Variables, data: UnlearnData) -> BoundaryExpandState:
+    def prepare(key: Key, variables: Variables, data: UnlearnData) -> State:
         column_key, order_key = jax.random.split(key)
         params = Widened(variables.params, new_column(column_key, variables.params, where))
         widened = Variables(params, variables.state)
         _check_columns(model, where, widened, data.forget.inputs[:1])
-        return BoundaryExpandState(widened, tx.init(params), order_key)
+        return State(widened, order_key)
 
-    def sample(key: Key, t: jax.Array, state: BoundaryExpandState, data: UnlearnData) -> Array:
-        del key
-        return take(data.forget.inputs, shuffled_rows(state.order_key, t, num_forget, batch_size))
+    def sample(t: jax.Array, state: State, data: UnlearnData) -> Array:
+        return take(data.forget.inputs, epochs.rows(state.order_key, t))
 
-    def step(
-        key: Key, state: BoundaryExpandState, batch: Array
-    ) -> tuple[BoundaryExpandState, Info]:
-        def loss_fn(params: Widened) -> tuple[jax.Array, PyTree]:
-            variables = Variables(params, state.variables.state)
-            logits, model_state = widened_apply(model, where, variables, batch, train=True, key=key)
-            labels = jnp.full(len(batch), spec.num_classes)
-            return cross_entropy(logits, labels).mean(), model_state
+    def loss(key: Key, params: Widened, state: State, batch: Array) -> tuple[jax.Array, PyTree]:
+        variables = Variables(params, state.variables.state)
+        logits, model_state = widened_apply(model, where, variables, batch, train=True, key=key)
+        labels = jnp.full(len(batch), spec.num_classes)
+        return cross_entropy(logits, labels).mean(), model_state
 
-        variables, opt_state, loss = descend(tx, loss_fn, state.variables, state.opt_state)
-        return state._replace(variables=variables, opt_state=opt_state), {"extra_loss": loss}
+    method = gradient_method(
+        tx or config.optimizer(epochs.num_steps),
+        epochs.num_steps,
+        sample=sample,
+        loss=loss,
+        prepare=prepare,
+        info=lambda loss: {"extra_loss": loss},
+    )
 
-    def finish(state: BoundaryExpandState) -> Variables:
+    def finish(state: State) -> Variables:
         return state.variables._replace(params=state.variables.params.params)
 
-    return Unlearner(prepare, sample, step, finish, num_steps)
+    return method._replace(finish=finish)
 
 
 def new_column(key: Key, params: PyTree, where: Head) -> Column:
@@ -167,7 +149,7 @@ def widened_apply(
 ) -> tuple[jax.Array, PyTree]:
     """Return the logits `[B, C + 1]` of `Widened` parameters, extra class last, and the new state.
 
-    The gradient of the extra logit does not reach column 0, for which its column stands in.
+    The gradient of the extra logit does not reach column 0, which the extra column replaces.
     """
     logits, state = _apply_twice(model, where, variables, inputs, train=train, key=key)
     return jnp.concatenate([logits[0], logits[1, :, :1]], axis=1), state
@@ -201,8 +183,10 @@ def _check_columns(model: Model, where: Head, variables: Variables, inputs: Arra
     (before, after), _ = jit(partial(_apply_twice, model, where))(variables, inputs)
     if not np.allclose(before[:, 1:], after[:, 1:], rtol=1e-5, atol=1e-5):
         raise InputError(
-            f"--model {model.name}: each output must hang on its own column of the last layer, but "
-            "they hang together, as after a softmax; return logits, or choose another method"
+            "model",
+            f"{model.name} has outputs that depend on more than their own column of the last "
+            "layer, as after a softmax",
+            "return logits, or choose another method",
         )
 
 

@@ -1,22 +1,17 @@
-"""Boundary shrink: teach each forget example the class that lies nearest to it.
-
-The nearest class is the one that the original predicts after one step of the fast gradient sign
-method away from the example's own class. Trained on it, the decision boundary moves over the
-example. The retain set is not looked at.
-"""
+"""Boundary shrink: relabel each forget example with its nearest class."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ltu_jax.errors import InputError, check_range
+from ltu_jax.errors import InputError
 from ltu_jax.training.compilation import jit
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.training.supervised import predict
@@ -24,57 +19,51 @@ from ltu_jax.types import (
     Array,
     DataSpec,
     Examples,
-    Info,
     Key,
     Model,
     UnlearnData,
     Unlearner,
     Variables,
 )
-from ltu_jax.unlearners.base import Choice, LogUniform, Method, check_no_tokens
-from ltu_jax.unlearners.gradient_method import SGDConfig, descend
-from ltu_jax.unlearners.sampling import batches_per_pass, mean_loss, shuffled_rows, take
+from ltu_jax.unlearners.base import (
+    Choice,
+    LogUniform,
+    Method,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    PositiveShare,
+    check_no_tokens,
+)
+from ltu_jax.unlearners.gradient_method import SGDConfig, State, gradient_method, mean_loss
+from ltu_jax.unlearners.sampling import Epochs, take
 
 
 @dataclass(frozen=True)
-class BoundaryShrinkConfig(SGDConfig):
+class BoundaryConfig(SGDConfig):
+    """Options of boundary shrink and boundary expand.
+
+    Defaults are those of the authors' code (TY-LEE-KR/Boundary-Unlearning-Code). The search goes up
+    to the learning rate 0.01 of the Unlearn-Saliency scripts (Fan et al. 2024).
+    """
+
+    epochs: PositiveInt = 10
+    batch_size: PositiveInt = 64
+    learning_rate: PositiveFloat = 1e-5
+    weight_decay: NonNegativeFloat = 0.0
+    schedule: Literal["constant", "cosine"] = "constant"
+
+
+@dataclass(frozen=True)
+class BoundaryShrinkConfig(BoundaryConfig):
     """Options of boundary shrink.
 
-    Defaults are those of the authors' code (TY-LEE-KR/Boundary-Unlearning-Code): 10 epochs of SGD
-    in batches of 64 at learning rate 1e-5, no weight decay. The search goes up to the 0.01 of the
-    Unlearn-Saliency scripts (Fan et al. 2024).
-
     Attributes:
-      epsilon: how far every input value is moved to find the nearest class, as a share of what the
-        value can be: of 0 to 255 for uint8, else of the feature's range in the visible data.
+      epsilon: step of every input value towards the nearest class, as a share of its range: 0 to
+        255 for uint8, else the range of the feature in forget and retain set.
     """
 
-    epochs: int = 10
-    batch_size: int = 64
-    learning_rate: float = 1e-5
-    weight_decay: float = 0.0
-    schedule: Literal["constant", "cosine"] = "constant"
-    epsilon: float = 0.1
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_range(self, ("epsilon",), lambda x: 0 < x <= 1, "a share above 0 and of at most 1")
-
-
-class BoundaryShrinkState(NamedTuple):
-    """What boundary shrink carries.
-
-    Attributes:
-      variables: the network.
-      opt_state: of the optimizer.
-      order_key: of the order in which examples come.
-      nearest: `[n_f]` the nearest class of every forget example.
-    """
-
-    variables: Variables
-    opt_state: optax.OptState
-    order_key: Key
-    nearest: jax.Array
+    epsilon: PositiveShare = 0.1
 
 
 def boundary_shrink(
@@ -84,50 +73,52 @@ def boundary_shrink(
     *,
     tx: optax.GradientTransformation | None = None,
 ) -> Unlearner:
-    """Build boundary shrink; of the retain set only the range of float features is used.
+    r"""Build boundary shrink; an epoch is a pass over the forget set.
 
-    BatchNorm normalises with the batch, and its statistics follow: they become the forget set's.
+    .. math:: L(\theta) = CE(f_\theta(x_f), y'_f), \qquad y'_f = \arg\max f_{\theta_0}\big(
+        x_f + \epsilon\, \mathrm{sign} \nabla_x CE(f_{\theta_0}(x_f), y_f)\big)
 
-    Args:
-      model: takes raw inputs, uint8 also as floats from 0 to 1.
-      spec: sizes and types of the data.
-      config: see `BoundaryShrinkConfig`; an epoch is a pass over the forget set.
-      tx: the optimizer; None takes the config's.
+    Training on the nearest classes moves the decision boundary over the forget examples. Of the
+    retain set only the range of float features is used. The BatchNorm statistics become the forget
+    set's.
 
     Returns:
-      The unlearner; a batch is forget `Examples` with their nearest classes as labels. `prepare`
-      raises `InputError` if `model` treats uint8 and the same in floats differently.
+      The unlearner. Info: `nearest_loss`. `prepare` raises `InputError` if `model` treats uint8
+      inputs and the same inputs divided by 255 differently.
+
+    Raises:
+      InputError: inputs are integer tokens.
+
+    Example:
+      >>> from ltu_jax.training.loop import unlearn
+      >>> from ltu_jax.unlearners.base import toy_problem
+      >>> model, variables, data, spec = toy_problem()
+      >>> method = boundary_shrink(model, spec, BoundaryShrinkConfig(learning_rate=0.1))
+      >>> _, history = unlearn(method, variables, data, key=jax.random.key(0))
+      >>> bool(history["nearest_loss"][-1] < history["nearest_loss"][0])
+      True
+
+    References:
+      Chen, Gao, Liu, Peng and Wang, "Boundary Unlearning", 2023, https://arxiv.org/abs/2303.11570
     """
     check_no_tokens("boundary_shrink", spec)
-    num_forget = spec.num_forget
-    batch_size = min(config.batch_size, num_forget)
-    num_steps = config.epochs * batches_per_pass(num_forget, batch_size)
-    tx = tx or config.optimizer(num_steps)
+    epochs = Epochs(spec.num_forget, config.batch_size, config.epochs)
 
-    def prepare(key: Key, variables: Variables, data: UnlearnData) -> BoundaryShrinkState:
-        nearest = nearest_classes(model, variables, data, config.epsilon)
-        return BoundaryShrinkState(variables, tx.init(variables.params), key, nearest)
+    def prepare(key: Key, variables: Variables, data: UnlearnData) -> State:
+        return State(variables, key, nearest_classes(model, variables, data, config.epsilon))
 
-    def sample(key: Key, t: jax.Array, state: BoundaryShrinkState, data: UnlearnData) -> Examples:
-        del key
-        rows = shuffled_rows(state.order_key, t, num_forget, batch_size)
-        return take(Examples(data.forget.inputs, state.nearest), rows)
+    def sample(t: jax.Array, state: State, data: UnlearnData) -> Examples:
+        rows = epochs.rows(state.order_key, t)
+        return take(Examples(data.forget.inputs, state.extra), rows)
 
-    def step(
-        key: Key, state: BoundaryShrinkState, batch: Examples
-    ) -> tuple[BoundaryShrinkState, Info]:
-        loss_fn = mean_loss(
-            model,
-            state.variables.state,
-            batch.inputs,
-            lambda logits: cross_entropy(logits, batch.labels),
-            train=True,
-            key=key,
-        )
-        variables, opt_state, loss = descend(tx, loss_fn, state.variables, state.opt_state)
-        return state._replace(variables=variables, opt_state=opt_state), {"nearest_loss": loss}
-
-    return Unlearner(prepare, sample, step, lambda state: state.variables, num_steps)
+    return gradient_method(
+        tx or config.optimizer(epochs.num_steps),
+        epochs.num_steps,
+        sample=sample,
+        loss=mean_loss(model, lambda logits, batch: cross_entropy(logits, batch.labels)),
+        prepare=prepare,
+        info=lambda loss: {"nearest_loss": loss},
+    )
 
 
 def nearest_classes(
@@ -137,10 +128,10 @@ def nearest_classes(
 
     With :math:`x' = x + \epsilon (h - l) \mathrm{sign} \nabla_x CE(f(x), y)` clipped to the range
     :math:`l, h` of the inputs, and rounded to whole levels for uint8 (Chen et al. 2023, section
-    3.2). An example that one step does not take out of its class keeps it.
+    3.2). An example that stays in its class keeps it.
 
     Raises:
-      InputError: the network takes uint8 inputs otherwise than divided by 255.
+      InputError: the model does not divide uint8 inputs, and only these, by 255.
     """
     examples = data.forget
     if examples.inputs.dtype == jnp.uint8:
@@ -176,14 +167,14 @@ def _perturb(
 
 
 def _as_float(inputs: Array) -> jax.Array:
-    """Return inputs in the units in which networks take floats; uint8 is divided by 255."""
-    # By a table, as XLA multiplies by 1/255 instead, which is another number: a tenth of the range
-    # is 25.5 levels, and which way these are rounded hangs on the last bit.
+    """Return inputs as floats; uint8 is divided by 255."""
+    # XLA would multiply by 1/255, which differs in the last bit; that decides how a step of 25.5
+    # levels, a tenth of the range, is rounded. So divide in NumPy and look the values up.
     return jnp.asarray(np.arange(256) / 255)[inputs] if inputs.dtype == jnp.uint8 else inputs
 
 
 def _value_range(data: UnlearnData) -> tuple[jax.Array, jax.Array]:
-    """Return the lowest and highest input: 0 and 1 of uint8, else `[F]` of the visible data."""
+    """Return the lowest and highest input: 0 and 1 for uint8, else `[F]` of the data."""
     sets = [data.forget.inputs, data.retain.inputs]
     if sets[0].dtype == jnp.uint8:
         return jnp.zeros(()), jnp.ones(())
@@ -196,8 +187,9 @@ def _check_scale(model: Model, variables: Variables, inputs: Array) -> None:
     as_stored, as_float = (predict(model, variables, x) for x in (inputs, _as_float(inputs)))
     if not np.allclose(as_stored, as_float, rtol=1e-3, atol=1e-3):
         raise InputError(
-            f"--model {model.name}: uint8 inputs and the same as floats from 0 to 1 must give the "
-            "same outputs, but do not; divide only uint8 by 255, or choose another method"
+            "model",
+            f"{model.name} gives other outputs for uint8 inputs than for the same divided by 255",
+            "divide only uint8 inputs by 255, or choose another method",
         )
 
 

@@ -1,24 +1,39 @@
-"""Nothing: the original network as it is, the row that every other row starts from."""
+"""The original model as it is, the row that every other row starts from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from ltu_jax.types import DataSpec, Invariants, Key, Model, UnlearnData, Unlearner, Variables
-from ltu_jax.unlearners.base import Method, one_shot
+from ltu_jax.unlearners.base import Config, Method, one_shot
 
 
 @dataclass(frozen=True)
-class NothingConfig:
-    """Nothing to choose."""
+class NothingConfig(Config):
+    """No options."""
 
 
-def nothing(
-    model: Model,
-    spec: DataSpec,
-    config: NothingConfig = NothingConfig(),
-) -> Unlearner:
-    """Build the method that returns the original to the bit; it reads no argument and no data."""
+def nothing(model: Model, spec: DataSpec, config: NothingConfig = NothingConfig()) -> Unlearner:
+    r"""Build the method that returns the original to the bit.
+
+    .. math:: \theta \leftarrow \theta
+
+    Returns:
+      The unlearner, which takes no step.
+
+    Example:
+      >>> import jax
+      >>> from ltu_jax.training.loop import unlearn
+      >>> from ltu_jax.unlearners.base import toy_problem
+      >>> model, variables, data, spec = toy_problem()
+      >>> method = nothing(model, spec)
+      >>> unlearned, _ = unlearn(method, variables, data, key=jax.random.key(0))
+      >>> bool((unlearned.params["kernel"] == variables.params["kernel"]).all())
+      True
+
+    References:
+      None: the least that forgetting is compared with.
+    """
     del model, spec, config
 
     def prepare(key: Key, variables: Variables, data: UnlearnData) -> Variables:
@@ -31,7 +46,7 @@ def nothing(
 METHOD = Method(
     name="nothing",
     summary="leave the original as it is",
-    reference="the floor of forgetting",
+    reference="the baseline without forgetting",
     build=nothing,
     config=NothingConfig(),
 )

@@ -1,18 +1,14 @@
-"""SalUn: random labels that move only the weights that the forget set depends on most."""
+"""SalUn: random labels on the weights that are most salient for the forget set."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
 import optax
 
-from ltu_jax.errors import check_range
 from ltu_jax.types import DataSpec, Model, PyTree, UnlearnData, Unlearner, Variables
-from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.gradient_method import LossFn, descend
+from ltu_jax.unlearners.base import Choice, LogUniform, Method, PositiveShare
 from ltu_jax.unlearners.random_label import RandomLabelConfig, random_label
 from ltu_jax.unlearners.saliency import saliency_mask
 
@@ -21,28 +17,19 @@ from ltu_jax.unlearners.saliency import saliency_mask
 class SalUnConfig(RandomLabelConfig):
     """Options of SalUn.
 
-    Share 0.5, the sequential order and labels drawn anew are those of the authors' CIFAR-10 runs
-    (Fan et al. 2024); epochs and learning rate are their scripts' defaults, while their example
-    command takes a rate of 0.1. They let the true label be drawn; not to is ours.
+    Share, sequential order and new labels in every epoch are those of the authors' CIFAR-10 runs;
+    epochs and learning rate are their scripts' defaults, while their example command takes a rate
+    of 0.1. Their code draws the true label as well; ours does not. Up to February 2026 it masked
+    only the gradient, so that momentum and weight decay moved the masked weights; ours freezes
+    them.
 
     Attributes:
-      share: of the weights that may move.
-      masked_weights: `"frozen"`, or `"drift"`: the authors' code up to February 2026 masks nothing
-        but the gradient, so that weight decay and its momentum still move the masked weights. That
-        is not what the method promises.
+      share: share of the weights that are trained.
     """
 
     order: Literal["sequential", "joint"] = "sequential"
     redraw: bool = True
-    share: float = 0.5
-    masked_weights: Literal["frozen", "drift"] = "frozen"
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_range(self, ("share",), lambda x: 0 < x <= 1, "a share above 0 and up to 1")
-        check_range(
-            self, ("masked_weights",), lambda x: x in ("frozen", "drift"), "frozen or drift"
-        )
+    share: PositiveShare = 0.5
 
 
 def salun(
@@ -52,44 +39,41 @@ def salun(
     *,
     tx: optax.GradientTransformation | None = None,
 ) -> Unlearner:
-    """Build SalUn: `random_label` under the mask that `saliency_mask` finds on the forget set.
+    r"""Build SalUn: `random_label` under the mask of `saliency_mask` on the forget set.
 
-    BatchNorm: evaluation mode for the mask; then it normalises with the batch, and its statistics
-    follow. Its scale and offset are weights like all others.
+    .. math:: \theta \leftarrow \theta - \eta\, m \odot \nabla L_{random\ label}(\theta), \qquad
+        m = 1\big[|\nabla CE_{forget}(\theta_0)| \ge \gamma\big]
 
-    Args:
-      model: takes raw inputs.
-      spec: sizes and types of the data.
-      config: see `SalUnConfig`; an epoch is a pass over the forget and the accessible retain set.
-      tx: the optimizer; None takes the config's.
+    with the threshold :math:`\gamma` that keeps `share` of all weights. An epoch is a pass over the
+    forget and the accessible retain set.
 
     Returns:
-      The unlearner.
+      The unlearner. Info: `loss`.
 
     Raises:
-      InputError: there is no wrong class to draw.
+      InputError: there is only one class.
+
+    Example:
+      >>> import jax
+      >>> from ltu_jax.training.loop import unlearn
+      >>> from ltu_jax.unlearners.base import toy_problem
+      >>> model, variables, data, spec = toy_problem()
+      >>> method = salun(model, spec, SalUnConfig(epochs=2, share=0.5))
+      >>> result, _ = unlearn(method, variables, data, key=jax.random.key(0))
+      >>> moved = jax.tree.map(lambda x, y: int((x != y).sum()), result.params, variables.params)
+      >>> sum(jax.tree.leaves(moved))  # of 4 weights
+      2
+
+    References:
+      Fan, Liu, Zhang, Wong, Wei and Liu, "SalUn: Empowering Machine Unlearning via Gradient-based
+      Weight Saliency in Both Image Classification and Generation", 2024,
+      https://arxiv.org/abs/2310.12508
     """
 
     def mask(variables: Variables, data: UnlearnData) -> PyTree:
         return saliency_mask(model, variables, data.forget, config.share, config.batch_size)
 
-    if config.masked_weights == "frozen":
-        return random_label(model, spec, config, tx=tx, mask=mask)
-    method = random_label(model, spec, config, tx=tx, mask=mask, update=_drift)
-    return method._replace(invariants=method.invariants._replace(trainable_mask=None))
-
-
-def _drift(tx, loss_fn: LossFn, variables: Variables, opt_state, *, trainable_mask: PyTree):
-    """Mask the gradient and nothing else."""
-
-    def masked_loss(params: PyTree):
-        return loss_fn(
-            jax.tree.map(
-                lambda keep, x: jnp.where(keep, x, jax.lax.stop_gradient(x)), trainable_mask, params
-            )
-        )
-
-    return descend(tx, masked_loss, variables, opt_state)
+    return random_label(model, spec, config, tx=tx, mask=mask)
 
 
 METHOD = Method(

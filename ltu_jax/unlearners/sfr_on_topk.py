@@ -1,7 +1,7 @@
-"""SFR-on as torchunlearn has it: descent of retain minus forget loss along its largest gradients.
+"""SFR-on as torchunlearn implements it: steps along the largest gradients, with slow weights.
 
-Another algorithm than the authors' `sfr_on`: the mask is of the joint gradient, drawn anew in each
-step, and the slow weights follow every few steps.
+It differs from the authors' `sfr_on`: the mask is that of the joint gradient, computed in each
+step, and the slow weights move every few steps.
 """
 
 from __future__ import annotations
@@ -13,22 +13,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ltu_jax.errors import check_range
-from ltu_jax.training.losses import cross_entropy
-from ltu_jax.types import (
-    DataSpec,
-    Examples,
-    Info,
-    Key,
-    Model,
-    PyTree,
-    UnlearnData,
-    Unlearner,
-    Variables,
+from ltu_jax.types import DataSpec, Info, Key, Model, PyTree, UnlearnData, Unlearner, Variables
+from ltu_jax.unlearners.base import (
+    Choice,
+    LogUniform,
+    Method,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    PositiveShare,
 )
-from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.gradient_method import LossFn, SGDConfig
-from ltu_jax.unlearners.sampling import batches_per_pass, shuffled_rows, take
+from ltu_jax.unlearners.gradient_method import SGDConfig, State, gradient_method
+from ltu_jax.unlearners.neggrad_plus import RetainForget, both_losses, sample_both
+from ltu_jax.unlearners.sampling import Epochs
 
 
 @dataclass(frozen=True)
@@ -36,60 +33,40 @@ class SFROnTopKConfig(SGDConfig):
     """Options of torchunlearn's SFR-on.
 
     `saliency`, `slow_rate` and `slow_every` are torchunlearn's defaults. Its `forget_weight` is 1,
-    at which the forget loss, having no upper bound, soon outgrows the retain loss: ours is 0.1.
+    at which the forget loss, which has no upper bound, soon exceeds the retain loss: ours is 0.1.
     Epochs and learning rate are ours too, those of `sfr_on`.
 
     Attributes:
-      retain_weight: of the retain set's loss.
-      forget_weight: of the forget set's loss, which is ascended.
-      saliency: share of the weights, those of largest gradient, that take part in a step; momentum
-        and weight decay move the others too.
-      slow_rate: how far the slow weights go towards the fast ones, which then restart from there.
+      retain_weight: weight of the retain loss.
+      forget_weight: weight of the forget loss, which is ascended.
+      saliency: share of the weights, those of largest gradient, that get a gradient in a step;
+        momentum and weight decay move the others too.
+      slow_rate: share of the way that the slow weights move towards the fast ones, which then
+        restart from there.
       slow_every: steps from one such move to the next.
     """
 
-    epochs: int = 5
-    learning_rate: float = 0.01
-    retain_weight: float = 1.0
-    forget_weight: float = 0.1
-    saliency: float = 0.5
-    slow_rate: float = 0.5
-    slow_every: int = 5
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_range(
-            self, ("retain_weight", "forget_weight"), lambda x: x >= 0, "a number of at least 0"
-        )
-        check_range(
-            self, ("saliency", "slow_rate"), lambda x: 0 < x <= 1, "a share above 0 and up to 1"
-        )
-        check_range(self, ("slow_every",), lambda x: x >= 1, "a number of steps of at least 1")
+    epochs: PositiveInt = 5
+    learning_rate: PositiveFloat = 0.01
+    retain_weight: NonNegativeFloat = 1.0
+    forget_weight: NonNegativeFloat = 0.1
+    saliency: PositiveShare = 0.5
+    slow_rate: PositiveShare = 0.5
+    slow_every: PositiveInt = 5
 
 
-class SFROnTopKState(NamedTuple):
-    """What the method carries.
+class SlowState(NamedTuple):
+    """State of the method.
 
     Attributes:
-      variables: the network, with the fast weights.
+      fast: state of the fast weights; no move of the slow weights resets its optimizer.
       slow: the slow weights.
-      opt_state: of the optimizer; no move of the slow weights resets it.
-      num_done: steps taken.
-      order_key: of the order in which examples come.
+      num_done: number of steps taken.
     """
 
-    variables: Variables
+    fast: State
     slow: PyTree
-    opt_state: optax.OptState
     num_done: jax.Array
-    order_key: Key
-
-
-class SFROnTopKBatch(NamedTuple):
-    """As many examples `[B]` of either set."""
-
-    retain: Examples
-    forget: Examples
 
 
 def sfr_on_topk(
@@ -99,82 +76,88 @@ def sfr_on_topk(
     *,
     tx: optax.GradientTransformation | None = None,
 ) -> Unlearner:
-    """Build torchunlearn's variant of SFR-on (after Huang et al. 2024, arXiv 2409.19732).
+    r"""Build torchunlearn's variant of SFR-on.
 
-    BatchNorm normalises with the batch of one set; its statistics follow the retain, then the
-    forget batch.
+    .. math:: \theta \leftarrow \theta - \eta\, \mathrm{top}_s\big(
+        \nabla (w_r CE_{retain} - w_f CE_{forget})\big)
 
-    Args:
-      model: takes raw inputs.
-      spec: sizes and types of the data.
-      config: see `SFROnTopKConfig`; an epoch is a pass over the accessible retain set.
-      tx: the optimizer; None takes the config's.
+    and after every `slow_every` steps :math:`\phi \leftarrow \phi + r (\theta - \phi)`,
+    :math:`\theta \leftarrow \phi` for the slow weights :math:`\phi`. BatchNorm normalises the two
+    batches separately; the retain batch updates the statistics first.
 
     Returns:
-      The unlearner.
+      The unlearner. Info: `loss`.
+
+    Example:
+      >>> from ltu_jax.training.loop import unlearn
+      >>> from ltu_jax.unlearners.base import toy_problem
+      >>> model, variables, data, spec = toy_problem()
+      >>> method = sfr_on_topk(model, spec, SFROnTopKConfig(epochs=10))
+      >>> _, history = unlearn(method, variables, data, key=jax.random.key(0))
+      >>> bool(history["loss"][-1] < history["loss"][0])
+      True
+
+    References:
+      Huang, Tian, Wei et al., "Unified Gradient-Based Machine Unlearning with Remain Geometry
+      Enhancement", 2024, https://arxiv.org/abs/2409.19732
     """
-    num_forget, num_retain = spec.num_forget, spec.num_retain
-    batch_size = min(config.batch_size, num_retain)
-    num_steps = config.epochs * batches_per_pass(num_retain, batch_size)
-    tx = tx or config.optimizer(num_steps)
+    retain = Epochs(spec.num_retain, config.batch_size, config.epochs)
+    largest = optax.stateless(lambda grads, _: keep_largest(grads, config.saliency))
 
-    def prepare(key: Key, variables: Variables, data: UnlearnData) -> SFROnTopKState:
-        opt_state = tx.init(variables.params)
-        return SFROnTopKState(variables, variables.params, opt_state, jnp.asarray(0), key)
+    def sample(t: jax.Array, state: State, data: UnlearnData) -> RetainForget:
+        forget = Epochs(spec.num_forget, retain.batch_size, config.epochs)
+        return sample_both(t, state, data, retain, forget)
 
-    def sample(key: Key, t: jax.Array, state: SFROnTopKState, data: UnlearnData) -> SFROnTopKBatch:
-        del key
-        retain_key, forget_key = jax.random.split(state.order_key)
-        return SFROnTopKBatch(
-            take(data.retain, shuffled_rows(retain_key, t, num_retain, batch_size)),
-            take(data.forget, shuffled_rows(forget_key, t, num_forget, batch_size)),
-        )
+    def loss(
+        key: Key, params: PyTree, state: State, batch: RetainForget
+    ) -> tuple[jax.Array, PyTree]:
+        (retain, forget), model_state = both_losses(model, key, params, state, batch)
+        return config.retain_weight * retain - config.forget_weight * forget, model_state
 
-    def step(key: Key, state: SFROnTopKState, batch: SFROnTopKBatch) -> tuple[SFROnTopKState, Info]:
-        variables = state.variables
-        loss_fn = _loss_fn(model, config, variables.state, batch, key)
-        (loss, model_state), grads = jax.value_and_grad(loss_fn, has_aux=True)(variables.params)
-        updates, opt_state = tx.update(
-            keep_largest(grads, config.saliency), state.opt_state, variables.params
-        )
-        fast = optax.apply_updates(variables.params, updates)
-        num_done = state.num_done + 1
+    method = gradient_method(
+        optax.chain(largest, tx or config.optimizer(retain.num_steps)),
+        retain.num_steps,
+        sample=sample,
+        loss=loss,
+    )
+    return _with_slow_weights(method, config)
+
+
+def _with_slow_weights(method: Unlearner, config: SFROnTopKConfig) -> Unlearner:
+    def prepare(key: Key, variables: Variables, data: UnlearnData) -> SlowState:
+        return SlowState(method.prepare(key, variables, data), variables.params, jnp.asarray(0))
+
+    def sample(key: Key, t: jax.Array, state: SlowState, data: UnlearnData) -> RetainForget:
+        return method.sample(key, t, state.fast, data)
+
+    def step(key: Key, state: SlowState, batch: RetainForget) -> tuple[SlowState, Info]:
+        after, info = method.step(key, state.fast, batch)
+        fast, num_done = after.variables.params, state.num_done + 1
         moves = num_done % config.slow_every == 0
         slow = jax.tree.map(
             lambda s, f: jnp.where(moves, s + config.slow_rate * (f - s), s), state.slow, fast
         )
         params = jax.tree.map(lambda s, f: jnp.where(moves, s, f), slow, fast)
-        state = SFROnTopKState(
-            Variables(params, model_state), slow, opt_state, num_done, state.order_key
-        )
-        return state, {"loss": loss}
+        after = after._replace(variables=after.variables._replace(params=params))
+        return SlowState(after, slow, num_done), info
 
-    return Unlearner(prepare, sample, step, lambda state: state.variables, num_steps)
+    return method._replace(
+        prepare=prepare, sample=sample, step=step, finish=lambda state: state.fast.variables
+    )
 
 
 def keep_largest(grads: PyTree, share: float) -> PyTree:
-    """Return `grads` with zeros in all but the `share` of largest absolute value, of all together.
+    """Return `grads` with zeros in all but the `share` of largest absolute value, over all leaves.
 
-    Of P values `int(P * share)` are kept, at least one; values that tie with the least are too.
+    Of P values `int(P * share)` are kept, at least one, and all that equal the smallest kept.
+
+    Example:
+      >>> keep_largest({"a": jnp.array([3.0, -1.0]), "b": jnp.array(-2.0)}, 0.7)["a"].tolist()
+      [3.0, 0.0]
     """
     sizes = jnp.sort(jnp.concatenate([jnp.abs(leaf).ravel() for leaf in jax.tree.leaves(grads)]))
     least = sizes[len(sizes) - max(int(share * len(sizes)), 1)]
     return jax.tree.map(lambda g: jnp.where(jnp.abs(g) >= least, g, 0), grads)
-
-
-def _loss_fn(
-    model: Model, config: SFROnTopKConfig, model_state: PyTree, batch: SFROnTopKBatch, key: Key
-) -> LossFn:
-    def loss_fn(params: PyTree) -> tuple[jax.Array, PyTree]:
-        losses, new_state = [], model_state
-        for examples, one_key in zip(batch, jax.random.split(key), strict=True):
-            variables = Variables(params, new_state)
-            logits, new_state = model.apply(variables, examples.inputs, train=True, key=one_key)
-            losses.append(cross_entropy(logits, examples.labels).mean())
-        retain, forget = losses
-        return config.retain_weight * retain - config.forget_weight * forget, new_state
-
-    return loss_fn
 
 
 METHOD = Method(

@@ -1,13 +1,11 @@
-"""UNSIR: teach the network noise that it gets wrong as the classes to forget, then repair it.
+"""UNSIR: impair the classes of the forget set by adversarial noise, then repair the others.
 
-Images of noise are optimised so that the original is as wrong as can be about their labels, which
-are those of the forget set. Training on them beside the retain set impairs what the network knows
-of these classes; training on the retain set alone repairs the others. The forget images themselves
-are never looked at: of the forget set only the labels are used.
+Noise images are optimised to maximise the original's loss under the labels of the forget set.
+Training on them and the retain set impairs these classes; training on the retain set alone repairs
+the others. Of the forget set only the labels are used.
 
-The method is made for whole classes. For other forget sets it runs all the same, and what it does
-is then blunt: it impairs every class that the forget set has examples of, also those that the
-retain set has too, and the repair brings them back.
+The method is made for whole classes. With other forget sets it impairs every class that has forget
+examples, and the repair restores those that the retain set has as well.
 """
 
 from __future__ import annotations
@@ -19,165 +17,163 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ltu_jax.errors import check_range
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import (
     Array,
     DataSpec,
     Examples,
-    Info,
     Key,
     Model,
+    PyTree,
     UnlearnData,
     Unlearner,
     Variables,
 )
-from ltu_jax.unlearners.base import Choice, LogUniform, Method, check_no_tokens
-from ltu_jax.unlearners.gradient_method import descend
-from ltu_jax.unlearners.sampling import batches_per_pass, mean_loss, shuffled_rows, take
+from ltu_jax.unlearners.base import (
+    Choice,
+    Config,
+    LogUniform,
+    Method,
+    NonNegativeFloat,
+    NonNegativeInt,
+    OpenShare,
+    PositiveFloat,
+    PositiveInt,
+    check_no_tokens,
+)
+from ltu_jax.unlearners.gradient_method import State, gradient_method, mean_loss
+from ltu_jax.unlearners.sampling import Epochs, shuffled_rows, take
 
 
 @dataclass(frozen=True)
-class UNSIRConfig:
+class UNSIRConfig(Config):
     """Options of UNSIR.
 
     Defaults are those of the authors' notebook (vikram2000b/Fast-Machine-Unlearning, CIFAR-10,
-    ResNet-18), which uses Adam throughout. Two things of it are not followed: it labels the noise
-    of every class with class 0, and it optimises noise in training mode, so that noise enters the
+    ResNet-18), which uses Adam throughout. We do not follow it in two things: it labels the noise
+    of every class with class 0, and it optimises noise in training mode, which changes the
     BatchNorm statistics before anything is unlearned.
 
     Attributes:
-      batch_size: examples per step, cut down to what there is.
+      batch_size: examples per step, at most as many as there are retain examples.
       impair_epochs: passes over retain set and noise together.
-      impair_learning_rate: of these passes.
+      impair_learning_rate: learning rate of these passes.
       repair_epochs: passes over the retain set alone.
-      repair_learning_rate: of these passes, which start with a new optimizer.
-      noise_size: images of noise, each with the label of a forget example; theirs is per class.
-      noise_share: share of noise among the examples of an impair pass, which repeats it as needed.
-        Theirs: 20 times 256 for one class beside 9,000 retain images.
-      noise_steps: of the optimisation of the noise.
-      noise_learning_rate: of the optimisation of the noise.
-      noise_penalty: factor on the squared norm of a noise image, in units of the inputs' deviation.
-
-    Raises:
-      InputError: a value is out of its range.
+      repair_learning_rate: learning rate of these passes, which start with a new optimizer.
+      noise_size: number of noise images, each with the label of a forget example; theirs is per
+        class.
+      noise_share: share of noise among the examples of an impair pass; noise is repeated as needed.
+        Theirs is 20 times 256 for one class with 9,000 retain images.
+      noise_steps: Adam steps on the noise.
+      noise_learning_rate: learning rate of these steps.
+      noise_penalty: weight of the squared norm of a noise image, in units of the inputs' deviation.
     """
 
-    batch_size: int = 256
-    impair_epochs: int = 1
-    impair_learning_rate: float = 0.02
-    repair_epochs: int = 1
-    repair_learning_rate: float = 0.01
-    noise_size: int = 256
-    noise_share: float = 0.36
-    noise_steps: int = 40
-    noise_learning_rate: float = 0.1
-    noise_penalty: float = 0.1
-
-    def __post_init__(self):
-        positive = ("batch_size", "impair_epochs", "impair_learning_rate", "repair_learning_rate")
-        positive += ("noise_size", "noise_learning_rate")
-        check_range(self, positive, lambda x: x > 0, "a number above 0")
-        names = ("repair_epochs", "noise_steps", "noise_penalty")
-        check_range(self, names, lambda x: x >= 0, "a number of at least 0")
-        check_range(self, ("noise_share",), lambda x: 0 < x < 1, "a share between 0 and 1")
+    batch_size: PositiveInt = 256
+    impair_epochs: PositiveInt = 1
+    impair_learning_rate: PositiveFloat = 0.02
+    repair_epochs: NonNegativeInt = 1
+    repair_learning_rate: PositiveFloat = 0.01
+    noise_size: PositiveInt = 256
+    noise_share: OpenShare = 0.36
+    noise_steps: NonNegativeInt = 40
+    noise_learning_rate: PositiveFloat = 0.1
+    noise_penalty: NonNegativeFloat = 0.1
 
 
-class UNSIRState(NamedTuple):
-    """What impairing and repairing carry.
+def unsir(model: Model, spec: DataSpec, config: UNSIRConfig = UNSIRConfig()) -> Unlearner:
+    r"""Build impairing by noise and repairing on the accessible retain set.
 
-    Attributes:
-      variables: the network.
-      opt_state: of Adam, with the phase's learning rate.
-      order_key: of the order in which examples come.
-      noise: `noise_size` examples, see `make_noise`.
-    """
+    .. math:: L_{impair}(\theta) = CE\big(f_\theta(x), y\big), \quad (x, y) \in D_{retain} \cup
+        \{(u^*, y_f)\}, \qquad L_{repair}(\theta) = CE\big(f_\theta(x_r), y_r\big)
 
-    variables: Variables
-    opt_state: optax.OptState
-    order_key: Key
-    noise: Examples
-
-
-class UNSIRBatch(NamedTuple):
-    """Examples `[B]`, noise among them, and whether the repair starts with them."""
-
-    examples: Examples
-    restart: jax.Array
-
-
-def unsir(
-    model: Model,
-    spec: DataSpec,
-    config: UNSIRConfig = UNSIRConfig(),
-) -> Unlearner:
-    """Build impairing by noise and repairing on the accessible retain set.
-
-    BatchNorm normalises with the batch, noise included, and its statistics follow.
-
-    Args:
-      model: takes raw inputs.
-      spec: sizes and types of the data.
-      config: see `UNSIRConfig`.
+    with the noise :math:`u^*` of `make_noise`. BatchNorm statistics see the noise too.
 
     Returns:
-      The unlearner.
+      The unlearner. Info: `loss`.
+
+    Raises:
+      InputError: inputs are integer tokens.
+
+    Example:
+      >>> from ltu_jax.training.loop import unlearn
+      >>> from ltu_jax.unlearners.base import toy_problem
+      >>> model, variables, data, spec = toy_problem()
+      >>> method = unsir(model, spec, UNSIRConfig(repair_epochs=3, noise_size=4))
+      >>> _, history = unlearn(method, variables, data, key=jax.random.key(0))
+      >>> history["loss"].shape  # 2 steps impair, 3 repair
+      (5,)
+
+    References:
+      Tarun, Chundawat, Mandal and Kankanhalli, "Fast Yet Effective Machine Unlearning", 2021,
+      https://arxiv.org/abs/2111.08947
     """
     check_no_tokens("unsir", spec)
-    num_retain = spec.num_retain
-    num_mixed = round(num_retain / (1 - config.noise_share))
-    batch_size = min(config.batch_size, num_retain)
-    impair_steps = config.impair_epochs * batches_per_pass(num_mixed, batch_size)
-    repair_steps = config.repair_epochs * batches_per_pass(num_retain, batch_size)
+    num_mixed = round(spec.num_retain / (1 - config.noise_share))
+    batch_size = min(config.batch_size, spec.num_retain)
+    impair = Epochs(num_mixed, batch_size, config.impair_epochs)
+    repair = Epochs(spec.num_retain, batch_size, config.repair_epochs)
+
+    def prepare(key: Key, variables: Variables, data: UnlearnData) -> State:
+        noise_key, order_key = jax.random.split(key)
+        return State(variables, order_key, make_noise(noise_key, model, variables, data, config))
+
+    def sample(t: jax.Array, state: State, data: UnlearnData) -> Examples:
+        mixed_key, retain_key = jax.random.split(state.order_key)
+        after = t - impair.num_steps
+        retain = repair.rows(retain_key, jnp.maximum(after, 0))
+        return mix(
+            data.retain, state.extra, jnp.where(after < 0, impair.rows(mixed_key, t), retain)
+        )
+
+    return gradient_method(
+        _two_phases(config, impair.num_steps),
+        impair.num_steps + repair.num_steps,
+        sample=sample,
+        loss=mean_loss(model, lambda logits, batch: cross_entropy(logits, batch.labels)),
+        prepare=prepare,
+    )
+
+
+class PhaseState(NamedTuple):
+    """Number of steps taken, and the state of Adam in the current phase."""
+
+    count: jax.Array
+    inner: PyTree
+
+
+def _two_phases(config: UNSIRConfig, impair_steps: int) -> optax.GradientTransformation:
+    """Return Adam that starts again after some steps, with another learning rate."""
     impair, repair = (
         optax.inject_hyperparams(optax.adam)(learning_rate=rate)
         for rate in (config.impair_learning_rate, config.repair_learning_rate)
     )
 
-    def prepare(key: Key, variables: Variables, data: UnlearnData) -> UNSIRState:
-        noise_key, order_key = jax.random.split(key)
-        noise = make_noise(noise_key, model, variables, data, config)
-        return UNSIRState(variables, impair.init(variables.params), order_key, noise)
+    def init(params: PyTree) -> PhaseState:
+        return PhaseState(jnp.asarray(0), impair.init(params))
 
-    def sample(key: Key, t: jax.Array, state: UNSIRState, data: UnlearnData) -> UNSIRBatch:
-        del key
-        mixed_key, retain_key = jax.random.split(state.order_key)
-        mixed = shuffled_rows(mixed_key, t, num_mixed, batch_size)
-        retain = shuffled_rows(retain_key, jnp.maximum(t - impair_steps, 0), num_retain, batch_size)
-        rows = jnp.where(t < impair_steps, mixed, retain)
-        return UNSIRBatch(mix(data.retain, state.noise, rows), t == impair_steps)
-
-    def step(key: Key, state: UNSIRState, batch: UNSIRBatch) -> tuple[UNSIRState, Info]:
-        loss_fn = mean_loss(
-            model,
-            state.variables.state,
-            batch.examples.inputs,
-            lambda logits: cross_entropy(logits, batch.examples.labels),
-            train=True,
-            key=key,
-        )
-        opt_state = jax.tree.map(
-            lambda new, old: jnp.where(batch.restart, new, old),
-            repair.init(state.variables.params),
-            state.opt_state,
-        )
+    def update(grads: PyTree, state: PhaseState, params: PyTree) -> tuple[PyTree, PhaseState]:
         # The learning rate is part of the state: from the restart on it is that of the repair.
-        variables, opt_state, loss = descend(impair, loss_fn, state.variables, opt_state)
-        return state._replace(variables=variables, opt_state=opt_state), {"loss": loss}
+        inner = jax.tree.map(
+            lambda new, old: jnp.where(state.count == impair_steps, new, old),
+            repair.init(params),
+            state.inner,
+        )
+        updates, inner = impair.update(grads, inner, params)
+        return updates, PhaseState(state.count + 1, inner)
 
-    return Unlearner(
-        prepare, sample, step, lambda state: state.variables, impair_steps + repair_steps
-    )
+    return optax.GradientTransformation(init, update)
 
 
 def make_noise(
     key: Key, model: Model, variables: Variables, data: UnlearnData, config: UNSIRConfig
 ) -> Examples:
-    r"""Return inputs that the network gets as wrong as can be under labels of the forget set.
+    r"""Return inputs that maximise the model's loss under labels of the forget set.
 
-    Noise :math:`u`, at first standard normal, enters the network as :math:`\mu + \sigma u`, with
-    mean and deviation of the retain inputs over all but the last axis. Adam descends
-    :math:`-CE(\mu + \sigma u, y) + \lambda \|u\|^2` in evaluation mode (Tarun et al. 2021, eq. 2).
+    .. math:: u^* = \arg\min_u -CE(f(\mu + \sigma u), y_f) + \lambda \|u\|^2
+
+    by Adam from standard normal noise, in evaluation mode (Tarun et al. 2021, eq. 2), with mean and
+    deviation of the retain inputs over all but the last axis.
     """
     label_key, noise_key = jax.random.split(key)
     rows = shuffled_rows(label_key, 0, len(data.forget.labels), config.noise_size)
@@ -205,7 +201,7 @@ def make_noise(
 
 
 def mix(retain: Examples, noise: Examples, rows: jax.Array) -> Examples:
-    """Return rows of the retain set, and of the noise, repeated without end, laid behind it."""
+    """Return rows of the retain set followed by endless repetitions of the noise."""
     size = len(retain.labels)
     kept = take(retain, jnp.minimum(rows, size - 1))
     other = take(noise, jnp.maximum(rows - size, 0) % len(noise.labels))
@@ -217,7 +213,7 @@ def mix(retain: Examples, noise: Examples, rows: jax.Array) -> Examples:
 
 
 def _as_float(inputs: Array) -> jax.Array:
-    """Return inputs in the units in which networks take floats; uint8 is divided by 255."""
+    """Return inputs as floats; uint8 is divided by 255."""
     return inputs.astype(jnp.float32) / 255 if inputs.dtype == jnp.uint8 else inputs
 
 
