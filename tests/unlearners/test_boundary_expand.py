@@ -199,5 +199,6 @@ def test_a_network_with_a_softmax_is_refused():
     data, variables = small(2)
     model = from_functions(init, lambda p, x: jax.nn.log_softmax(apply(p, x)), name="softmax")
     method = boundary_expand(model, spec_of(data, 3))
-    with pytest.raises(InputError, match=r"--model softmax: .*return logits"):
+    with pytest.raises(InputError) as error:
         method.prepare(jax.random.key(0), variables, data)
+    assert error.value.argument == "model"
