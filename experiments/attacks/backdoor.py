@@ -25,7 +25,7 @@ import tyro
 
 import ltu_jax
 import ltu_jax.unlearners as unlearners
-from experiments.lib.provenance import ROOT, git_state
+from experiments.lib.provenance import ROOT, command_source
 from experiments.lib.results_table import origin, replace_block
 from ltu_jax.audit.measure import measure_model
 from ltu_jax.audit.summary import with_gaps
@@ -34,7 +34,6 @@ from ltu_jax.data.arrays import validate
 from ltu_jax.errors import DivergedError, InputError, InvariantError
 from ltu_jax.files import write_json
 from ltu_jax.report.content import label, number, plain
-from ltu_jax.report.write import versions
 from ltu_jax.runs.models import REFERENCES, train_model, unlearn_model
 from ltu_jax.runs.plan import Plan, make_plan, with_method
 from ltu_jax.runs.spec import InMemory, RunSpec
@@ -110,11 +109,7 @@ def main(args: list[str] | None = None) -> None:
     results = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
     results[options.name] = {
         "config": vars(setting),
-        "source": {
-            "command": f"python -m experiments.attacks.backdoor {options.name}",
-            "git": git_state(),
-            "versions": versions(),
-        },
+        "source": command_source(f"attacks.backdoor {options.name}"),
         "rows": [],
     }
     chosen = choose(setting, options.data_dir)

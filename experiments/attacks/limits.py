@@ -1,4 +1,4 @@
-"""How close to exact unlearning one can get, and how little leakage an audit can see.
+"""How little leakage can an audit detect?
 
     python -m experiments.attacks.limits
 
@@ -20,11 +20,10 @@ from typing import Any
 import tyro
 from scipy import stats
 
-from experiments.lib.provenance import ROOT, git_state
+from experiments.lib.provenance import ROOT, command_source
 from experiments.lib.results_table import origin, replace_block
 from ltu_jax.audit import bounds, epsilon, one_run
 from ltu_jax.files import write_json
-from ltu_jax.report.write import versions
 
 ALPHA, POWER = 0.05, 0.8
 TRAIN_SIZE, TEST_SIZE = 50_000, 10_000
@@ -52,13 +51,7 @@ def main(args: list[str] | None = None) -> None:
     options = tyro.cli(Options, args=args)
     step = 3 if options.quick else 1
     results = {
-        "sources": [
-            {
-                "command": "python -m experiments.attacks.limits",
-                "git": git_state(),
-                "versions": versions(),
-            }
-        ],
+        "sources": [command_source("attacks.limits")],
         "alpha": ALPHA,
         "power": POWER,
         "train_size": TRAIN_SIZE,
@@ -167,7 +160,7 @@ def draw_floors(results: dict[str, Any], path: Path) -> None:
     for name, label in (names | excess).items():
         less = 0.5 if name in excess else 0.0
         by_size.plot(sizes, [row[name] - less for row in results["floors"]], "o-", label=label)
-    by_size.axhline(0.01, color="grey", linestyle=":", label="1 %: TPR of a coin")
+    by_size.axhline(0.01, color="grey", linestyle=":", label="1 %: TPR of guessing")
     by_size.set(xscale="log", yscale="log", xlabel="forget = test examples")
     by_size.set_ylabel("reached by chance in 5 % of exact unlearnings")
 

@@ -55,7 +55,7 @@ def compute(options: study.Options) -> dict[str, Any]:
         of_share[name] = study.summary(results, study.same(results, job))
     return {
         "source": study.source("attacks.movement --data-dir DIR", results.values()),
-        "config": {"seeds": list(SEEDS), "shares": list(SHARES), "shakes": list(NOISES)},
+        "config": {"seeds": list(SEEDS), "shares": list(SHARES), "noises": list(NOISES)},
         "shares": by_share,
     }
 

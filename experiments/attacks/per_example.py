@@ -1,12 +1,12 @@
-"""Do methods hold against attacks on single examples, which none of them was trained against?
+"""Do methods withstand attacks on single examples, which none of them was trained against?
 
     python -m experiments.attacks.per_example digits
     python -m experiments.attacks.per_example cifar10 --data-dir DIR
 
-For each method: U-LiRA, RMIA, one-run audits and KLoM on ensembles of models, beside the networks
-before unlearning (what the attacks can find) and retrained ones (the floor). Options are chosen
-without Retrain, on another seed. Ensembles are kept in `runs/ensembles`; repeating an interrupted
-command resumes it. Writes `experiments/results/per_example_<name>.json`.
+For each method: U-LiRA, RMIA, one-run audits and KLoM on ensembles of models, compared with the
+models before unlearning (what the attacks can find) and retrained ones (the noise floor). Options
+are tuned without Retrain, on another seed. Ensembles are kept in `runs/ensembles`; repeating an
+interrupted command resumes it. Writes `experiments/results/per_example_<name>.json`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from typing import Any, Literal
 import tyro
 
 import ltu_jax.unlearners as unlearners
-from experiments.lib.provenance import ROOT, git_state
+from experiments.lib.provenance import ROOT, command_source
 from ltu_jax.cli.compilation_cache import keep_programs
 from ltu_jax.errors import DivergedError
 from ltu_jax.files import write_json
 from ltu_jax.report.content import plain
-from ltu_jax.report.write import versions
 from ltu_jax.runs import ensembles
 from ltu_jax.runs.audit import audit_ensembles
 from ltu_jax.runs.models import train_model
@@ -40,15 +39,15 @@ SELECT_SEED = 100
 
 @dataclass(frozen=True)
 class Setting:
-    """One data set and network.
+    """One data set and model.
 
     Attributes:
       data: as for `ltu unlearn`.
-      size: networks a side.
+      size: models a side.
       train_size: training examples; None takes all.
       model: as for `ltu unlearn`.
-      trials: options that each method tries.
-      methods: whom to audit, beside Retrain.
+      trials: number of options that each method tries.
+      methods: methods to audit; Retrain is always included.
     """
 
     data: str
@@ -71,8 +70,8 @@ class Options:
 
     Attributes:
       name: which setting.
-      data_dir: folder in which TFDS keeps prepared data sets.
-      quick: 8 networks a side, 2 trials and one method, into `runs/`; a test that all of it works.
+      data_dir: folder of prepared TFDS data.
+      quick: 8 models a side, 2 trials and one method; writes into `runs/`.
     """
 
     name: tyro.conf.Positional[Literal["digits", "cifar10"]]
@@ -93,11 +92,7 @@ def main(args: list[str] | None = None) -> None:
     keep_programs(folder)
     results: dict[str, Any] = {
         "config": {**vars(setting), "retain_fraction": 0.3, "seed": 0},
-        "source": {
-            "command": f"python -m experiments.attacks.per_example {options.name}{data_dir}",
-            "git": git_state(),
-            "versions": versions(),
-        },
+        "source": command_source(f"attacks.per_example {options.name}{data_dir}"),
         "methods": {},
     }
     with Progress(None, quiet=True) as progress:
@@ -133,7 +128,7 @@ def plan_for(setting: Setting, seed: int, data_dir: str | None) -> Plan:
 
 
 def choose(setting: Setting, name: str, data_dir: str | None) -> Any:
-    """Return options of a method, chosen on another seed without Retrain, or as they were then."""
+    """Return options of a method, tuned on another seed without Retrain and kept on disk."""
     about = f"{setting.data}-{setting.train_size}-{setting.model}-{setting.trials}-{name}"
     path = Path("runs/per_example") / f"{about}.json"
     method = unlearners.find(name)

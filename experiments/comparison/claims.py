@@ -7,7 +7,7 @@ C1: with 30 % of the retain set, LTU's gap to Retrain is below that of baselines
 C2: without the meta scheme it is worse. C3: without gradient harmonisation it is worse. C4: several
 diverse membership models are better than any single one.
 
-C1 is judged by the tables of `experiments.comparison.compare`, where the options of every method
+C1 is decided by the tables of `experiments.comparison.compare`, where the options of every method
 were tuned without Retrain. For the others, variants of LTU differ from it in what their name says
 and in nothing else. Differences are taken within a training seed: a claim *holds* where the 95 %
 t-interval of the difference is above 0, and *does not hold* where all of it is below the gap of a
@@ -36,7 +36,7 @@ import tyro
 
 from experiments.lib import study
 from experiments.lib.provenance import ROOT
-from experiments.lib.settings import KNOBS, LTU, PRIMARY, QUICK, SETTINGS, SINGLE, VARIANTS
+from experiments.lib.settings import LTU, OPTIONS, PRIMARY, QUICK, SETTINGS, SINGLE, VARIANTS
 from ltu_jax.files import write_json
 from ltu_jax.report.comparison.table import interval
 from ltu_jax.report.content import plain
@@ -55,7 +55,7 @@ METRICS += ("ra_inaccessible", "seconds")
 
 @dataclass(frozen=True)
 class Options(study.Options):
-    """Make the missing results and judge the claims.
+    """Make the missing results and the verdicts.
 
     Attributes:
       only: make results in these settings alone, by their names in `settings.SETTINGS`.
@@ -68,7 +68,7 @@ class Options(study.Options):
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run, judge, write, draw."""
+    """Make the results and verdicts, write and draw them."""
     options = tyro.cli(Options, args=args)
     wanted = quick_jobs() if options.quick else jobs()
     _check("--only", options.only, SETTINGS)
@@ -82,7 +82,7 @@ def main(args: list[str] | None = None) -> None:
         or (job.setting in chosen and (job.variant in makes or not options.variants))
     ]
     before = None if options.quick else json.loads(OUT.read_bytes())
-    results = plain(judge(wanted, study.results_of(some, options), before))
+    results = plain(verdicts(wanted, study.results_of(some, options), before))
     write_json(Path("runs/claims.json") if options.quick else OUT, results)
     if not options.quick:
         study.save(draw(results), FIGURE)
@@ -102,7 +102,7 @@ def jobs() -> list[Job]:
         single = SINGLE.values() if setting.forget == "random_10" else ()
         variants = [*study.REFERENCES, *LTU.values(), *single]
         wanted += [Job(setting, one, seed) for one in variants for seed in seeds]
-    return wanted + [Job(PRIMARY, one, seed) for one in KNOBS.values() for seed in (0, 1, 2)]
+    return wanted + [Job(PRIMARY, one, seed) for one in OPTIONS.values() for seed in (0, 1, 2)]
 
 
 def quick_jobs() -> list[Job]:
@@ -118,7 +118,7 @@ def tuned(names: Sequence[str], data: str = "digits") -> dict[str, Variant]:
     return {name: variant(name, **chosen[f"random_10-{name}"]["options"]) for name in names}
 
 
-def judge(
+def verdicts(
     wanted: Sequence[Job], results: Mapping[Job, Result], before: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return verdicts, and means and intervals for every setting and variant.
@@ -257,9 +257,9 @@ def verdict(
 
 def verdict_over(statement: str, by_setting: Mapping[str, Any]) -> dict[str, Any]:
     """Return the verdict over all settings; the interval is that of the first."""
-    verdicts = {one["verdict"] for one in by_setting.values()}
-    overall = "holds" if verdicts == {"holds"} else "cannot tell"
-    if "does not hold" in verdicts:
+    all_verdicts = {one["verdict"] for one in by_setting.values()}
+    overall = "holds" if all_verdicts == {"holds"} else "cannot tell"
+    if "does not hold" in all_verdicts:
         overall = "does not hold"
     first = next(iter(by_setting.values()), None)
     return {

@@ -1,4 +1,4 @@
-"""Variants of LTU, with one part left out or one option changed, and where they are tried."""
+"""Variants of LTU, with one part left out or one option changed, and their settings."""
 
 from __future__ import annotations
 
@@ -104,8 +104,8 @@ JOINT = {
         "weight 3.2": {"forget_weight": 3.2},
     }.items()
 }
-KNOBS = {**HARMONY, **INNER, **TUNE, **QUERIES, **MODELS, **CALIBRATED, **JOINT}
-VARIANTS = {**LTU, **SINGLE, **KNOBS}
+OPTIONS = {**HARMONY, **INNER, **TUNE, **QUERIES, **MODELS, **CALIBRATED, **JOINT}
+VARIANTS = {**LTU, **SINGLE, **OPTIONS}
 PRIMARY, DIGITS = Setting("cifar10", 5_000, "mlp"), Setting("digits", None, "mlp")
 SETTINGS = {
     "CIFAR-10, mlp, a random 10 %": (PRIMARY, (0, 1, 2, 3, 4)),

@@ -1,11 +1,11 @@
-"""Twenty requests in a row: does a model that forgets again and again stay near Retrain?
+"""Does a model stay near Retrain over twenty requests in a row?
 
     python -m experiments.operation.sequential digits
     python -m experiments.operation.sequential cifar10 --data-dir DIR
 
-Each request is for 1 % of the training set, drawn at random; each run goes on from the network that
-the one before it has left (`ltu_jax.unlearn_next`) and trains two networks anew on all that is not
-forgotten by then, so that every gap has its floor. The runs are kept in `runs/sequential`; an
+Each request is for 1 % of the training set, drawn at random. Each run continues from the model of
+the previous one (`ltu_jax.unlearn_next`) and retrains two models on the remaining data, so that
+every gap has its noise floor. The runs are kept in `runs/sequential`; an
 interrupted command goes on when it is given again; CIFAR-10 takes an hour on two CPU cores. Each
 setting is a part of `experiments/results/sequential.json`; `docs/sequential.png` shows them all.
 """
@@ -20,14 +20,13 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
-from experiments.lib.provenance import ROOT, git_state
+from experiments.lib.provenance import ROOT, command_source
 from ltu_jax import unlearners
 from ltu_jax.cli.compilation_cache import keep_programs
 from ltu_jax.data import load
 from ltu_jax.errors import InputError
 from ltu_jax.files import write_json
 from ltu_jax.report.content import plain
-from ltu_jax.report.write import versions
 from ltu_jax.runs import pipeline
 from ltu_jax.runs.folder import RunFolder
 from ltu_jax.runs.sequential import ledger
@@ -93,11 +92,7 @@ def main(args: list[str] | None = None) -> None:
     setting = SETTINGS[options.name]
     if options.quick:
         setting = replace(setting, requests=3, epochs=1, train_size=300, method="finetune")
-    source = {
-        "command": f"python -m experiments.operation.sequential {options.name}",
-        "git": git_state(),
-        "versions": versions(),
-    }
+    source = command_source(f"operation.sequential {options.name}")
     keep_programs()
     chain = options.runs / (f"{options.name}-quick" if options.quick else options.name)
     check_same(setting, chain)

@@ -5,10 +5,8 @@
 
 Programs are compiled ahead of time and run in turn with what they are compared with, in one
 process, each once before any clock runs; numbers are medians, and ratios are medians over rounds.
-PyTorch is the peer where it is installed (pip install torch); without it its entries are empty. All
-of it runs on any backend. Small kernels have a file of their own:
-
-    pytest experiments/performance/kernels.py -n 0
+The steps of `mlp` and `cnn` are compared with PyTorch where it is installed (pip install torch).
+Everything runs on any backend.
 """
 
 from __future__ import annotations

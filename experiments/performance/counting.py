@@ -17,7 +17,7 @@ from ltu_jax.types import Array, Model, Variables
 FORWARD = 1
 GRADIENT = 3  # forward and backward
 
-# A Hessian-vector product beside a gradient that is there already, its activations kept. The
+# A Hessian-vector product after a gradient, whose activations are kept. The
 # linearised forward pass has two products for each one, y' = w' x + w x', so it is 2; the
 # linearised backward pass has two for each of its two, 4. Only the first layer needs less: there x'
 # is zero, as its gradient is not needed in a backward pass. Reverse over reverse and reverse over

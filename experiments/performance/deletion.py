@@ -1,4 +1,4 @@
-"""Whole deletions of CIFAR-10 images: how LTU's time compares with that of training anew.
+"""Whole deletions of CIFAR-10 images: LTU's time relative to retraining.
 
 Steps are those of the library's own defaults: `LTUConfig` and the network's `Recipe`.
 """

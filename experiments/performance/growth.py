@@ -1,4 +1,4 @@
-"""How a step of LTU grows with the work: with what is forgotten, with the data, with its own knobs.
+"""How the cost of an LTU step grows with the forget set, the data and its options.
 
 One thing grows at a time. A deletion takes as many steps whatever the size of the data, so its cost
 grows as that of a step. Of the training set a step looks at a bounded number of candidates

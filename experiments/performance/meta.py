@@ -1,4 +1,4 @@
-"""The exact meta-gradient in three forms, LTU beside other methods, and what memory steps need."""
+"""The exact meta-gradient in three forms, LTU and other methods, and the memory of steps."""
 
 from __future__ import annotations
 

@@ -39,8 +39,8 @@ _NO_OPERATION = re.compile(r"::|^end: |^\$|\s")  # of the runtime or of Python
 def profile(name: str, share: float) -> Row:
     """Return `step_profile` of a built-in network; on a CPU, of a process with one thread.
 
-    With more of them a convolution goes on in threads of its own, which no trace sees, and what
-    waits for it or runs beside it passes for slow.
+    With more threads a convolution runs in threads that no trace records, and operations that wait
+    for it or run at the same time appear slow.
     """
     if jax.default_backend() != "cpu":
         return step_profile(subject(name, share))

@@ -95,7 +95,7 @@ def prepare_plain(subject: Subject, jit: Callable = jit) -> Prepared:
 def ltu_step(
     subject: Subject, repeats: int, peer: PeerWays, *, with_first_order: bool = True
 ) -> Row:
-    """Return what an LTU step takes, of second and of first order, beside its operation count.
+    """Return the cost of an LTU step of second and first order, and its operation count.
 
     Args:
       subject: see `Subject`.

@@ -13,18 +13,15 @@ import pytest
 from experiments.performance import (
     benchmark,
     deletion,
-    forms,
     growth,
-    kernels,
     meta,
     pools,
     profiles,
     steps,
-    table,
     timing,
 )
 from experiments.performance.counting import Images, forward_flops, ltu_units, plain_units
-from experiments.performance.subjects import MODELS, first_order, noise, subject
+from experiments.performance.subjects import MODELS, first_order, subject
 from experiments.performance.timing import compile_ahead, fastest, interleave, median, ratio
 from ltu_jax.data import load
 from ltu_jax.models import build
@@ -363,40 +360,3 @@ def test_the_operations_of_a_step_do_not_grow_with_the_training_set():
     found = growth.growth({"data": (2_000, 20_000)}, repeats=1)["data"]
     # What grows is the drawing of queries, which goes through the accessible examples once.
     assert found["20000"]["flops_by_xla"] < 1.1 * found["2000"]["flops_by_xla"]
-
-
-@pytest.mark.parametrize("kernel", [name for name in dir(kernels) if name.startswith("test_")])
-def test_kernels_run(kernel):
-    getattr(kernels, kernel)(lambda function: function())
-
-
-def test_tables_show_what_is_there():
-    shown = table.tables(
-        {
-            "config": {},
-            "pool": {"torch_over_jax": 2.0, "ways": {"pool_4": {"networks": 4}}},
-            "ltu_step": {"cnn": {"ratio_to_count": 1.5, "first_order": {"ratio_to_count": 1.2}}},
-            "import_seconds": 0.25,
-        }
-    )
-    assert "config" not in shown
-    assert "- torch_over_jax: 2\n\n| | networks |\n|:--|--:|\n| ways, pool_4 | 4 |" in shown
-    assert "| cnn, first order | – | – | – | – | 1.2 |" in shown
-    assert shown.endswith("## import_seconds\n\n0.25")
-
-
-def test_noise_is_of_the_shape_asked_for():
-    examples = noise(12, (8, 8, 1), seed=0)
-    assert examples.inputs.shape == (12, 8, 8, 1)
-    assert examples.inputs.dtype == np.uint8
-    assert set(examples.labels.tolist()) == set(range(10))
-
-
-def test_forms_are_held_against_those_that_define_them():
-    found = forms.compiler(subject("cnn", 1 / 32), repeats=1)
-    assert found["xla_over_library"] == pytest.approx(
-        found["xla_seconds"] / found["library_seconds"]
-    )
-    found = forms.harmonizer(1000, repeats=1)
-    assert found["projections_over_closed"] > 0
-    assert found["parameters"] == 4000

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.performance.scaling import Traffic, table, traffic
+from experiments.performance.scaling import Traffic, traffic
 
 pytestmark = pytest.mark.experiments
 
@@ -36,8 +36,3 @@ def test_collectives_in_loops_count_once_for_every_turn():
 
 def test_a_program_that_sends_nothing_has_no_traffic():
     assert traffic("ENTRY %main (p: f32[4]) -> f32[4] {\n}") == {}
-
-
-def test_the_table_has_a_row_for_every_kind():
-    lines = table({"all-reduce": Traffic(25, 357_500_000)}).splitlines()
-    assert lines[-1] == "| all-reduce | 25 | 357.5 |"

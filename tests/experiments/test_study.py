@@ -133,7 +133,7 @@ def test_claims_quick(place):
     assert "LTU" in results["settings"]["quick"] or "ltu" in results["settings"]["quick"]
 
 
-def test_claims_keep_the_variants_that_were_not_made_again():
+def test_claims_keep_variants_without_new_results():
     row = dict.fromkeys(claims.METRICS) | {"avg_gap": 0.0, "failure": None}
     row |= {"conflicts": None, "source": "second"}
     kept, added = list(claims.SETTINGS)[:2]
@@ -146,12 +146,12 @@ def test_claims_keep_the_variants_that_were_not_made_again():
             {"of": {added: ["only hinge", "retrain"], kept: ["LTU"]}, "command": "first"},
         ],
     }
-    judged = claims.judge(jobs, dict.fromkeys(jobs, row), before)
-    assert list(judged["settings"]) == [kept, added]
-    assert judged["settings"][kept] == {"LTU": "as it was"}
-    assert judged["settings"][added]["only hinge"] == "old"
-    assert judged["settings"][added]["retrain"]["gap"][0] == 0
-    first, second = judged["sources"]
+    found = claims.verdicts(jobs, dict.fromkeys(jobs, row), before)
+    assert list(found["settings"]) == [kept, added]
+    assert found["settings"][kept] == {"LTU": "as it was"}
+    assert found["settings"][added]["only hinge"] == "old"
+    assert found["settings"][added]["retrain"]["gap"][0] == 0
+    first, second = found["sources"]
     assert first == {"of": {added: ["only hinge"], kept: ["LTU"]}, "command": "first"}
     assert {"retrain", "retrain_2"} <= set(second["of"][added])
     assert second["rows_made_by"] == ["second"]
@@ -204,9 +204,9 @@ def test_stopping_quick(place, capsys):
     rules = {rule: one["gap"][0] for rule, one in cell["rules"].items()}
     assert rules["oracle"] == min(one["gap"][0] for one in cell["steps"].values())
     assert cell["rules"]["default"]["steps"] == [300]
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     stopping.main(["--quick"])  # from what is kept
-    assert capsys.readouterr().out == told
+    assert capsys.readouterr().out == printed
 
 
 def test_the_rule_takes_the_steps_of_the_smallest_score():
@@ -221,10 +221,10 @@ def test_the_rule_takes_the_steps_of_the_smallest_score():
 
 def test_the_work_of_a_deletion_is_that_of_its_steps():
     setting = Setting("cifar10", 5_000, "mlp", epochs=10)
-    anew = 10 * 4_500 * 3
+    retraining = 10 * 4_500 * 3
     units = {"ltu": 2400, "ltu_first_order": 1440, "mi_match": 960}  # 32, 192 and 128 images
     for method, unit in units.items():
-        assert budget.work(method, 30, setting, 4_500) == pytest.approx(30 * unit / anew)
+        assert budget.work(method, 30, setting, 4_500) == pytest.approx(30 * unit / retraining)
 
 
 def test_overlap_quick(place):

@@ -1,4 +1,4 @@
-"""`--dry-run`: what is told before a deletion is what the deletion then does."""
+"""`--dry-run` announces what the deletion then does."""
 
 import json
 from dataclasses import replace
@@ -28,15 +28,15 @@ def test_sizes_and_steps_are_those_of_the_run(complete):
         reference="retrain",
         epochs=2,
     )
-    told = forecast(plan)
+    work = forecast(plan)
     report = json.loads((complete.folder / "report.json").read_text())
     for part, size in report["run"]["sizes"].items():
-        assert told.sizes[part] == size
+        assert work.sizes[part] == size
     metrics = [json.loads(x) for x in (complete.folder / "metrics.jsonl").read_text().splitlines()]
     done = {}
     for step in metrics:
         done[step["phase"]] = done.get(step["phase"], 0) + 1
-    assert {phase.name: phase.steps for phase in told.phases} == {
+    assert {phase.name: phase.steps for phase in work.phases} == {
         name: count for name, count in done.items() if name != "audit"
     }
 
@@ -58,21 +58,22 @@ def _leaves(init, inputs):
 
 
 def test_a_method_without_steps_has_no_operations_to_count(plan):
-    told = forecast(tiny.plan(tiny.table(), tiny.FORGOTTEN, method="ssd"))
-    assert told.ratio is None
-    assert "not counted" in lines(told)[-1]
+    work = forecast(tiny.plan(tiny.table(), tiny.FORGOTTEN, method="ssd"))
+    assert work.ratio is None
+    assert "not counted" in lines(work)[-1]
     assert unlearning_flops(plan) > 0
 
 
-def test_trials_are_told_and_a_given_network_is_not_trained(plan):
-    told = forecast(plan._replace(original=object(), reference="none"), trials=3)
-    (choosing, deletion) = told.phases
+def test_trials_are_counted_and_a_given_model_is_not_trained(plan):
+    spec = replace(plan.spec, reference="none")
+    work = forecast(plan._replace(original=object(), spec=spec), trials=3)
+    (choosing, deletion) = work.phases
     assert (choosing.name, choosing.steps) == ("choose options (finetune)", 3)
     assert choosing.flops == 3 * deletion.flops
 
 
 @pytest.mark.parametrize("command", ["unlearn", "tune"])
-def test_the_command_says_it_all_and_touches_nothing(workplace, capsys, command, monkeypatch):
+def test_the_command_prints_everything_and_writes_nothing(workplace, capsys, command, monkeypatch):
     method = replace(unlearners.METHODS["ltu"], config=tiny.TINY_LTU)
     monkeypatch.setitem(unlearners.METHODS, "ltu", method)
     main([command, *DRY, "--forget-class", "ill"])
@@ -85,12 +86,12 @@ def test_the_command_says_it_all_and_touches_nothing(workplace, capsys, command,
     assert list(workplace.iterdir()) == []
 
 
-def test_machines_get_the_same_as_one_line(workplace, capsys):
+def test_json_log_is_one_line(workplace, capsys):
     main(["unlearn", *DRY, "--method", "finetune", "--log", "json"])
-    told = json.loads(capsys.readouterr().out)
-    assert told["event"] == "dry_run"
-    assert told["sizes"]["train"] == 120
-    assert told["phases"][0]["name"] == "train original"
+    work = json.loads(capsys.readouterr().out)
+    assert work["event"] == "dry_run"
+    assert work["sizes"]["train"] == 120
+    assert work["phases"][0]["name"] == "train original"
 
 
 def test_bad_input_is_refused_as_in_a_run(refused):
