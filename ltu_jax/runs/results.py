@@ -46,7 +46,7 @@ def report_content(
             "uses_validation": plan.unlearner.invariants.uses_validation,
             "options_chosen": "default" if chosen is None else chosen.rule,
             "seeds": {"run": plan.seed},
-            "signs": diagnostics.signs(history),
+            "signs": diagnostics.diagnose(history),
             "command": command,
             "sizes": {"train": len(plan.dataset.train.labels), **sizes},
         },
