@@ -10,11 +10,11 @@ from ltu_jax.errors import InputError
 
 REQUESTS = ("forget_ids", "forget_class", "forget_group", "forget_fraction")
 # Python names that are spelt differently on the command line.
-SPELLINGS = {"pools_in": "pool", "ids": "forget_ids", "kinds": "kind"}
+SPELLINGS = {"ids": "forget_ids", "types": "type"}
 # Python functions that are commands.
 COMMANDS = {
     "resume": "ltu unlearn --resume",
-    "make_pools": "ltu pool",
+    "make_ensembles": "ltu ensemble",
 }
 
 

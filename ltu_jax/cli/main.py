@@ -14,9 +14,9 @@ from ltu_jax.cli.options import (
     Audit,
     Compare,
     Deletion,
+    Ensemble,
     Ledger,
     Methods,
-    Pool,
     Queue,
     Selfcheck,
     Tune,
@@ -43,7 +43,7 @@ def main(args: list[str] | None = None) -> None:
         Annotated[Unlearn, tyro.conf.subcommand("unlearn")]
         | Annotated[Tune, tyro.conf.subcommand("tune")]
         | Annotated[Compare, tyro.conf.subcommand("compare")]
-        | Annotated[Pool, tyro.conf.subcommand("pool")]
+        | Annotated[Ensemble, tyro.conf.subcommand("ensemble")]
         | Annotated[Audit, tyro.conf.subcommand("audit")]
         | Annotated[Ledger, tyro.conf.subcommand("ledger")]
         | Annotated[Queue, tyro.conf.subcommand("queue")]
@@ -70,8 +70,8 @@ def run(options: Any, command: str) -> None:
         unlearn(options, command)
     elif isinstance(options, Compare):
         compare(options, command)
-    elif isinstance(options, Pool):
-        pool(options, command)
+    elif isinstance(options, Ensemble):
+        ensemble(options, command)
     elif isinstance(options, Audit):
         audit(options, command)
     elif isinstance(options, Ledger):
@@ -104,8 +104,8 @@ def compare(options: Compare, command: str) -> None:
     print(f"Results, tables and figures: {options.out}")
 
 
-def pool(options: Pool, command: str) -> None:
-    """Run `ltu pool` and say where each pool is."""
+def ensemble(options: Ensemble, command: str) -> None:
+    """Run `ltu ensemble` and print the folder of each ensemble."""
     request = read_request(options)
     check_alone(options, "run", among=Deletion)
     from ltu_jax.cli.compilation_cache import keep_programs
@@ -114,12 +114,12 @@ def pool(options: Pool, command: str) -> None:
     from ltu_jax.runs.loading import load_plan
     from ltu_jax.runs.plan import make_plan
 
-    check_writable("pools", options.pools)
-    keep_programs(options.pools)
+    check_writable("ensembles", options.ensembles)
+    keep_programs(options.ensembles)
     specified = None if options.run else specify(options, command, request)
     plan = make_plan(*specified) if specified else load_plan(options.run)
     for made in ensembles.make_ensembles(
-        plan, options.kind, options.size, options.pools, quiet=options.quiet
+        plan, options.type, options.size, options.ensembles, quiet=options.quiet
     ):
         print(f"{made.type}: {len(made.streams)} models in {made.seconds:.0f} s, {made.folder}")
 
@@ -137,7 +137,7 @@ def audit(options: Audit, command: str) -> None:
     keep_programs()
     audited = audit_run(
         options.run,
-        pools_in=options.pool,
+        ensembles=options.ensembles,
         alpha=options.alpha,
         command=command,
         quiet=options.quiet,
@@ -145,7 +145,7 @@ def audit(options: Audit, command: str) -> None:
     console = Console()
     for table in tables.tables(audited):
         console.print(table)
-    method = label(audited["population"][-1]["model"])  # the run's models end with the method's
+    method = label(audited["method"])
     for sentence in sentences.verdicts(audited, method):
         console.print(sentence, markup=False, highlight=False)
     print(f"Report: {RunFolder(options.run).page}")

@@ -190,52 +190,52 @@ class Compare:
 
 
 @dataclass(frozen=True)
-class Pool(Deletion):
-    """Train, or train and unlearn, many networks at once, for ltu audit.
+class Ensemble(Deletion):
+    """Train, or train and unlearn, many models at once, for ltu audit.
 
-    - original: networks trained on everything, each from a seed of its own.
-    - retrain: networks trained without the forget set.
-    - unlearned: the networks of original, unlearned by the method.
-    - shadow: couples of networks; a coin decides which of two alike examples each
-      was trained on.
-    - shadow_unlearned: these, after unlearning what the coins chose.
-    - shadow_retrain: networks that were trained on neither.
+    - original: models trained on everything, each with its own seed.
+    - retrain: models trained without the forget set.
+    - unlearned: the models of original, unlearned by the method.
+    - shadow: paired models with opposite inclusion bits; a bit selects which of two
+      examples of a class a model is trained on.
+    - shadow_unlearned: these models, after unlearning the selected examples.
+    - shadow_retrain: models trained on neither example.
 
-    - Finished parts stay on disk: the same command goes on where it was stopped.
-    - A pool that is there already is not made again.
+    - Finished parts stay on disk: repeating an interrupted command resumes it.
+    - A complete ensemble is not made again.
 
-      ltu pool --kind retrain --size 64
-      ltu pool --run RUN --kind retrain unlearned shadow_unlearned
+      ltu ensemble --type retrain --size 64
+      ltu ensemble --run RUN --type retrain unlearned shadow_unlearned
     """
 
     run: _Folder = None
     """Folder of a finished run, whose data, request and method to take; give no other then."""
-    kind: _Names = ("retrain", "unlearned", "shadow_unlearned")
-    """Which pools to make."""
+    type: _Names = ("retrain", "unlearned", "shadow_unlearned")
+    """Types of ensembles to make."""
     size: Annotated[int, tyro.conf.arg(metavar="N")] = 64
-    """Networks on each side of a comparison; kinds with coins have a couple for each."""
-    pools: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/pools")
-    """Folder in which pools are kept, by the content they follow from."""
+    """Models on each side of a comparison; shadow types have two for each."""
+    ensembles: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/ensembles")
+    """Folder of all ensembles, each under a digest of everything it depends on."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Show no progress bars."""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """Audit a finished run more strictly, and add what is found to its report.
+    """Audit a finished run more strictly, and add the results to its report.
 
-    1. Attacks on the run's networks, each beside Retrain's own value.
-    2. With pools: every example by itself, against networks that never saw it;
-       lower bounds on what leaks, and what could have been seen at all.
+    1. Attacks on the run's models, each with Retrain's value as its target.
+    2. With ensembles: attacks on single examples, against models that never saw
+       them; lower bounds on epsilon, and the smallest detectable epsilon.
 
       ltu audit RUN
-      ltu pool --run RUN && ltu audit RUN --pool runs/pools
+      ltu ensemble --run RUN && ltu audit RUN --ensembles runs/ensembles
     """
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Folder of the run, as ltu unlearn named it."""
-    pool: _Folder = None
-    """Folder in which pools are kept, or one of the pools in it; by default none is used."""
+    ensembles: _Folder = None
+    """Folder of ensembles, or one of the ensembles in it; by default none is used."""
     alpha: Annotated[float, tyro.conf.arg(metavar="LEVEL")] = 0.05
     """Chance of a false alarm, shared among all tests of the audit."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-import ltu_jax.runs.ensembles as ensembles
 from ltu_jax.audit.ensembles import (
     NOISE,
     attack_ensembles,
@@ -23,7 +22,14 @@ from ltu_jax.files import write_json
 from ltu_jax.report import write as report
 from ltu_jax.report.content import plain
 from ltu_jax.report.read import read_content
-from ltu_jax.runs.ensembles import Ensemble
+from ltu_jax.runs.ensembles import (
+    MAX_SIZE,
+    TYPES,
+    Ensemble,
+    canary_pairs,
+    ensemble_folder,
+    read_ensemble,
+)
 from ltu_jax.runs.loading import load_models, load_plan
 from ltu_jax.runs.models import by_label
 from ltu_jax.runs.plan import Plan
@@ -31,6 +37,7 @@ from ltu_jax.runs.progress import Progress
 from ltu_jax.runs.spec import InMemory
 from ltu_jax.types import Dataset
 from ltu_jax.unlearners.base import Method
+from ltu_jax.unlearners.ltu.config import MatchingConfig
 
 MIN_SIZE = 8  # models a side; half of them fit the attack, the other half evaluate it
 
@@ -38,7 +45,7 @@ MIN_SIZE = 8  # models a side; half of them fit the attack, the other half evalu
 def audit_run(
     folder: str | os.PathLike,
     *,
-    pools_in: str | os.PathLike | None = None,
+    ensembles: str | os.PathLike | None = None,
     alpha: float = 0.05,
     data: Dataset | None = None,
     model: Any = None,
@@ -50,7 +57,7 @@ def audit_run(
 
     Args:
       folder: of the run.
-      pools_in: folder of ensembles, or one of them; None skips the attacks that need them.
+      ensembles: folder of ensembles, or one of them; None skips the attacks that need them.
       alpha: chance of a false alarm, shared among all counted tests.
       data: the data set, if the run's was made in Python; the same for the next two.
       model: the model.
@@ -59,22 +66,22 @@ def audit_run(
       quiet: show no progress.
 
     Returns:
-      The entry `audit` of `report.json`: `population` and `distances`, see `compare_models`; from
-      ensembles `ensembles` (size, seconds and folder by type), `distinguishing`, `per_example` and
-      `tests`, see `attack_ensembles`.
+      The entry `audit` of `report.json`: `alpha`, `command` and `method`; `population` and
+      `distances`, see `compare_models`; from ensembles `ensembles` (size, seconds and folder by
+      type), `distinguishing`, `per_example` and `tests`, see `attack_ensembles`.
 
     Raises:
       InputError: the folder holds no finished run, or there are no ensembles of it.
     """
     folder = Path(folder)
     if not 0 < alpha < 1:
-        raise InputError(f"--alpha {alpha}: give a level between 0 and 1, such as 0.05")
+        raise InputError("alpha", f"is {alpha}", "give a level between 0 and 1, such as 0.05")
     plan = load_plan(folder, InMemory(data, model, method=method))
     content = read_content(folder)
-    found = {} if pools_in is None else find_ensembles(plan, Path(pools_in))
+    found = {} if ensembles is None else find_ensembles(plan, Path(ensembles))
     with Progress(None, quiet=quiet) as progress:
         on_info = progress.phase("audit", 1 + len(found))
-        result: dict[str, Any] = {"alpha": alpha, "command": command}
+        result: dict[str, Any] = {"alpha": alpha, "command": command, "method": plan.method.name}
         result |= compare_models(plan.problem, by_label(plan, load_models(folder, plan)), alpha)
         on_info(0, {})
         result |= audit_ensembles(plan, found, alpha, lambda done: on_info(done + 1, {}))
@@ -101,7 +108,7 @@ def audit_ensembles(
         if ensemble.inclusion is None:
             examples = part_examples(problem)
         else:
-            examples = paired_examples(problem, ensembles.canary_pairs(plan))
+            examples = paired_examples(problem, canary_pairs(plan))
         outputs[name] = {
             part: ensemble_outputs(
                 problem.model, ensemble.variables, some, noise_std=noise_std, seed=problem.seed
@@ -111,8 +118,8 @@ def audit_ensembles(
         on_done(done)
     inclusion = {name: one.inclusion for name, one in found.items() if one.inclusion is not None}
     # A method with membership models was trained against attacks on the same features.
-    trained_against = bool(getattr(plan.config, "membership", ()))
-    shares = "features: outputs on the example itself" if trained_against else ""
+    matching = isinstance(plan.config, MatchingConfig)
+    shares = "features: outputs on the example itself" if matching else ""
     made = {
         name: {"models": len(one.streams), "seconds": one.seconds, "folder": one.folder.name}
         for name, one in found.items()
@@ -130,18 +137,18 @@ def find_ensembles(plan: Plan, folder: Path) -> dict[str, Ensemble]:
     """
     folder = folder.parent if (folder / "about.json").exists() else folder
     found: dict[str, Ensemble] = {}
-    for name in ensembles.TYPES:
+    for name in TYPES:
         named = (path.name.split("-")[1] for path in folder.glob(f"{name}-*-*"))
         sizes = {int(size) for size in named if size.isdecimal()}
-        for size in sorted(sizes & set(range(MIN_SIZE, ensembles.MAX_SIZE + 1)), reverse=True):
-            entry = ensembles.ensemble_folder(plan, name, size, folder)
+        for size in sorted(sizes & set(range(MIN_SIZE, MAX_SIZE + 1)), reverse=True):
+            entry = ensemble_folder(plan, name, size, folder)
             if (entry / "about.json").exists():
-                found[name] = ensembles.read_ensemble(plan, name, size, folder)
+                found[name] = read_ensemble(plan, name, size, folder)
                 break
     if not {"retrain", "unlearned"} <= found.keys() and "shadow_unlearned" not in found:
-        raise InputError(
-            f"--pool {folder}: holds no pools of this run with at least {MIN_SIZE} networks "
-            f"a side (found {', '.join(found) or 'none'}); make them with "
-            f"ltu pool --run RUN --pools {folder}"
+        problem = (
+            f"{folder} has too few ensembles of this run with at least {MIN_SIZE} models a side "
+            f"(found {', '.join(found) or 'none'})"
         )
+        raise InputError("ensembles", problem, "make them with `make_ensembles`")
     return found

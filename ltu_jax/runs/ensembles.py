@@ -84,7 +84,7 @@ def make_ensembles(
 ) -> Iterator[Ensemble]:
     """Yield the ensembles of a plan, each when it is complete; see `make_ensemble`."""
     if not types:
-        raise InputError(f"--kind: names no pool; choose among {', '.join(TYPES)}")
+        raise InputError("types", "is empty", f"choose among {', '.join(TYPES)}")
     for name in types:
         _members(plan, name, size)  # bad input is found before any model is trained
     with Progress(None, quiet=quiet) as progress:
@@ -124,7 +124,7 @@ def read_ensemble(plan: Plan, name: str, size: int, folder: Path) -> Ensemble:
     entry = ensemble_folder(plan, name, size, folder)
     seconds = _seconds(entry)
     like = _stacked(trace(plan.model, plan.dataset), len(members.streams))
-    variables = restore(entry / "models", like, argument="pool")
+    variables = restore(entry / "models", like, argument="ensembles")
     return Ensemble(name, variables, members.inclusion, members.streams, seconds, entry)
 
 
@@ -159,11 +159,10 @@ def canary_pairs(plan: Plan) -> bits.CanaryPairs:
 
 def _members(plan: Plan, name: str, size: int) -> _Members:
     if name not in TYPES:
-        raise InputError(f"--kind {name}: no such pool; choose among {', '.join(TYPES)}")
-    check_integer("--size", size)
+        raise InputError("types", f"{name!r} is unknown", f"choose among {', '.join(TYPES)}")
+    check_integer("size", size)
     if not 2 <= size <= MAX_SIZE:
-        bound = "at least 2" if size < 2 else f"at most {MAX_SIZE:,}"
-        raise InputError(f"--size {size}: a pool needs {bound} networks; give another number")
+        raise InputError("size", f"is {size}", f"give 2 to {MAX_SIZE:,} models a side")
     split = plan.split
     if not name.startswith("shadow"):
         rows = split.retain if name == "retrain" else np.arange(len(plan.dataset.train.labels))
@@ -253,7 +252,7 @@ def _join(plan: Plan, name: str, size: int, parts: Sequence[Path], entry: Path) 
     loaded, seconds = [], 0.0
     for part in parts:
         first, last = map(int, part.name.split("-"))
-        loaded.append(restore(part / "models", _stacked(like, last - first), argument="pool"))
+        loaded.append(restore(part / "models", _stacked(like, last - first), argument="ensembles"))
         seconds += _seconds(part)
     shutil.rmtree(entry / "models", ignore_errors=True)
     export(entry / "models", jax.tree.map(lambda *x: jnp.concatenate(x), *loaded))
@@ -268,10 +267,9 @@ def _seconds(folder: Path) -> float:
     try:
         return json.loads((folder / "about.json").read_text(encoding="utf-8"))["seconds"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"--pool {folder}: is damaged (about.json: {error}); delete the folder and make the "
-            "pool again with ltu pool"
-        ) from error
+        problem = f"{folder} is damaged (about.json: {error})"
+        remedy = "delete the folder and make the ensemble again with `make_ensembles`"
+        raise InputError("ensembles", problem, remedy) from error
 
 
 def _stacked(like: Variables, size: int) -> Variables:

@@ -1,7 +1,7 @@
-"""Checks of the checker: cases whose answer is known, run through the code that audits.
+"""Self-check of the audit: its code on cases with known answers.
 
-Scores of pure noise must not be taken for evidence, equal distributions must have no distance, the
-network that was never unlearned must be caught, and so must one that unlearning has destroyed.
+Noise is not evidence, equal distributions have distance 0, and models that were never unlearned or
+that unlearning has destroyed are detected.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ALPHA = 0.05
 DRAWS = 200  # of each null calibration
-NETWORKS = 24  # a side
+MODELS = 24  # a side
 EPOCHS = 15
 
 
@@ -34,31 +34,31 @@ class Check(NamedTuple):
     """A case with a known answer.
 
     Attributes:
-      name: what was put in.
-      expected: the known answer.
-      found: what came out.
-      passed: whether that is it.
+      name: the case.
+      expected: its known answer.
+      result: the audit's answer.
+      passed: whether they agree.
     """
 
     name: str
     expected: str
-    found: str
+    result: str
     passed: bool
 
 
 def run(seed: int = 0) -> list[Check]:
-    """Run all cases; `seed` draws everything random in them.
+    """Run all cases.
 
     Raises:
       InputError: the seed is negative.
     """
     if seed < 0:
-        raise InputError(f"--seed {seed}: give an integer of at least 0")
-    return [*statistics(seed), *networks(seed)]
+        raise InputError("seed", f"is {seed}", "give an integer of at least 0")
+    return [*statistics(seed), *models(seed)]
 
 
 def statistics(seed: int) -> Iterator[Check]:
-    """Yield the cases made of scores alone."""
+    """Yield the cases that need scores only."""
     rng = np.random.default_rng(seed)
     auc = roc.roc_auc(rng.normal(size=4000), rng.normal(size=4000))
     reach = 4 * np.sqrt(8001 / (12 * 4000**2))
@@ -82,7 +82,7 @@ def statistics(seed: int) -> Iterator[Check]:
 
 
 def _null_draws(rng: np.random.Generator):
-    """Return, for each bound, a function that says whether it finds evidence in fresh noise."""
+    """Return, for each bound, a function that tests it on fresh noise."""
 
     def scores() -> np.ndarray:
         return rng.normal(size=(2, 100))
@@ -106,30 +106,30 @@ def _null_draws(rng: np.random.Generator):
     }
 
 
-def networks(seed: int) -> Iterator[Check]:
-    """Yield the cases made of small networks on the digits."""
+def models(seed: int) -> Iterator[Check]:
+    """Yield the cases that need small models, trained on the digits."""
     plan = make_plan(RunSpec(model="mlp", method="nothing", epochs=EPOCHS, seed=seed))
-    keys = jax.random.split(jax.random.key(seed), 3 * NETWORKS).reshape(3, NETWORKS)
+    keys = jax.random.split(jax.random.key(seed), 3 * MODELS).reshape(3, MODELS)
     everything = np.arange(len(plan.dataset.train.labels))
     original = _train(plan, everything, keys[0])
     retrained, again = (_train(plan, plan.split.retain, own) for own in keys[1:])
     destroyed = _destroy(jax.random.key(seed), original)
     target = _margins(plan, retrained)
     for name, variables, answer in (
-        ("retrained networks", again, "not rejected"),
-        ("networks that nothing was done to", original, "rejected, too familiar"),
-        ("networks that unlearning destroyed", destroyed, "rejected, over-unlearned"),
+        ("retrained models", again, "not rejected"),
+        ("original models", original, "rejected, under-unlearned"),
+        ("models destroyed by unlearning", destroyed, "rejected, over-unlearned"),
     ):
-        found = evidence.distinguish(_margins(plan, variables), target, alpha=ALPHA, seed=seed)
-        # A tenth of the level: the answer is to be the known one for any seed that a user tries.
-        rejected = found["p_value"] < ALPHA / 10
-        direction = "too familiar" if found["shift"] > 0 else "over-unlearned"
-        said = f"rejected, {direction}" if rejected else "not rejected"
-        yield Check(name, answer, f"{said}: AUC {found['auc']:.0f} %", said == answer)
+        tested = evidence.distinguish(_margins(plan, variables), target, alpha=ALPHA, seed=seed)
+        # A tenth of the level, so that the answer is the known one for any seed.
+        rejected = tested["p_value"] < ALPHA / 10
+        direction = "under-unlearned" if tested["shift"] > 0 else "over-unlearned"
+        actual = f"rejected, {direction}" if rejected else "not rejected"
+        yield Check(name, answer, f"{actual}: AUC {tested['auc']:.0f} %", actual == answer)
 
 
 def _destroy(key: jax.Array, variables: Variables) -> Variables:
-    """Return the networks with noise on every parameter, as large as the parameters themselves."""
+    """Return the models with noise on every parameter, as large as its standard deviation."""
     leaves, structure = jax.tree.flatten(variables.params)
     keys = jax.random.split(key, len(leaves))
     noisy = [
@@ -158,8 +158,8 @@ def table(checks: list[Check]) -> Table:
     from rich import box
     from rich.table import Table
 
-    shown = Table("case", "known answer", "found", "", box=box.SIMPLE_HEAD)
+    shown = Table("case", "known answer", "result", "", box=box.SIMPLE_HEAD)
     for check in checks:
         mark = "[green]right[/green]" if check.passed else "[red]WRONG[/red]"
-        shown.add_row(check.name, check.expected, check.found, mark)
+        shown.add_row(check.name, check.expected, check.result, mark)
     return shown

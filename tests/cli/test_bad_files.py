@@ -278,8 +278,10 @@ def test_a_run_with_a_file_of_other_contents_is_refused(run, refused, name, cont
 def test_folders_that_look_like_pools_are_no_pools(run, workplace):
     for name in ("retrain-x-y", "unlearned--", "shadow-99999999-abc"):
         (workplace / name).mkdir()
-    with pytest.raises(InputError, match=r"--pool .*holds no pools of this run.*ltu pool --run"):
+    with pytest.raises(InputError) as caught:
         find_ensembles(run, workplace)
+    assert caught.value.argument == "ensembles"
+    assert "`make_ensembles`" in caught.value.remedy
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"data": "digits"}'])

@@ -19,7 +19,7 @@ EXPERIMENTS = ROOT / "experiments"
 COMMANDS = {
     "unlearn": "unlearn",
     "compare": "compare",
-    "pool": "pool",
+    "ensemble": "ensemble",
     "audit": "audit",
     "ledger": "ledger",
     "queue": "queue",

@@ -6,12 +6,12 @@ import shutil
 import pytest
 
 from ltu_jax.audit.ensembles import PARTS, SHADOW
-from ltu_jax.errors import InputError
 from ltu_jax.runs import ensembles
 from ltu_jax.runs.audit import audit_run, find_ensembles
 from ltu_jax.runs.loading import load_plan
 from ltu_jax.runs.spec import InMemory
 from tests import tiny
+from tests.audit.refused import refused
 
 NETWORKS = ["original", "retrain", "retrain_2", "ltu"]
 
@@ -40,7 +40,7 @@ def kept(plan, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def audited(finished, kept):
-    return audit_run(finished, pools_in=kept, data=tiny.table(), quiet=True)
+    return audit_run(finished, ensembles=kept, data=tiny.table(), quiet=True)
 
 
 def test_without_ensembles_the_networks_of_the_run_are_attacked(complete, tmp_path):
@@ -60,7 +60,7 @@ def test_without_ensembles_the_networks_of_the_run_are_attacked(complete, tmp_pa
     assert report["audit"] == found == json.loads((folder / "audit.json").read_text())
     before = json.loads((complete.folder / "report.json").read_text())
     assert {key: value for key, value in report.items() if key != "audit"} == before
-    assert "ltu pool" in (folder / "report.html").read_text()
+    assert "ltu ensemble" in (folder / "report.html").read_text()
 
 
 def test_ensembles_add_attacks_on_single_examples(audited):
@@ -82,7 +82,7 @@ def test_attacks_on_the_methods_own_features_are_not_counted(audited):
 
 
 def test_an_audit_made_again_is_the_same(finished, kept, audited):
-    again = audit_run(finished, pools_in=kept, data=tiny.table(), quiet=True)
+    again = audit_run(finished, ensembles=kept, data=tiny.table(), quiet=True)
     assert again == audited
 
 
@@ -96,10 +96,10 @@ def test_the_largest_ensemble_of_this_run_is_taken(plan, kept, tmp_path):
     list(ensembles.make_ensembles(plan, ["retrain"], 9, tmp_path / "ensembles", quiet=True))
     assert len(find_ensembles(plan, tmp_path / "ensembles")["retrain"].streams) == 9
     list(ensembles.make_ensembles(plan, ["retrain"], 10, tmp_path / "other", quiet=True))
-    with pytest.raises(InputError, match="found retrain"):
+    with refused("ensembles"):
         find_ensembles(plan, tmp_path / "other")
     other = plan._replace(seed=plan.seed + 1)
-    with pytest.raises(InputError, match="holds no pools of this run"):
+    with refused("ensembles"):
         find_ensembles(other, tmp_path / "ensembles")
 
 
@@ -108,28 +108,28 @@ def test_a_whole_class_has_no_canary_pairs_and_is_audited_without(small_run, tmp
 
     run = small_run(forget=ltu_jax.by_class("ill"), reference="none")
     plan = load_plan(run.folder, InMemory(tiny.table()))
-    with pytest.raises(InputError, match="has a retain example of its class"):
+    with refused("types"):
         ensembles.make_ensemble(plan, "shadow", 2, tmp_path, None)
     list(ensembles.make_ensembles(plan, ["retrain", "unlearned"], 8, tmp_path, quiet=True))
-    found = audit_run(run.folder, pools_in=tmp_path, data=tiny.table(), quiet=True)
+    found = audit_run(run.folder, ensembles=tmp_path, data=tiny.table(), quiet=True)
     assert found["per_example"] == {}
     assert found["distinguishing"]["unlearned"]["forget"]["margin"]["models"] == 4
     assert [row["model"] for row in found["population"]] == ["original", "ltu"]
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "argument"),
     [
-        ({"alpha": 0.0}, "--alpha 0.0"),
-        ({"alpha": float("nan")}, "--alpha nan"),
-        ({"data": None}, "its data was made in Python"),
+        ({"alpha": 0.0}, "alpha"),
+        ({"alpha": float("nan")}, "alpha"),
+        ({"data": None}, "data"),
     ],
 )
-def test_bad_input_is_refused_before_anything_is_computed(finished, options, message):
-    with pytest.raises(InputError, match=message):
+def test_bad_input_is_refused_before_anything_is_computed(finished, options, argument):
+    with refused(argument):
         audit_run(finished, **{"data": tiny.table(), "quiet": True, **options})
 
 
 def test_a_folder_without_ensembles_is_refused(finished, tmp_path):
-    with pytest.raises(InputError, match="ltu pool --run RUN --pools"):
-        audit_run(finished, pools_in=tmp_path, data=tiny.table(), quiet=True)
+    with refused("ensembles"):
+        audit_run(finished, ensembles=tmp_path, data=tiny.table(), quiet=True)

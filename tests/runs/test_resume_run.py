@@ -281,7 +281,7 @@ def test_the_command_line_stops_at_sigterm_and_goes_on(tmp_path, monkeypatch, ca
     assert stop.value.code == 143
     for command, code in (
         (["unlearn", "--resume", "run", "--seed", "0", "--epochs", "3"], 2),
-        (["pool", "--run", "run"], 2),
+        (["ensemble", "--run", "run"], 2),
         (["audit", "run"], 2),
         (["unlearn", "--resume", "gone"], 2),
     ):

@@ -5,13 +5,13 @@ import pytest
 
 from ltu_jax.audit import distances, epsilon
 from ltu_jax.cli import main as cli
-from ltu_jax.errors import InputError
+from tests.audit.refused import refused
 from ltu_jax.runs import selfcheck
 
 
 @pytest.fixture
 def few(monkeypatch):
-    monkeypatch.setattr(selfcheck, "NETWORKS", 12)
+    monkeypatch.setattr(selfcheck, "MODELS", 12)
     monkeypatch.setattr(selfcheck, "EPOCHS", 8)
     monkeypatch.setattr(selfcheck, "DRAWS", 40)
 
@@ -46,5 +46,5 @@ def test_a_wrong_answer_ends_with_exit_code_1(monkeypatch, capsys):
 
 
 def test_a_negative_seed_is_refused():
-    with pytest.raises(InputError, match="--seed -1"):
+    with refused("seed"):
         selfcheck.run(-1)

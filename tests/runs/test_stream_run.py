@@ -59,9 +59,9 @@ def test_the_run_is_read_back_on_disk_and_audited(runs):
     assert found["population"]
 
 
-def test_a_pool_says_that_it_needs_the_images_in_memory(runs, tmp_path, capsys):
+def test_an_ensemble_says_that_it_needs_the_images_in_memory(runs, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
-        main(["pool", "--run", str(runs[1]), "--pools", str(tmp_path / "pools"), "--quiet"])
+        main(["ensemble", "--run", str(runs[1]), "--ensembles", str(tmp_path / "x"), "--quiet"])
     assert stopped.value.code == 2
     assert "needs all 90 training images in memory" in capsys.readouterr().err
 

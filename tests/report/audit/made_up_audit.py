@@ -64,7 +64,7 @@ def make_audit():
     names = ("u_lira", "rmia", "u_lira_noisy")
     return {
         "alpha": 0.05,
-        "command": "ltu audit runs/one --pool runs/pools",
+        "command": "ltu audit runs/one --ensembles runs/ensembles",
         "population": [_population(m, v) for m, v in (("original", 3.4), ("retrain", 45.8))]
         + [_population("retrain_2", 47.5), _population("ltu", 44.1)],
         "ensembles": {"retrain": {"models": 64, "seconds": 190.0, "folder": "retrain-64-ab12"}},
