@@ -11,7 +11,7 @@ from scipy import stats
 from sklearn.metrics import auc, roc_auc_score
 
 from ltu_jax.audit import attacks, bounds, features, roc, signals
-from tests.audit.refused import refused
+from tests.refusals import refused
 
 
 def test_examples():

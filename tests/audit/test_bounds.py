@@ -8,7 +8,7 @@ import pytest
 from scipy import special, stats
 
 from ltu_jax.audit import attacks, bounds, roc
-from tests.audit.refused import refused
+from tests.refusals import refused
 
 
 def test_auc_band_has_the_exact_variance():

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from ltu_jax.audit import distances
-from tests.audit.refused import refused
+from tests.refusals import refused
 
 # Of half precision, since steps between subnormal edges vanish.
 margins = arrays(

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import spatial, special, stats
 
 from ltu_jax.audit import epsilon, roc
-from tests.audit.refused import refused
+from tests.refusals import refused
 
 ALPHA, DRAWS = 0.05, 500
 # As many of the draws have a chance of 1 in 1,000 at most where each has the chance alpha.

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import special, stats
 
 from ltu_jax.audit import epsilon, one_run
-from tests.audit.refused import refused
+from tests.refusals import refused
 
 ALPHA, DRAWS = 0.05, 500
 MOST_EVIDENCE = stats.binom.isf(0.001, DRAWS, ALPHA)

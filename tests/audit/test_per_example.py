@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from ltu_jax.audit import lira, per_example, references, rmia, roc
-from tests.audit.refused import refused
+from tests.refusals import refused
 
 ATTACKS = ["online", "offline", "offline_two_sided", "in_only", "offset", "global"]
 # Distinct whole numbers, so that no side is without spread.

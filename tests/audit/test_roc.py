@@ -11,7 +11,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from ltu_jax.audit import roc
-from tests.audit.refused import refused
+from tests.refusals import refused
 
 samples = arrays(np.float64, st.integers(1, 25), elements=st.integers(-5, 5).map(float))
 levels = st.sampled_from([0.0, 0.01, 0.1, 0.2, 0.25, 0.5, 0.9, 1.0])

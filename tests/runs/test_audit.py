@@ -11,7 +11,7 @@ from ltu_jax.runs.audit import audit_run, find_ensembles
 from ltu_jax.runs.loading import load_plan
 from ltu_jax.runs.spec import InMemory
 from tests import tiny
-from tests.audit.refused import refused
+from tests.refusals import refused
 
 NETWORKS = ["original", "retrain", "retrain_2", "ltu"]
 

@@ -15,7 +15,7 @@ from ltu_jax.runs.progress import Progress
 from ltu_jax.training import ensembles as training
 from ltu_jax.unlearners import configure, find
 from tests import tiny
-from tests.audit.refused import refused
+from tests.refusals import refused
 from tests.runs.test_plan import make
 
 LINEAR = from_functions(

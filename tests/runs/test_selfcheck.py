@@ -5,7 +5,7 @@ import pytest
 
 from ltu_jax.audit import distances, epsilon
 from ltu_jax.cli import main as cli
-from tests.audit.refused import refused
+from tests.refusals import refused
 from ltu_jax.runs import selfcheck
 
 

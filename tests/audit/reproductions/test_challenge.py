@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ltu_jax.audit.reproductions import challenge
-from tests.audit.refused import refused
+from tests.refusals import refused
 
 DELTA = challenge.DELTA
 

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from ltu_jax.audit.reproductions import ratio_bounds
-from tests.audit.refused import refused
+from tests.refusals import refused
 
 METHODS = get_args(ratio_bounds.Method)
 
