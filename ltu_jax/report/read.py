@@ -13,27 +13,34 @@ from ltu_jax.errors import InputError
 from ltu_jax.report.content import ReportContent
 
 
-def read_content(folder: Path) -> ReportContent:
-    """Return the content of the report in `folder`.
+def read_content(report: Path, scores: Path, metrics: Path) -> ReportContent:
+    """Return the content of a report.
+
+    Args:
+      report: the report's JSON file.
+      scores: the per-example scores.
+      metrics: the diagnostics of every step.
 
     Raises:
       InputError: a file of the run is missing or damaged.
     """
     try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        with open(folder / "scores.npz", "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            scores = dict(arrays)
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        return _content(report, scores, [json.loads(line) for line in lines])
+        content = json.loads(report.read_text(encoding="utf-8"))
+        with open(scores, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            arrays = dict(arrays)
+        lines = metrics.read_text(encoding="utf-8").splitlines()
+        return _content(content, arrays, [json.loads(line) for line in lines])
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
-            "run", f"{folder} is not a finished run ({error})", "give the folder of a finished run"
+            "run",
+            f"{report.parent} does not hold a finished run ({error})",
+            "give the folder of a finished run",
         ) from error
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             "run",
-            f"report.json, scores.npz or metrics.jsonl in {folder} is not what the run wrote "
-            f"({type(error).__name__}: {error})",
+            f"{report.name}, {scores.name} or {metrics.name} in {report.parent} is not what the "
+            f"run wrote ({type(error).__name__}: {error})",
             "give a run folder with its original files",
         ) from error
 

@@ -30,6 +30,7 @@ from ltu_jax.runs.ensembles import (
     ensemble_folder,
     read_ensemble,
 )
+from ltu_jax.runs.folder import RunFolder
 from ltu_jax.runs.loading import load_models, load_plan
 from ltu_jax.runs.models import by_label
 from ltu_jax.runs.plan import Plan
@@ -77,7 +78,8 @@ def audit_run(
     if not 0 < alpha < 1:
         raise InputError("alpha", f"is {alpha}", "give a level between 0 and 1, such as 0.05")
     plan = load_plan(folder, InMemory(data, model, method=method))
-    content = read_content(folder)
+    files = RunFolder(folder)
+    content = read_content(files.report, files.scores, files.metrics)
     found = {} if ensembles is None else find_ensembles(plan, Path(ensembles))
     with Progress(None, quiet=quiet) as progress:
         on_info = progress.phase("audit", 1 + len(found))
@@ -86,7 +88,7 @@ def audit_run(
         on_info(0, {})
         result |= audit_ensembles(plan, found, alpha, lambda done: on_info(done + 1, {}))
     report.write_report(content._replace(audit=plain(result)), folder)
-    write_json(folder / "audit.json", plain(result))
+    write_json(files.audit, plain(result))
     return plain(result)
 
 

@@ -278,9 +278,12 @@ def test_pictures_are_of_the_right_size_and_written(audit, tmp_path):
         "audit_examples",
         "audit_klom",
     ]
-    np.savez(tmp_path / "scores.npz")
-    (tmp_path / "metrics.jsonl").touch()
-    assert read_content(tmp_path).audit == json.loads(json.dumps(audit))
+    scores, metrics = tmp_path / "scores.npz", tmp_path / "metrics.jsonl"
+    np.savez(scores)
+    metrics.touch()
+    assert read_content(tmp_path / "report.json", scores, metrics).audit == json.loads(
+        json.dumps(audit)
+    )
 
 
 def test_one_attack_without_interval_is_still_drawn(audit):
