@@ -1,4 +1,4 @@
-"""The nouns all rooms share: named tuples and protocols, no logic.
+"""Types that all rooms share: named tuples and protocols, no logic.
 
 Shapes use `N` for examples, `B` for a batch, `C` for classes and `[N, ...]` for inputs of any
 trailing shape (`[N, H, W, C]` for images, `[N, F]` for tables).
@@ -19,11 +19,11 @@ Info = Mapping[str, jax.Array]
 
 
 class Variables(NamedTuple):
-    """Everything a network is: what is trained and what is carried along.
+    """The arrays of a model.
 
     Attributes:
-      params: the trainable pytree.
-      state: the model state that is not trained (BatchNorm statistics); an empty dict if none.
+      params: trainable parameters.
+      state: model state that is not trained (BatchNorm statistics); an empty dict if none.
     """
 
     params: PyTree
@@ -46,12 +46,12 @@ class Apply(Protocol):
 
 
 class Model(NamedTuple):
-    """A network as a pair of pure functions.
+    """A model as a pair of pure functions.
 
     Attributes:
-      init: `(key, inputs [B, ...]) -> Variables`, from fresh random weights.
+      init: `(key, inputs [B, ...]) -> Variables` with random initial weights.
       apply: see `Apply`.
-      name: what it is called in configs and reports.
+      name: in settings and reports.
     """
 
     init: Callable[[Key, Array], Variables]
@@ -63,8 +63,8 @@ class Examples(NamedTuple):
     """Inputs with their labels.
 
     Attributes:
-      inputs: `[N, ...]`, uint8 images, float32 features or int32 tokens; those of a training set
-        may be left on disk (`data.on_disk.OnDisk`).
+      inputs: `[N, ...]`, uint8 images, float32 features or int32 tokens; training inputs may stay
+        on disk (`data.on_disk.OnDisk`).
       labels: int32 `[N]`.
     """
 
@@ -73,11 +73,11 @@ class Examples(NamedTuple):
 
 
 class Triggered(NamedTuple):
-    """Test images that carry a backdoor's trigger; measured by the report, seen by no method.
+    """Test inputs with the trigger of a backdoor, for the report only.
 
     Attributes:
       inputs: `[T, ...]`, of the training inputs' shape and dtype, none of them of class `target`.
-      target: index of the class to which the trigger is to push them.
+      target: index of the backdoor's target class.
     """
 
     inputs: Array
@@ -85,19 +85,19 @@ class Triggered(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """A training set, a held-out set that no model trains on, and what is known about them.
+    """A training set, a held-out set that no model trains on, and their metadata.
 
     Attributes:
-      name: what it is called in configs and reports.
-      train: the exact training set, host arrays.
-      heldout: examples never trained on; split into validation and test by `request.split`.
-      train_ids: `[N]` strings, the data set's own ids of `train` (its indices where it has none).
-      class_names: one per class; their number is the number of classes.
-      groups: named columns, each `[N]` values over `train`, by which a request may select.
+      name: in settings and reports.
+      train: exact training set, host arrays.
+      heldout: examples never trained on; `request.split` divides them into validation and test.
+      train_ids: `[N]` strings, the ids of `train` (row indices if the data set has no ids).
+      class_names: one per class.
+      groups: named columns of `[N]` values of `train`, by which a request may select examples.
       mean: per-channel (or scalar) constant subtracted from inputs; uint8 is divided by 255 first.
       std: per-channel (or scalar) constant that divides after `mean` is subtracted.
-      augment: whether a cropped or mirrored example is still one of its class.
-      triggered: test inputs with a backdoor's trigger, where it is known.
+      augment: whether cropped or mirrored examples keep their class.
+      triggered: test inputs with a known backdoor's trigger.
     """
 
     name: str
@@ -117,14 +117,14 @@ class Dataset(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Sorted, disjoint index sets; `accessible` is the part of `retain` that a method may see.
+    """Sorted index sets, disjoint except that `accessible` is a part of `retain`.
 
     Attributes:
       forget: into the training set, the examples to unlearn.
-      retain: into the training set, all the others.
-      accessible: into the training set, a stratified share of `retain`.
-      validation: into the held-out set, non-members that methods and selection may see.
-      test: into the held-out set, seen by nothing but the report.
+      retain: into the training set, all others.
+      accessible: into the training set, the share of `retain` that methods see.
+      validation: into the held-out set, non-members that methods and selection see.
+      test: into the held-out set, for the report only.
     """
 
     forget: np.ndarray
@@ -139,9 +139,9 @@ class Problem(NamedTuple):
 
     Attributes:
       dataset: the training set and the held-out set.
-      split: which examples play which part.
-      model: the pure functions of all models that are compared.
-      seed: of every random choice of the audit.
+      split: index sets of the deletion.
+      model: pure functions of all compared models.
+      seed: of all random numbers of the audit.
     """
 
     dataset: Dataset
@@ -151,11 +151,11 @@ class Problem(NamedTuple):
 
 
 class TrainedModel(NamedTuple):
-    """The arrays of one model and how long it took to make.
+    """The variables of a model and the time of its training.
 
     Attributes:
       variables: parameters and model state.
-      seconds: wall time, compilation included; NaN for a model that the user gave.
+      seconds: wall time, compilation included; NaN for a model that the user passed.
     """
 
     variables: Variables
@@ -181,12 +181,12 @@ class DataSpec(NamedTuple):
 
 
 class UnlearnData(NamedTuple):
-    """All that an unlearner is ever given, on the device.
+    """The data that an unlearner sees, on the device.
 
     Attributes:
       forget: the examples to unlearn.
       retain: the accessible part of the retain set.
-      validation: examples no model was trained on.
+      validation: examples that no model trains on.
     """
 
     forget: Examples
@@ -218,16 +218,16 @@ class Invariants(NamedTuple):
 
 
 class Unlearner(NamedTuple):
-    """A method as four pure functions, a length and its invariants.
+    """A method as four pure functions, a number of steps and its invariants.
 
     Attributes:
-      prepare: `(key, variables, data) -> state`. Once: masks, importances, membership models; may
-        pass over the data. `state` is any pytree.
-      sample: `(key, t, state, data) -> batch`. What step `t` looks at; `batch` is any pytree.
-      step: `(key, state, batch) -> (state, info)`. Pure and jitted, the only hot path; `info` maps
-        names to scalar diagnostics.
-      finish: `state -> Variables`. Parameters and model state, nothing else of the run.
-      num_steps: how often `step` is called; 0 for a method that is done once it is prepared.
+      prepare: `(key, variables, data) -> state`, called once: masks, importances, membership
+        models; may pass over the data. `state` is any pytree.
+      sample: `(key, t, state, data) -> batch`, the batch of step `t`; any pytree.
+      step: `(key, state, batch) -> (state, info)`, pure and jitted; `info` maps names to scalar
+        diagnostics.
+      finish: `state -> Variables`.
+      num_steps: number of calls of `step`; 0 for a method without steps.
       invariants: see `Invariants`.
     """
 

@@ -1,4 +1,4 @@
-"""`jax.jit` with the compiler options under which this library's programs run fastest."""
+"""`jax.jit` with the compiler options that make this library's programs fastest."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-# XLA hands products and convolutions on a CPU to YNNPACK, and is faster without it, most of all on
-# small convolutions (`experiments.performance.benchmark --parts compiler`). The empty list turns
-# it off.
+# XLA:CPU runs products and convolutions by YNNPACK and is faster without it, especially for small
+# convolutions (`experiments.performance.benchmark --parts compiler`). An empty list disables it.
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
 def jit(function: Callable, **options: Any) -> jax.stages.Wrapped:
     """Return `jax.jit(function, **options)` with `compiler_options`.
 
-    While another program is being traced there are none, since what is called then becomes part of
-    that program. Not for use as a decorator of a module's functions: it asks for the backend.
+    Inside a trace there are none, since the function becomes part of the outer program. Not for use
+    as a decorator of module-level functions, since it initialises the backend.
     """
     tracing = isinstance(jnp.zeros(()), jax.core.Tracer)
     return jax.jit(function, compiler_options=None if tracing else compiler_options(), **options)
@@ -27,14 +26,14 @@ def jit(function: Callable, **options: Any) -> jax.stages.Wrapped:
 
 @cache
 def compiler_options() -> Mapping[str, str] | None:
-    """Return the options for this backend; none where its compiler does not know them."""
+    """Return the options for this backend; None if its compiler does not have them."""
     if jax.default_backend() != "cpu" or not _known(CPU_OPTIONS):
         return None
     return CPU_OPTIONS
 
 
 def _known(options: Mapping[str, str]) -> bool:
-    """Whether the compiler takes these options; other versions of XLA have others."""
+    """Return whether this version of XLA has these options."""
     try:
         jax.jit(lambda: 0, compiler_options=options).lower().compile()
     except jax.errors.JaxRuntimeError as error:

@@ -1,18 +1,16 @@
-"""One step on many devices: the same numbers as on one, each device with a share of the batch.
+"""Data parallelism: steps on several devices with the results of one device.
 
-Data parallelism: every device has the whole state, and a share of the examples that a step looks
-at. The batch is that of one device, whatever their number: more devices change the time, not the
-result. There are two ways, which agree:
+Every device holds the whole state and a share of each batch. The global batch size does not depend
+on the number of devices, so more devices change the time, not the result. Two ways agree:
 
-- Sharded `jit`, the default. `split_batch` lays a sampled batch over the devices; the compiler
-  follows it through the step and puts in the communication. A batch that the devices do not divide
-  is laid over fewer of them, and the others repeat their work: 12 examples on 8 devices are four
-  shares, each of them on two devices.
-- `pmap`, with explicit communication. `gathered` makes a network that runs on a device's share of
-  the inputs and gathers the outputs, so every loss sees the global batch, also one that is no mean
-  over examples; every gradient taken through it is averaged over devices, the inner ones of
-  meta-learning included. A batch that the devices do not divide is padded, and what pads it is
-  cut off from the outputs.
+- Sharded `jit`, the default. `split_batch` shards a sampled batch, and the compiler adds the
+  communication. A batch that the devices do not divide is sharded over fewer of them, and the
+  others repeat work: 12 examples on 8 devices are four shares, each on two devices.
+- `pmap`, with explicit communication. A `gathered` model runs on the device's share of the inputs
+  and gathers the outputs, so every loss sees the global batch, even one that is not a mean over
+  examples. Gradients through it are averaged over devices, including the inner ones of
+  meta-learning. A batch that the devices do not divide is padded; the padding is removed from the
+  outputs.
 """
 
 from __future__ import annotations
@@ -34,13 +32,13 @@ AXIS = "batch"
 
 
 class Parallel(NamedTuple):
-    """Over which devices a run goes, and how.
+    """Devices of a run.
 
     Attributes:
-      mesh: one axis for each prime factor of the number of devices, so that a batch can be laid
+      mesh: one axis for each prime factor of the number of devices, so that a batch can be sharded
         over any divisor of that number.
-      pmap: explicit averages by `jax.pmap` in place of sharded `jit`; networks must be `gathered`,
-        or else every device does all of the work.
+      pmap: use `jax.pmap` instead of sharded `jit`; models must be `gathered`, otherwise every
+        device does all of the work.
     """
 
     mesh: jax.sharding.Mesh
@@ -48,14 +46,14 @@ class Parallel(NamedTuple):
 
 
 def over_devices(count: int | None = None, *, pmap: bool = False) -> Parallel | None:
-    """Return how to run on `count` devices; None where that is a single one.
+    """Return the `Parallel` of `count` devices; None for a single one.
 
     Args:
-      count: None takes all devices, those of other hosts included.
+      count: number of devices. None: all, including those of other hosts.
       pmap: see `Parallel`.
 
     Raises:
-      InputError: there are not so many devices, or not all are taken in a run of several hosts.
+      InputError: there are fewer devices, or a run of several hosts does not use all of them.
 
     Example:
       >>> from ltu_jax.training.devices import over_devices
@@ -64,12 +62,11 @@ def over_devices(count: int | None = None, *, pmap: bool = False) -> Parallel | 
     """
     devices = jax.devices()
     if count is not None and not 1 <= count <= len(devices):
-        raise InputError(f"--devices {count}: there are {len(devices)}; give 1 to {len(devices)}")
+        problem = f"is {count}, but there are {len(devices)}"
+        raise InputError("devices", problem, f"give 1 to {len(devices)}")
     if jax.process_count() > 1 and (pmap or count not in (None, len(devices))):
-        raise InputError(
-            f"--devices {count}: several hosts share one run on all {len(devices)} devices, "
-            "by sharded jit; leave it out"
-        )
+        problem = f"is {count}, but several hosts use all {len(devices)} devices by sharded jit"
+        raise InputError("devices", problem, "leave it out")
     devices = devices[:count]
     if len(devices) == 1:
         return None
@@ -80,21 +77,21 @@ def over_devices(count: int | None = None, *, pmap: bool = False) -> Parallel | 
 
 
 def replicate(tree: PyTree, parallel: Parallel) -> PyTree:
-    """Return a copy of every array on every device; several hosts must give equal arrays."""
+    """Return a copy of every array on every device; hosts must pass equal arrays."""
     everywhere = NamedSharding(parallel.mesh, PartitionSpec())
 
     def put(leaf: Array) -> jax.Array:
         if is_key(leaf):
             data = put(jax.random.key_data(leaf))
             return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-        # The copy is donated to the first step; what the caller has must survive that.
+        # The first step donates its input; the caller's arrays must survive.
         return jax.device_put(np.array(leaf), everywhere)
 
     return jax.tree.map(put, tree)
 
 
 def collect(tree: PyTree) -> PyTree:
-    """Return arrays that are on every device as arrays of one, bound to none."""
+    """Return replicated arrays as uncommitted arrays of one device."""
 
     def fetch(leaf: jax.Array) -> jax.Array:
         if is_key(leaf):
@@ -106,23 +103,23 @@ def collect(tree: PyTree) -> PyTree:
 
 
 def split_batch(batch: PyTree, parallel: Parallel | None) -> PyTree:
-    """Lay the leading axis of a batch's arrays over the devices; for use inside `jit`.
+    """Shard the leading axis of a batch's arrays over the devices; for use inside `jit`.
 
-    Each array by itself goes over as many of the mesh's axes as divide it; scalars stay whole.
+    Each array is sharded over as many axes of the mesh as divide it; scalars are replicated.
     """
     if parallel is None or parallel.pmap:
         return batch
 
-    def lay(leaf: jax.Array) -> jax.Array:
+    def shard(leaf: jax.Array) -> jax.Array:
         layout = batch_layout(len(leaf) if jnp.ndim(leaf) else 1, parallel)
         return jax.lax.with_sharding_constraint(leaf, layout)
 
-    return jax.tree.map(lay, batch)
+    return jax.tree.map(shard, batch)
 
 
 def batch_layout(size: int, parallel: Parallel) -> NamedSharding:
-    """Return how the leading axis of a batch of `size` lies over the devices."""
-    # An uneven layout would leave the padding to XLA, which aborts on some programs.
+    """Return the sharding of the leading axis of a batch of `size`."""
+    # With an uneven layout XLA pads the batch, and aborts on some programs.
     axes, shares = [], 1
     for name, count in parallel.mesh.shape.items():
         if size % (shares * count) == 0:
@@ -134,10 +131,10 @@ def batch_layout(size: int, parallel: Parallel) -> NamedSharding:
 def compile_for(advance: Callable, parallel: Parallel | None) -> Callable:
     """Return `advance(count, key, first, state, data)`, compiled for the devices.
 
-    `count` is static; `state` is donated, but not by `pmap`, which copies it.
+    `count` is static; `jit` donates `state`, `pmap` copies it.
     """
     if parallel is None or not parallel.pmap:
-        # Left to itself the compiler may hand back a state that is cut up.
+        # Without this the compiler may return a sharded state.
         whole = parallel and NamedSharding(parallel.mesh, PartitionSpec())
         return jit(advance, static_argnums=0, donate_argnums=3, out_shardings=whole)
     devices = list(parallel.mesh.devices.flat)
@@ -149,15 +146,15 @@ def compile_for(advance: Callable, parallel: Parallel | None) -> Callable:
         devices=devices,
         static_broadcasted_argnums=1,
     )
-    # Everything is the same on all devices, but pmap wants something to map over.
+    # All arguments are replicated, but pmap needs one to map over.
     return partial(mapped, np.arange(len(devices)))
 
 
 def gathered(model: Model) -> Model:
-    """Return `model` for use in `pmap`: a device's share of the inputs in, all outputs out.
+    """Return `model` for use in `pmap`: each device computes its share and receives all outputs.
 
-    Outside `pmap` it is `model` itself. A training pass in which examples meet (BatchNorm) or that
-    draws random numbers (dropout, augmentation) is not split: every device runs the whole of it.
+    Outside `pmap` it equals `model`. Training passes with interactions between examples (BatchNorm)
+    or random numbers (dropout, augmentation) are not split: every device computes the whole pass.
     """
 
     def apply(variables: Variables, inputs: Array, *, train: bool = False, key=None):
@@ -172,7 +169,7 @@ def gathered(model: Model) -> Model:
 
 
 def _share(inputs: Array) -> jax.Array:
-    """Return this device's rows of a global batch, which is padded with rows of its own."""
+    """Return this device's rows of a global batch, padded by repeating its rows."""
     devices = jax.lax.axis_size(AXIS)
     size = -(-len(inputs) // devices)
     rows = jax.lax.axis_index(AXIS) * size + jnp.arange(size)
@@ -181,10 +178,10 @@ def _share(inputs: Array) -> jax.Array:
 
 @jax.custom_vjp
 def _average_gradients(params: PyTree) -> PyTree:
-    """Return `params`; gradients that come back through here are averaged over devices.
+    """Return `params`, with gradients averaged over devices.
 
-    Every device differentiates the same global loss through its own share of the outputs. The
-    transpose of the gathering adds up the devices' equal cotangents, so the mean is what remains.
+    Every device differentiates the global loss through its share of the outputs. The transpose of
+    the gather sums the devices' equal cotangents, so the mean is correct.
     """
     return params
 
@@ -195,7 +192,7 @@ _average_gradients.defvjp(
 
 
 def _splits(run: Callable, variables: Variables, inputs: Array) -> bool:
-    """Whether a training pass treats every example by itself, without random numbers."""
+    """Return whether a training pass treats examples independently and without random numbers."""
     if jax.tree.leaves(variables.state):
         return False
     return "random_bits" not in str(jax.make_jaxpr(run)(variables, inputs))
@@ -204,7 +201,7 @@ def _splits(run: Callable, variables: Variables, inputs: Array) -> bool:
 def _in_pmap() -> bool:
     try:
         jax.lax.axis_size(AXIS)
-    except NameError:  # how JAX says that there is no such axis here
+    except NameError:  # JAX's error for an axis that does not exist
         return False
     return True
 
@@ -217,5 +214,5 @@ def _prime_factors(number: int) -> tuple[int, ...]:
 
 
 def is_key(leaf: Array) -> bool:
-    """Whether an array holds typed random keys, which NumPy cannot."""
+    """Return whether an array holds typed random keys, which NumPy cannot represent."""
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

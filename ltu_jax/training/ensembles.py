@@ -1,8 +1,8 @@
-"""N networks at once: the same training, or the same unlearning, by `vmap` over its members.
+"""Training and unlearning of N models by `vmap` over the members of an ensemble.
 
-Members differ by their keys and by the rows of the data that they see. What one member becomes does
-not depend on the others: it is the network that `supervised.train` or `loop.unlearn` makes from the
-same key and rows, up to rounding. Where there are several devices, members are spread over them.
+Members differ in their keys and in the rows that they see. Each member equals, up to rounding, the
+model that `supervised.train` or `loop.unlearn` makes from the same key and rows. Members are
+distributed over the local devices.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from ltu_jax.types import (
 
 OnInfo = Callable[[int, dict[str, float]], None]
 MemberStep = Callable[[Key, jax.Array, PyTree, PyTree, PyTree], tuple[PyTree, Info]]
-AT_ONCE = 32  # a small network's members then fit a CPU's cache; more give no more speed
+AT_ONCE = 32  # members per batch: small models then fit a CPU's cache, and more are not faster
 
 
 class MemberData(NamedTuple):
-    """What the members of a pool see.
+    """Data of the members of an ensemble.
 
     Attributes:
       keys: `[N]`, of each member's steps.
-      shared: one pytree for all of them.
+      shared: a pytree that all members see.
       own: a pytree with a leading axis `[N]`.
     """
 
@@ -61,16 +61,16 @@ def train_members(
     keys: Key,
     on_info: OnInfo | None = None,
 ) -> Variables:
-    """Train N networks from fresh random weights.
+    """Train N models from scratch.
 
     Args:
       model: takes raw inputs.
       examples: on the device, shared by all.
       rows: `[N, n]` integers, the examples that each member trains on.
       recipe: see `Recipe`.
-      keys: `[N]`; member i becomes what `supervised.train` makes with `keys[i]` of its rows.
-      on_info: called with `(step, {"loss": ..., "accuracy": ...})`: steps of single members, of
-        which there are N times those of one; means over members that run side by side.
+      keys: `[N]`; member i equals the result of `supervised.train` with `keys[i]` on its rows.
+      on_info: called with `(step, {"loss": ..., "accuracy": ...})`, where steps count those of all
+        members; values are means over members that run in parallel.
 
     Returns:
       Variables with a leading axis `[N]`.
@@ -95,14 +95,14 @@ def unlearn_members(
     keys: Key,
     on_info: OnInfo | None = None,
 ) -> Variables:
-    """Run an unlearner on N networks; every result is held to what the method guarantees.
+    """Run an unlearner on N models, and check the invariants of the method for each.
 
     Args:
       method: built for data of these sizes.
       model: takes raw inputs.
-      variables: with a leading axis `[N]`, the networks to start from.
-      data: what all members see; or one for each, which may differ in `forget` alone.
-      keys: `[N]`; member i becomes what `loop.unlearn` makes with `keys[i]`.
+      variables: of the original models, with a leading axis `[N]`.
+      data: that of all members; or one per member, which may differ in `forget` only.
+      keys: `[N]`; member i equals the result of `loop.unlearn` with `keys[i]`.
       on_info: as for `train_members`.
 
     Returns:
@@ -110,13 +110,13 @@ def unlearn_members(
 
     Raises:
       DivergedError: a diagnostic or a parameter became NaN or infinite.
-      InvariantError: a result is not what the method guarantees.
+      InvariantError: a result breaks an invariant of the method.
     """
     size = len(keys)
     seen = [data] * size if isinstance(data, UnlearnData) else list(data)
     prepare_keys, run_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
     originals = [member(variables, i) for i in range(size)]
-    # Preparing may look at values (cluster, count, choose), which no `vmap` can follow.
+    # `prepare` may branch on values, which `vmap` does not allow.
     prepared = [
         method.prepare(key, original, own)
         for key, original, own in zip(prepare_keys, originals, seen, strict=True)
@@ -140,8 +140,8 @@ def unlearn_members(
 
 
 def predict_members(model: Model, variables: Variables, inputs: Array) -> np.ndarray:
-    """Return the logits `[N, n, C]` of N networks on `inputs` `[n, ...]`, in evaluation mode."""
-    size = pool_size(variables)
+    """Return the logits `[N, n, C]` of N models on `inputs` `[n, ...]` in evaluation mode."""
+    size = num_members(variables)
     if not together(model, inputs):
         each = [supervised.predict(model, member(variables, i), inputs) for i in range(size)]
         return np.stack([np.asarray(logits) for logits in each])
@@ -153,10 +153,10 @@ def predict_members(model: Model, variables: Variables, inputs: Array) -> np.nda
 
 
 def together(model: Model, inputs: Array) -> bool:
-    """Whether members run side by side rather than one after another.
+    """Return whether members run in parallel by `vmap`, or sequentially.
 
-    A convolution over mapped weights is a grouped one, which XLA's CPU backend runs far slower than
-    the same convolutions in turn. Everything else gains from `vmap`.
+    `vmap` makes a grouped convolution of a convolution, which XLA:CPU runs far slower than the
+    single ones in sequence. Everything else is faster by `vmap`.
     """
     if jax.default_backend() != "cpu":
         return True
@@ -168,22 +168,22 @@ def together(model: Model, inputs: Array) -> bool:
     return "conv_general_dilated" not in program
 
 
-def pool_size(variables: Variables) -> int:
+def num_members(variables: Variables) -> int:
     """Return N of variables with a leading axis `[N]`."""
     return len(jax.tree.leaves(variables.params)[0])
 
 
 def member(tree: PyTree, i: int) -> PyTree:
-    """Return what member `i` holds of a pytree with a leading axis `[N]`."""
+    """Return the entries of member `i` in a pytree with a leading axis `[N]`."""
     return jax.tree.map(lambda x: x[i], tree)
 
 
 def stack(trees: Sequence[PyTree]) -> PyTree:
-    """Return pytrees of equal shapes as one with a leading axis `[N]`."""
+    """Stack pytrees of equal shapes along a new leading axis `[N]`."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-# What these make is kept, so that the next members of a pool find it compiled.
+# Cached, so that functions are compiled once for all parts of an ensemble.
 @lru_cache(maxsize=8)
 def _start(model: Model, recipe: supervised.Recipe, num_examples: int) -> Callable:
     def one(key: Key, inputs: Array):
@@ -225,18 +225,18 @@ def _run(
     at_once: bool,
     on_info: OnInfo | None,
 ) -> PyTree:
-    """Advance all members; `on_info` counts the steps of each."""
+    """Advance all members."""
     size = len(data.keys)
-    tell = on_info or (lambda t, info: None)
+    report = on_info or (lambda t, info: None)
     if at_once:
         states, data = _spread(states, data)
         return loop.run(
             _all_members(step),
             states,
             data,
-            key=jax.random.key(0),  # of no use: every member has its own
+            key=jax.random.key(0),  # unused, since every member has a key
             num_steps=num_steps,
-            on_info=lambda t, info: tell((t + 1) * size - 1, info),
+            on_info=lambda t, info: report((t + 1) * size - 1, info),
         )[0]
     done = []
     for i in range(size):
@@ -246,7 +246,7 @@ def _run(
             (data.shared, member(data.own, i)),
             key=data.keys[i],
             num_steps=num_steps,
-            on_info=lambda t, info, before=i * num_steps: tell(before + t, info),
+            on_info=lambda t, info, before=i * num_steps: report(before + t, info),
         )
         done.append(state)
     return stack(done)
@@ -261,7 +261,7 @@ def _all_members(step: MemberStep) -> loop.Step:
             return step(jax.random.fold_in(key, t), t, state, data.shared, own)
 
         states, infos = jax.vmap(one)(data.keys, states, data.own)
-        return states, jax.tree.map(jnp.mean, infos)  # one NaN among them shows in the mean
+        return states, jax.tree.map(jnp.mean, infos)  # a NaN of any member makes the mean NaN
 
     return all_members
 
@@ -272,7 +272,7 @@ def _one_member(step: MemberStep) -> loop.Step:
 
 
 def _spread(states: PyTree, data: MemberData) -> tuple[PyTree, MemberData]:
-    """Lay members over as many devices as divide their number; what they share goes to all."""
+    """Distribute members over as many devices as divide their number; replicate shared data."""
     count = math.gcd(len(data.keys), jax.local_device_count())
     if count == 1:
         return states, data

@@ -1,12 +1,11 @@
-"""One run on many hosts: the processes find each other, and one of them writes the results.
+"""Runs on several hosts: joining processes, and agreement between them.
 
-Every process is started with the same command and reads the same data. The state is on every
-device of every host; each device takes its share of every batch, and gradients are averaged over
-all of them (see `training.parallel`). Since each process thus has all results, process 0 writes
-them, and the others write theirs to a scratch folder of their own, which is deleted at the end.
-Checkpoints alone are written by all of them together, as Orbax asks for: the run's folder must be
-on a file system that all hosts see. Whether one is good, and when to stop, one process says and all
-follow, for they have to take every step together.
+Every process starts with the same command and reads the same data. Every device holds the state and
+takes its share of each batch; gradients are averaged over all devices (see `training.devices`). So
+each process has all results. Process 0 writes them; the others write to scratch folders that are
+deleted at the end. All processes write checkpoints together, as Orbax requires, so the run's folder
+must be on a shared file system. Process 0 decides which checkpoint is used and when to stop, since
+all processes must take every step together.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ _LONGEST_PATH = 4096
 def join(
     coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
 ) -> None:
-    """Join the run's other processes; to be called before anything is computed.
+    """Join the other processes of a run, before any computation.
 
     Args:
-      coordinator: `HOST:PORT` of process 0, as all hosts reach it. None finds all three from the
-        cluster: a TPU pod, SLURM, Kubernetes (indexed jobs) or Open MPI.
-      num_processes: how many take part.
-      process_id: of this one, from 0.
+      coordinator: `HOST:PORT` of process 0. None reads all three arguments from the cluster: a TPU
+        pod, SLURM, Kubernetes (indexed jobs) or Open MPI.
+      num_processes: total number of processes.
+      process_id: of this process, from 0.
 
     Raises:
-      InputError: the three do not fit together, or there is no such cluster.
+      InputError: the arguments do not fit together, or the processes did not connect.
 
     Example:
       >>> from ltu_jax.training import hosts
@@ -49,32 +48,34 @@ def join(
         jax.distributed.initialize(coordinator, num_processes, process_id)
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"--distributed: the processes did not find each other ({error}); outside of TPU "
-            "pods, SLURM and Kubernetes give --coordinator, --num-processes and --process-id"
+            "distributed",
+            f"the processes did not connect ({error})",
+            "outside of TPU pods, SLURM and Kubernetes give `coordinator`, `num_processes` and "
+            "`process_id`",
         ) from error
 
 
 def check(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Raise `InputError` unless all of the three are given, and fit, or none of them."""
-    given = (coordinator, num_processes, process_id)
-    if given == (None, None, None):
+    """Raise `InputError` unless all three arguments are valid, or all are None."""
+    if coordinator is None and num_processes is None and process_id is None:
         return
-    if None in given:
+    if coordinator is None or num_processes is None or process_id is None:
         raise InputError(
-            "--coordinator, --num-processes and --process-id: give all three, or --distributed "
-            "alone where the cluster knows them"
+            "coordinator",
+            "was given without `num_processes` and `process_id`, or one of them without it",
+            "give all three, or only `distributed` if the cluster provides them",
         )
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal():
-        raise InputError(f"--coordinator {coordinator}: write it as HOST:PORT")
+        raise InputError("coordinator", f"is {coordinator}", "write it as HOST:PORT")
     if num_processes < 1:
-        raise InputError(f"--num-processes {num_processes}: give 1 or more")
+        raise InputError("num_processes", f"is {num_processes}", "give 1 or more")
     if not 0 <= process_id < num_processes:
-        raise InputError(f"--process-id {process_id}: give 0 to {num_processes - 1}")
+        raise InputError("process_id", f"is {process_id}", f"give 0 to {num_processes - 1}")
 
 
 def is_main() -> bool:
-    """Whether this is the process that shows and writes the results."""
+    """Return whether this process shows and writes the results."""
     return jax.process_index() == 0
 
 
@@ -89,28 +90,28 @@ def results_folder(out: Path | None) -> Iterator[Path | None]:
 
 
 def agree(value: int) -> int:
-    """Return what process 0 says; all processes have to call this together."""
+    """Return the value of process 0; all processes must call this together."""
     return value if jax.process_count() == 1 else int(multihost_utils.broadcast_one_to_all(value))
 
 
 def in_any(flag: bool) -> bool:
-    """Whether the flag is set in any process; all of them have to call this together."""
+    """Return whether the flag is set in any process; all must call this together."""
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
 def meet(where: str) -> None:
-    """Wait for all processes, which name the same place; so files of one are there for all."""
+    """Wait for all processes at a named point; files of one are then visible to all."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(where)
 
 
 def common(folder: Path) -> Path:
-    """Return what process 0 calls `folder`, on all processes; they have to call this together."""
+    """Return the `folder` of process 0; all processes must call this together."""
     if jax.process_count() == 1:
         return folder
     encoded = os.fsencode(folder.absolute())
     padded = np.frombuffer(encoded.ljust(_LONGEST_PATH, b"\0"), np.uint8)
-    told = multihost_utils.broadcast_one_to_all(padded)
-    return Path(os.fsdecode(bytes(told).rstrip(b"\0")))
+    received = multihost_utils.broadcast_one_to_all(padded)
+    return Path(os.fsdecode(bytes(received).rstrip(b"\0")))

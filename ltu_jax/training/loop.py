@@ -1,7 +1,7 @@
-"""The one loop: original, retrain and every unlearner advance through `run`.
+"""The loop that runs training, retraining and every unlearner.
 
-A run is a function of its key: step `t` draws everything random from `fold_in(key, t)`, so the same
-key gives the same numbers however the steps are grouped into compiled calls.
+A run is a function of its key: step `t` draws all random numbers from `fold_in(key, t)`, so results
+do not depend on how steps are grouped into compiled calls.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ History = dict[str, np.ndarray]
 
 
 class Step(Protocol):
-    """One pure update; the only thing that differs between the things `run` runs."""
+    """One pure update of a state."""
 
     def __call__(self, key: Key, t: jax.Array, state: PyTree, data: PyTree) -> tuple[PyTree, Info]:
         """Return the next state and scalar diagnostics of step `t`."""
@@ -50,16 +50,16 @@ def run(
       step: see `Step`.
       state: any pytree; copied once, so the caller's arrays survive the donation.
       data: any pytree of device arrays; passed to every step, never donated.
-      key: the run's key.
-      num_steps: how many steps to take.
+      key: of the run.
+      num_steps: number of steps.
       on_info: called with `(step index, {name: value})` for every step, a few steps late: values
-        are fetched while the device is already at work on later steps.
-      steps_per_call: how many steps one compiled call takes; `None` picks by backend.
-      saver: saves the run now and then, and has it go on from where it was saved last; `on_info`
-        is then told of the earlier steps as well.
-      parallel: over which devices the steps go; the step must split its batch over the same.
-      feed: from which step on, to what that step and each later one sees in place of `data`, on
-        the device; a compiled call then takes one step.
+        are fetched while the device computes later steps.
+      steps_per_call: steps per compiled call. Default: depends on the backend.
+      saver: saves the run at intervals, and resumes it from the last checkpoint; `on_info` then
+        receives the earlier steps too.
+      parallel: devices of the steps; the step must split its batch over the same devices.
+      feed: from a first step to an iterator over what each step from it on receives instead of
+        `data`; a compiled call then takes one step.
 
     Returns:
       The last state and, per diagnostic, its `[num_steps]` values.
@@ -82,7 +82,7 @@ def run(
         count = min(steps_per_call, num_steps - first)
         state, info = advance(count, key, first, state, next(seen))
         pending.append((first, info))
-        # One call stays in flight, so that reading its diagnostics never stalls the device.
+        # One call stays in flight, so that reading diagnostics never stalls the device.
         if len(pending) > 1:
             infos += _fetch(*pending.pop(0), on_info)
         if saver is not None and saver.due(first + count, num_steps):
@@ -96,7 +96,7 @@ def run(
 
 
 def default_steps_per_call() -> int:
-    """Python loop on CPU, scan on accelerators: XLA's CPU convolutions are 30x slower in a scan."""
+    """Return 1 on CPU, where XLA's convolutions are 30x slower inside a scan, else 50."""
     return 1 if jax.default_backend() == "cpu" else 50
 
 
@@ -110,23 +110,23 @@ def unlearn(
     saver: Saver | None = None,
     parallel: Parallel | None = None,
 ) -> tuple[Variables, History]:
-    """Run an unlearner from `variables` to the unlearned variables.
+    """Run an unlearner on a trained model.
 
     Args:
       method: from `ltu_jax.unlearners`.
-      variables: the trained original.
-      data: all the data that the method may see.
-      key: the run's key.
+      variables: of the original model.
+      data: all data that the method may see.
+      key: of the run.
       on_info: see `run`.
-      saver: see `run`; `prepare` is not saved, and is done again.
-      parallel: over which devices the steps go; None is one. `prepare` runs on one.
+      saver: see `run`; a resumed run repeats `prepare`.
+      parallel: devices of the steps; None is one. `prepare` always runs on one.
 
     Returns:
       The unlearned variables and the history of diagnostics.
 
     Raises:
       DivergedError: a diagnostic or a parameter became NaN or infinite.
-      InvariantError: the result is not what the method guarantees.
+      InvariantError: the result breaks an invariant of the method.
     """
     prepare_key, run_key = jax.random.split(key)
     state = method.prepare(prepare_key, variables, data)
@@ -150,7 +150,7 @@ def unlearn(
 
 
 def as_step(method: Unlearner, parallel: Parallel | None = None) -> Step:
-    """Return sampling, splitting over devices and updating as the one step that `run` knows."""
+    """Return sampling, splitting over devices and the update as one step for `run`."""
 
     def step(key: Key, t: jax.Array, state: PyTree, data: UnlearnData) -> tuple[PyTree, Info]:
         batch_key, step_key = jax.random.split(key)
@@ -161,10 +161,10 @@ def as_step(method: Unlearner, parallel: Parallel | None = None) -> Step:
 
 
 class Cost(NamedTuple):
-    """What one compiled step takes, by XLA's own account; zeros where a method has no steps.
+    """Cost of one compiled step by XLA's analysis; zeros if a method has no steps.
 
     Attributes:
-      peak_bytes: of memory: the state, all of the visible data, and what the step needs for itself.
+      peak_bytes: memory in bytes: state, visible data and temporary arrays.
       flops: floating-point operations.
     """
 
@@ -173,7 +173,7 @@ class Cost(NamedTuple):
 
 
 def step_cost(method: Unlearner, variables: Variables, data: UnlearnData) -> Cost:
-    """Compile one step of `method` and return what it costs; nothing of `prepare` is counted."""
+    """Compile one step of `method` and return its cost, without that of `prepare`."""
     if not method.num_steps:
         return Cost(0, 0.0)
     key = jax.random.key(0)
@@ -189,7 +189,7 @@ def step_cost(method: Unlearner, variables: Variables, data: UnlearnData) -> Cos
 
 
 def step_flops(step: Step, state: PyTree, data: PyTree) -> float:
-    """Count the floating-point operations of a step; of `state` and `data` shapes are enough."""
+    """Return the floating-point operations of a step; shapes of `state` and `data` suffice."""
     lowered = _compiled(step).lower(1, jax.random.key(0), 0, state, data)
     return float(lowered.cost_analysis()["flops"])
 
@@ -197,7 +197,7 @@ def step_flops(step: Step, state: PyTree, data: PyTree) -> float:
 def compile_step(
     method: Unlearner, variables: Variables, data: UnlearnData, parallel: Parallel | None = None
 ) -> jax.stages.Compiled:
-    """Return the first step of `method`, compiled by `jit`; `prepare` is run for it."""
+    """Return the compiled first step of `method`; runs `prepare`."""
     key = jax.random.key(0)
     state = method.prepare(key, variables, data)
     if parallel is not None:
@@ -208,11 +208,11 @@ def compile_step(
 def _lower(
     method: Unlearner, key: Key, state: PyTree, data: UnlearnData, parallel: Parallel | None = None
 ) -> jax.stages.Lowered:
-    step = as_step(method, parallel)  # a new function, which is traced anew
+    step = as_step(method, parallel)  # a new function, so that it is traced again
     return _compiled(step, parallel).lower(1, key, 0, state, data)
 
 
-# Kept, so that a step which runs for one network after another is compiled once.
+# Cached, so that a step that runs for several models is compiled once.
 @lru_cache(maxsize=8)
 def _compiled(step: Step, parallel: Parallel | None = None) -> Callable:
     return compile_for(partial(_advance, step), parallel)

@@ -1,4 +1,4 @@
-"""Losses that several methods share; each returns one value per example."""
+"""Losses that several methods share, with one value per example."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def distillation(logits: jax.Array, teacher: jax.Array, temperature: float) -> jax.Array:
     r"""Return `[B]` values :math:`T^2\, KL(p_{teacher} \| p)`, both softened by T.
 
-    The factor keeps the size of the gradient as T grows (Hinton et al. 2015, arXiv 1503.02531).
+    The factor keeps the gradient's size as T grows (Hinton et al. 2015, arXiv 1503.02531).
     """
     kl = optax.losses.kl_divergence_with_log_targets(
         jax.nn.log_softmax(logits / temperature), jax.nn.log_softmax(teacher / temperature)

@@ -1,8 +1,8 @@
-"""Checkpoints of a running loop: a run that was stopped goes on as if it had not been.
+"""Checkpoints of a running loop; a resumed run gives the same results bit by bit.
 
-What `loop.run` does at step t follows from its state and from `fold_in(key, t)`. So a checkpoint is
-the state with all that is in it (network, optimizer, membership models, teacher), the step, the key
-and the diagnostics so far; where the run is in its data follows from key and step.
+Step t of `loop.run` depends on the state and on `fold_in(key, t)`. So a checkpoint holds the state
+(model, optimizer, membership models, teacher), the step, the key and the diagnostics so far; the
+position in the data follows from key and step.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from ltu_jax.training.checkpoint import load_state, save_state
 from ltu_jax.training.devices import is_key
 from ltu_jax.types import Key, PyTree
 
-AGREE_EVERY = 10  # steps after which several processes ask each other whether to stop
-KEEP = 2  # checkpoints of a run; the older one is there should the newer be damaged
-TERMINATED = 128 + signal.SIGTERM  # what a shell reports of a process that SIGTERM ended
+AGREE_EVERY = 10  # steps between two agreements of several processes on whether to stop
+KEEP = 2  # checkpoints per run; the older one is used if the newer is damaged
+TERMINATED = 128 + signal.SIGTERM  # exit code of a process that SIGTERM ended
 
 _log = logging.getLogger(__name__)
 
 
 class Restored(NamedTuple):
-    """Where a run goes on.
+    """Point from which a run continues.
 
     Attributes:
-      step: the next step to take.
+      step: next step.
       state: before that step.
-      infos: the diagnostics of every step so far.
+      infos: diagnostics of every earlier step.
     """
 
     step: int
@@ -51,20 +51,19 @@ class Restored(NamedTuple):
 
 
 class Saver:
-    """A context in which `loop.run` saves its state and goes on from what was saved before.
+    """A context in which `loop.run` saves its state and continues from the last checkpoint.
 
-    The state is copied to the host at once, since the next step is free to overwrite it, and is
-    written while later steps run; several processes write it together, before they go on. SIGTERM
-    within the context, to any of them: the run saves after its current step and the process exits
-    with code 143.
+    The state is copied to the host immediately, since the next step may overwrite it, and written
+    while later steps run; several processes write it together before they continue. On SIGTERM to
+    any process within the context, the run saves after its current step and exits with code 143.
 
     Args:
-      folder: of this run's checkpoints; created where missing.
-      config: of the run, such as a digest of its settings; checkpoints of others are not used.
+      folder: of this run's checkpoints; created if absent.
+      config: of the run, such as a digest of its settings; other runs' checkpoints are not used.
       every: steps between two checkpoints.
 
     Attributes:
-      seconds_before: wall time that a restored run had already taken.
+      seconds_before: wall time in seconds before the restored checkpoint.
 
     Example:
       >>> with Saver(folder, "adam, seed 0", every=200) as saver:  # doctest: +SKIP
@@ -75,7 +74,7 @@ class Saver:
         self.seconds_before = 0.0
         self._folder, self._config, self._every = hosts.common(folder), config, every
         self._saved_at = 0
-        self._told_to_stop = self._stopping = False
+        self._stop_requested = self._stopping = False
         self._start = time.perf_counter()
         self._writer = ThreadPoolExecutor(1)
         self._writing: Future | None = None
@@ -86,7 +85,7 @@ class Saver:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
@@ -94,19 +93,19 @@ class Saver:
         _on_sigterm(self._before)
         if error is None:
             self._wait()
-            if hosts.in_any(self._told_to_stop):
+            if hosts.in_any(self._stop_requested):
                 raise SystemExit(TERMINATED)
         elif self._writing is not None and self._writing.exception() not in (None, error):
             _log.warning("the last checkpoint was not written: %s", self._writing.exception())
 
     def restore(self, like: PyTree, key: Key) -> Restored:
-        """Return the newest good checkpoint, or the very start.
+        """Return the newest valid checkpoint, or the initial state.
 
-        A checkpoint that is damaged or of another run is named in a warning, and deleted. Several
-        processes read together what the first one finds.
+        Checkpoints that are damaged or of another run are named in a warning and deleted. Several
+        processes read the checkpoint that process 0 chooses.
 
         Args:
-          like: the state before the first step; says what a stored one must look like.
+          like: initial state, for structure, shapes and types.
           key: of the run.
         """
         if hosts.is_main():
@@ -126,18 +125,18 @@ class Saver:
         return Restored(0, like, [])
 
     def due(self, step: int, num_steps: int) -> bool:
-        """Whether to save before step `step`; after the last one only if SIGTERM has come."""
+        """Return whether to save before step `step`; after the last one only on SIGTERM."""
         if jax.process_count() == 1 or step % AGREE_EVERY == 0:
-            # Two names: the signal may come while the processes are asking each other.
-            self._stopping = hosts.in_any(self._told_to_stop)
+            # Two attributes, since the signal may arrive while the processes are agreeing.
+            self._stopping = hosts.in_any(self._stop_requested)
         return self._stopping or (step < num_steps and step - self._saved_at >= self._every)
 
     def save(self, step: int, state: PyTree, key: Key, infos: list[dict[str, float]]) -> None:
         """Save the state before step `step`.
 
         Raises:
-          OSError: this or the last checkpoint could not be written; earlier ones are as they were.
-          SystemExit: SIGTERM has come; code 143.
+          OSError: this or the last checkpoint could not be written; earlier ones are unchanged.
+          SystemExit: SIGTERM was received; code 143.
         """
         self._wait()
         names = list(infos[0]) if infos else []
@@ -152,13 +151,13 @@ class Saver:
             "seconds": self.seconds_before + time.perf_counter() - self._start,
         }
         self._saved_at = step
-        if jax.process_count() > 1:  # they must not meet in two places at once
+        if jax.process_count() > 1:  # collective calls must not overlap
             self._write(step, arrays, about)
         else:
             self._writing = self._writer.submit(self._write, step, arrays, about)
         if self._stopping:
             self._wait()
-            _log.warning("stopped by SIGTERM after %d steps, which are saved", step)
+            _log.warning("stopped by SIGTERM; %d steps are saved", step)
             raise SystemExit(TERMINATED)
 
     def _write(self, step: int, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
@@ -180,12 +179,12 @@ class Saver:
         return sorted(path for path in self._folder.glob("*") if path.name.isdigit())
 
     def _terminate(self, number: int, frame: Any) -> None:
-        self._told_to_stop = True
+        self._stop_requested = True
 
 
 @contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """Within, SIGTERM raises `SystemExit` with code 143, so that files are closed and bars end."""
+    """Raise `SystemExit` with code 143 on SIGTERM, so that files and progress bars are closed."""
 
     def stop(number: int, frame: Any) -> None:
         raise SystemExit(TERMINATED)
@@ -198,7 +197,7 @@ def exit_on_sigterm() -> Iterator[None]:
 
 
 def _on_sigterm(handler: Any) -> Any:
-    """Install a handler and return the last one; Python lets only the main thread do that."""
+    """Install a handler and return the previous one; possible in the main thread only."""
     if handler is not None and threading.current_thread() is threading.main_thread():
         return signal.signal(signal.SIGTERM, handler)
     return None
@@ -218,13 +217,13 @@ def _read(folder: Path, config: str, like: PyTree, key: Key) -> tuple[Restored, 
 
 
 def _host_arrays(state: PyTree) -> dict[str, np.ndarray]:
-    """Return copies of all leaves but the empty ones, which Orbax does not take."""
+    """Return copies of all non-empty leaves; Orbax does not accept empty ones."""
     leaves = enumerate(jax.tree.leaves(state))
     return {_name(i): _host(leaf) for i, leaf in leaves if leaf.size}
 
 
 def _shapes(state: PyTree) -> list[str]:
-    """Say what a state is made of: the path, type and shape of every leaf."""
+    """Return path, type and shape of every leaf."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
     return [f"{jax.tree_util.keystr(path)} {leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves]
 
@@ -234,7 +233,7 @@ def _name(i: int) -> str:
 
 
 def _host(leaf: jax.Array) -> np.ndarray:
-    """Return a copy on the host; what JAX hands out may be the very memory of the device."""
+    """Return a copy on the host; a JAX array may be a view of device memory."""
     return np.array(jax.random.key_data(leaf) if is_key(leaf) else leaf)
 
 

@@ -1,8 +1,8 @@
-"""Batches of a training set that stays on disk, read by grain while the device works.
+"""Batches of a training set on disk, read by grain while the device computes.
 
-Batch t holds the examples that it would hold were the set in memory, in the same order. It follows
-from the key and t alone, so neither the number of threads nor that of hosts shows in it, and a run
-that was stopped goes on where it was. Every host reads its own share of each batch.
+Batches equal those of the same set in memory: batch t depends on the key and t only, not on the
+number of threads or hosts, and resumed runs read the same batches. Every host reads its share of
+each batch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from ltu_jax.training.devices import Parallel, batch_layout
 from ltu_jax.types import Examples
 
-THREADS, AHEAD = 8, 16  # that read; batches that may wait to be used
+THREADS, AHEAD = 8, 16  # reading threads; batches read ahead
 
 
 def batches(
@@ -27,15 +27,15 @@ def batches(
     parallel: Parallel | None = None,
     threads: int = THREADS,
 ) -> Callable[[int], Iterator[Examples]]:
-    """Return the `feed` of `loop.run`: from a step on, the batch of every step, on the device.
+    """Return the `feed` of `loop.run`: from a first step to the batches from it on, on the device.
 
     Args:
       examples: inputs with `[rows]`, such as `data.on_disk.OnDisk`, and labels.
-      batch_size: of the whole batch, whatever the number of devices and hosts.
+      batch_size: of the global batch over all devices and hosts.
       rows_of: from a step to the rows `[batch_size]` of its batch.
-      num_steps: how many batches there are.
-      parallel: over which devices they are laid.
-      threads: how many batches are read at once.
+      num_steps: number of batches.
+      parallel: devices that share each batch.
+      threads: number of batches read concurrently.
     """
     import grain
 
@@ -62,7 +62,7 @@ def batches(
 
 
 def _share(layout: jax.sharding.NamedSharding, size: int) -> slice:
-    """Return which rows of a batch this host's devices hold; a mesh has a host's side by side."""
+    """Return the rows of a batch on this host's devices, which are contiguous in a mesh."""
     (parts,) = zip(*layout.addressable_devices_indices_map((size,)).values(), strict=True)
     bounds = [part.indices(size)[:2] for part in parts]
     return slice(min(low for low, _ in bounds), max(high for _, high in bounds))

@@ -1,4 +1,4 @@
-"""Supervised training: how the original and every retrained reference come about."""
+"""Supervised training of the original and the retrained models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from ltu_jax.data.on_disk import OnDisk
-from ltu_jax.errors import InputError, check_integer
+from ltu_jax.errors import check_integer, check_range
 from ltu_jax.training.compilation import jit
 from ltu_jax.training.devices import Parallel, split_batch
 from ltu_jax.training.loop import History, Step, run
@@ -25,16 +25,16 @@ from ltu_jax.types import Array, Examples, Info, Key, Model, Variables
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained from scratch: SGD with momentum under a cosine schedule.
+    """Training from scratch: SGD with momentum and a cosine schedule.
 
     Attributes:
-      epochs: passes over the training examples.
-      batch_size: examples per step; a remainder smaller than a batch waits for the next shuffle.
+      epochs: number of passes over the training examples.
+      batch_size: examples per step; a remainder of an epoch is skipped.
       learning_rate: peak of the schedule, reached after `warmup` of the steps.
-      momentum: of SGD.
-      weight_decay: added to the gradient before momentum, as torch's SGD does.
-      warmup: share of the steps in which the learning rate climbs from zero.
-      augment: pad, crop and flip the images, where the data set allows it.
+      momentum: SGD momentum.
+      weight_decay: factor of the parameters added to the gradient before momentum, as in torch.
+      warmup: share of the steps with a linearly increasing learning rate.
+      augment: pad, crop and flip images, if the data set allows it.
 
     Raises:
       InputError: a value is out of its range.
@@ -50,15 +50,10 @@ class Recipe:
 
     def __post_init__(self):
         for name in ("epochs", "batch_size"):
-            check_integer(f"--{name.replace('_', '-')}", getattr(self, name))
-        for name in ("epochs", "batch_size", "learning_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(
-                    f"--{name.replace('_', '-')} {getattr(self, name)}: give a number above 0"
-                )
-        for name in ("momentum", "warmup"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; give 0 or more and below 1")
+            check_integer(name, getattr(self, name))
+        positive = ("epochs", "batch_size", "learning_rate")
+        check_range(self, positive, lambda x: 0 < x < math.inf, "a number above 0")
+        check_range(self, ("momentum", "warmup"), lambda x: 0 <= x < 1, "0 or more and below 1")
 
     def optimizer(self, num_steps: int) -> optax.GradientTransformation:
         """Return the optimizer for a run of `num_steps`."""
@@ -74,8 +69,8 @@ class Recipe:
         )
 
 
-# `mlp` and `cnn`: found on seeds and splits that no reported table uses. They go without
-# augmentation, so that small networks memorise as large ones do and have much to forget.
+# `mlp` and `cnn`: tuned on seeds and splits that no reported table uses. Without augmentation small
+# models memorise like large ones, so that there is something to forget.
 RECIPES = {
     "mlp": Recipe(epochs=40, batch_size=128, learning_rate=0.05),
     "cnn": Recipe(epochs=24, learning_rate=0.05, warmup=0.1),
@@ -86,15 +81,15 @@ RECIPES = {
 
 
 def recipe_for(model_name: str) -> Recipe:
-    """Return how a built-in network is trained, or a general recipe for any other."""
+    """Return the recipe of a built-in model, or a general one for other models."""
     return RECIPES.get(model_name, Recipe(warmup=0.1))
 
 
 class TrainState(NamedTuple):
-    """What supervised training carries from step to step.
+    """State of supervised training.
 
     Attributes:
-      variables: the network.
+      variables: of the model.
       opt_state: of the optimizer.
     """
 
@@ -103,12 +98,12 @@ class TrainState(NamedTuple):
 
 
 class TrainData(NamedTuple):
-    """What a training looks at.
+    """Data of supervised training.
 
     Attributes:
       examples: on the device, `[N, ...]`; several trainings may share them.
-      rows: `[n]`, which of them this training has.
-      order_key: of the order in which they come.
+      rows: `[n]`, the examples of this training.
+      order_key: of the shuffled epoch orders.
     """
 
     examples: Examples
@@ -126,16 +121,16 @@ def train(
     saver: Saver | None = None,
     parallel: Parallel | None = None,
 ) -> tuple[Variables, History]:
-    """Train `model` from fresh random weights.
+    """Train `model` from scratch.
 
     Args:
       model: takes raw inputs.
       examples: on the device, `[N, ...]`; or on disk, with the same result.
       recipe: see `Recipe`.
-      key: of the run; weights, order, dropout and augmentation follow from it.
+      key: of initial weights, order, dropout and augmentation.
       on_info: called with `(step, {"loss": ..., "accuracy": ...})`.
       saver: see `loop.run`.
-      parallel: over which devices the steps go; None is one.
+      parallel: devices of the steps; None is one.
 
     Returns:
       The trained variables and the history of loss and accuracy.
@@ -175,14 +170,14 @@ def train(
 def start(
     key: Key, model: Model, recipe: Recipe, inputs: Array, num_examples: int
 ) -> tuple[TrainState, Key, Key]:
-    """Return the first state of a training, the key of its order and that of its steps.
+    """Return the initial state of a training, the key of its order and the key of its steps.
 
     Args:
       key: of the training.
       model: takes raw inputs.
       recipe: see `Recipe`.
       inputs: `[1, ...]`, any example, for its shape.
-      num_examples: how many the training has.
+      num_examples: number of training examples.
     """
     init_key, run_key = jax.random.split(key)
     variables = model.init(init_key, inputs)
@@ -194,7 +189,7 @@ def start(
 def training_step(
     model: Model, recipe: Recipe, num_examples: int, parallel: Parallel | None = None
 ) -> Step:
-    """Return the step of a training on `num_examples`; its data are `TrainData`."""
+    """Return the step of a training on `num_examples`, whose data are `TrainData`."""
     tx = recipe.optimizer(train_steps(num_examples, recipe))
     batch_size = min(recipe.batch_size, num_examples)
 
@@ -209,7 +204,7 @@ def training_step(
 def streamed_step(
     model: Model, recipe: Recipe, num_examples: int, parallel: Parallel | None = None
 ) -> Step:
-    """Return the step of a training on `num_examples` that is given its batch of `Examples`."""
+    """Return the step of a training on `num_examples`, whose data are batches of `Examples`."""
     tx = recipe.optimizer(train_steps(num_examples, recipe))
 
     def step(key: Key, t: jax.Array, state: TrainState, data: Examples) -> tuple[TrainState, Info]:
@@ -219,18 +214,18 @@ def streamed_step(
 
 
 def train_steps(num_examples: int, recipe: Recipe) -> int:
-    """Return how many steps `recipe` takes on `num_examples`."""
+    """Return the number of steps of `recipe` on `num_examples`."""
     return recipe.epochs * max(num_examples // recipe.batch_size, 1)
 
 
 def epoch_rows(key: Key, t: jax.Array | int, num_examples: int, batch_size: int) -> jax.Array:
-    """Return the rows `[batch_size]` of batch `t`: an endless walk, shuffled anew every epoch.
+    """Return the rows `[batch_size]` of batch `t`, with a new shuffled order in every epoch.
 
-    What is left of an epoch and fills no batch is not seen in it.
+    Examples that do not fill a batch at the end of an epoch are skipped in it.
     """
     epoch, position = jnp.divmod(t, max(num_examples // batch_size, 1))
-    places = position * batch_size + jnp.arange(batch_size)
-    return rows_at(jax.random.fold_in(key, epoch), places, num_examples)
+    positions = position * batch_size + jnp.arange(batch_size)
+    return rows_at(jax.random.fold_in(key, epoch), positions, num_examples)
 
 
 def _sgd_step(model: Model, tx, key: Key, state: TrainState, batch: Examples):
@@ -252,13 +247,13 @@ def _sgd_step(model: Model, tx, key: Key, state: TrainState, batch: Examples):
 
 
 def predict(model: Model, variables: Variables, inputs, *, batch_size: int = 512) -> jax.Array:
-    """Return the logits `[N, C]` of `inputs` in evaluation mode, batch by batch."""
+    """Return the logits `[N, C]` of `inputs`, computed in batches in evaluation mode."""
     forward = jit(model.apply)
     batch_size = min(batch_size, len(inputs))
     logits = []
     for start in range(0, len(inputs), batch_size):
         batch = jnp.asarray(inputs[start : start + batch_size])
-        # A short last batch would compile the network a second time: pad it, drop the padding.
+        # A short last batch would be compiled separately: pad it and drop the padding.
         missing = batch_size - len(batch)
         padded = jnp.concatenate([batch, jnp.asarray(inputs[:missing])]) if missing else batch
         logits.append(forward(variables, padded)[0][: len(batch)])

@@ -185,13 +185,13 @@ def programs():
 
 
 def refused(**options):
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError) as caught:
         over_devices(**options)
-    return str(error.value)
+    return caught.value.argument
 
 
 def everything():
-    """What is looked at by the tests below, from one process with eight devices."""
+    """Return what the tests below check, from one process with eight devices."""
     return {
         "differences": differences(),
         "noisy": noisy_difference(),
@@ -207,7 +207,7 @@ def eight(tmp_path_factory):
     path = tmp_path_factory.mktemp("eight") / "found.json"
     code = (
         "import jax; jax.config.update('jax_num_cpu_devices', 8); import json, sys; "
-        "from tests.training.test_parallel import everything; "
+        "from tests.training.test_devices import everything; "
         "json.dump(everything(), open(sys.argv[1], 'w'))"
     )
     environment = os.environ | {
@@ -247,12 +247,12 @@ def test_every_device_has_its_share_of_the_examples(eight, way, shares, whole):
 def test_devices_are_counted(eight):
     assert eight["one"]
     assert eight["all"] == 8
-    assert eight["too many"] == "--devices 9: there are 8; give 1 to 8"
+    assert eight["too many"] == "devices"
 
 
 @pytest.mark.parametrize("count", [0, -1])
 def test_no_device_is_refused(count):
-    assert refused(count=count).startswith(f"--devices {count}: ")
+    assert refused(count=count) == "devices"
 
 
 def test_one_device_is_the_plain_path():

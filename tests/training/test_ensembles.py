@@ -14,8 +14,7 @@ from experiments.lib.provenance import ROOT
 from ltu_jax import unlearners
 from ltu_jax.errors import DivergedError, InvariantError
 from ltu_jax.models import from_functions
-from ltu_jax.training import ensembles as pool
-from ltu_jax.training import loop, supervised
+from ltu_jax.training import ensembles, loop, supervised
 from ltu_jax.training.supervised import Recipe
 from ltu_jax.types import Invariants, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import spec_of
@@ -84,7 +83,7 @@ def take(examples, rows):
 def assert_members(pooled, alone, **tolerance):
     for i, expected in enumerate(alone):
         jax.tree.map(
-            partial(np.testing.assert_allclose, **tolerance), pool.member(pooled, i), expected
+            partial(np.testing.assert_allclose, **tolerance), ensembles.member(pooled, i), expected
         )
 
 
@@ -98,7 +97,7 @@ def assert_all_different(pooled):
 @BOTH
 def test_a_member_is_what_training_it_alone_makes(model):
     examples, rows = examples_for(model), rows_of(3)
-    pooled = pool.train_members(model, examples, rows, RECIPE, keys=KEYS)
+    pooled = ensembles.train_members(model, examples, rows, RECIPE, keys=KEYS)
     alone = [
         supervised.train(model, take(examples, own), RECIPE, key=key)[0]
         for own, key in zip(rows, KEYS)
@@ -109,20 +108,22 @@ def test_a_member_is_what_training_it_alone_makes(model):
 
 def test_convolutions_run_one_by_one_on_a_cpu_and_all_else_side_by_side():
     on_cpu = jax.default_backend() == "cpu"
-    assert pool.together(CNN, examples_for(CNN).inputs) == (not on_cpu)
-    assert pool.together(NOISY, examples_for(NOISY).inputs)
+    assert ensembles.together(CNN, examples_for(CNN).inputs) == (not on_cpu)
+    assert ensembles.together(NOISY, examples_for(NOISY).inputs)
 
 
 def test_members_that_share_a_key_or_their_rows_differ_by_the_other():
     examples, rows = examples_for(NOISY), rows_of(2)
-    pooled = pool.train_members(
+    pooled = ensembles.train_members(
         NOISY, examples, rows[[0, 0, 1]], RECIPE, keys=KEYS[jnp.array([0, 1, 0])]
     )
     assert_all_different(pooled)
-    same = pool.train_members(
+    same = ensembles.train_members(
         NOISY, examples, rows[[0, 0, 1]], RECIPE, keys=KEYS[jnp.array([0, 0, 0])]
     )
-    jax.tree.map(np.testing.assert_array_equal, pool.member(same, 0), pool.member(same, 1))
+    jax.tree.map(
+        np.testing.assert_array_equal, ensembles.member(same, 0), ensembles.member(same, 1)
+    )
 
 
 @BOTH
@@ -130,19 +131,19 @@ def test_one_member_that_diverges_stops_the_pool(model):
     examples, rows = examples_for(model), rows_of(3)
     bad = np.setdiff1d(rows[1], np.concatenate([rows[0], rows[2]]))[0]
     broken = examples._replace(inputs=examples.inputs.at[bad].set(jnp.nan))
-    pool.train_members(model, broken, rows[[0, 2, 0]], RECIPE, keys=KEYS)
+    ensembles.train_members(model, broken, rows[[0, 2, 0]], RECIPE, keys=KEYS)
     with pytest.raises(DivergedError, match="loss became nan at step"):
-        pool.train_members(model, broken, rows, RECIPE, keys=KEYS)
+        ensembles.train_members(model, broken, rows, RECIPE, keys=KEYS)
 
 
 @BOTH
 def test_steps_of_all_members_are_counted(model):
     examples, told = examples_for(model), []
-    pool.train_members(
+    ensembles.train_members(
         model, examples, rows_of(3), RECIPE, keys=KEYS, on_info=lambda t, info: told.append(t)
     )
     steps = supervised.train_steps(40, RECIPE)
-    together = pool.together(model, examples.inputs)
+    together = ensembles.together(model, examples.inputs)
     assert told == list(range(2, 3 * steps, 3) if together else range(3 * steps))
 
 
@@ -151,13 +152,13 @@ def test_predictions_are_those_of_each_member(model):
     examples = examples_for(model)
     inputs = jnp.tile(examples.inputs, (5,) + (1,) * (examples.inputs.ndim - 1))  # over one batch
     inputs = inputs * jnp.linspace(0.5, 1.5, len(inputs)).reshape(-1, *[1] * (inputs.ndim - 1))
-    variables = pool.stack([model.init(key, inputs[:1]) for key in KEYS])
-    logits = pool.predict_members(model, variables, inputs)
+    variables = ensembles.stack([model.init(key, inputs[:1]) for key in KEYS])
+    logits = ensembles.predict_members(model, variables, inputs)
     assert logits.shape == (3, 600, CLASSES)
     for i in range(3):
-        expected, _ = model.apply(pool.member(variables, i), inputs)
+        expected, _ = model.apply(ensembles.member(variables, i), inputs)
         np.testing.assert_allclose(logits[i], expected, rtol=1e-5, atol=1e-5)
-    assert pool.pool_size(variables) == 3
+    assert ensembles.num_members(variables) == 3
 
 
 METHODS = {
@@ -183,16 +184,17 @@ def build(name, model, data):
     ("name", "together"), [("gradient_ascent", False), *((name, True) for name in METHODS)]
 )
 def test_a_member_is_what_unlearning_it_alone_makes(name, together, monkeypatch):
-    monkeypatch.setattr(pool, "together", lambda model, inputs: together)
+    monkeypatch.setattr(ensembles, "together", lambda model, inputs: together)
     examples = examples_for(NOISY)
-    originals = pool.train_members(NOISY, examples, rows_of(3), RECIPE, keys=KEYS)
+    originals = ensembles.train_members(NOISY, examples, rows_of(3), RECIPE, keys=KEYS)
     data = [deletion(examples, range(40 + 10 * i, 50 + 10 * i)) for i in range(3)]
     method, told = build(name, NOISY, data[0]), []
-    pooled = pool.unlearn_members(
+    pooled = ensembles.unlearn_members(
         method, NOISY, originals, data, keys=KEYS, on_info=lambda t, info: told.append(t)
     )
     alone = [
-        loop.unlearn(method, pool.member(originals, i), data[i], key=KEYS[i])[0] for i in range(3)
+        loop.unlearn(method, ensembles.member(originals, i), data[i], key=KEYS[i])[0]
+        for i in range(3)
     ]
     assert_members(pooled, alone, rtol=1e-5, atol=1e-5)
     assert_all_different(pooled)
@@ -201,11 +203,11 @@ def test_a_member_is_what_unlearning_it_alone_makes(name, together, monkeypatch)
 
 def test_members_may_share_what_they_forget():
     one = NOISY.init(KEYS[0], examples_for(NOISY).inputs[:1])
-    originals, keys = pool.stack([one, one]), KEYS[jnp.array([0, 0])]
+    originals, keys = ensembles.stack([one, one]), KEYS[jnp.array([0, 0])]
     data = [deletion(examples_for(NOISY), rows) for rows in (range(40, 50), range(50, 60))]
     method = build("ssd", NOISY, data[0])
     for seen, alike in ((data[0], True), ([data[0], data[0]], True), (data, False)):
-        pooled = pool.unlearn_members(method, NOISY, originals, seen, keys=keys)
+        pooled = ensembles.unlearn_members(method, NOISY, originals, seen, keys=keys)
         kernels = pooled.params["head"]["kernel"]
         assert np.array_equal(kernels[0], kernels[1]) == alike
 
@@ -235,7 +237,7 @@ def pushed(pushes, invariants=NO_INVARIANTS):
     params = {"kernel": jnp.ones((size, 2, 3)), "bias": jnp.zeros((size, 3))}
     variables = Variables(params, {"push": jnp.asarray(pushes)})
     data = deletion(examples_for(NOISY), range(40, 50))
-    return pool.unlearn_members(push(invariants), NOISY, variables, data, keys=KEYS[:size])
+    return ensembles.unlearn_members(push(invariants), NOISY, variables, data, keys=KEYS[:size])
 
 
 def test_claims_are_checked_for_every_member():
@@ -265,10 +267,10 @@ def test_a_member_that_is_not_finite_is_named():
 def noisy_pool():
     """A pool of eight, what it answers, and the number of devices it was spread on."""
     keys, examples = jax.random.split(jax.random.key(3), 8), examples_for(NOISY)
-    trained = pool.train_members(NOISY, examples, rows_of(8), RECIPE, keys=keys)
+    trained = ensembles.train_members(NOISY, examples, rows_of(8), RECIPE, keys=keys)
     return {
         "devices": len(trained.params["head"]["kernel"].sharding.device_set),
-        "logits": pool.predict_members(NOISY, trained, examples.inputs),
+        "logits": ensembles.predict_members(NOISY, trained, examples.inputs),
         **trained.params["head"],
         **trained.state,
     }
@@ -276,7 +278,7 @@ def noisy_pool():
 
 def test_eight_devices_make_the_pool_of_one(tmp_path):
     code = (
-        "import sys, numpy as np; from tests.training.test_pool import noisy_pool; "
+        "import sys, numpy as np; from tests.training.test_ensembles import noisy_pool; "
         "np.savez(sys.argv[1], **noisy_pool())"
     )
     environment = os.environ | {
@@ -284,7 +286,7 @@ def test_eight_devices_make_the_pool_of_one(tmp_path):
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
     }
-    path = tmp_path / "pool.npz"
+    path = tmp_path / "ensembles.npz"
     subprocess.run([sys.executable, "-c", code, path], env=environment, check=True, timeout=300)
     expected = noisy_pool()
     with np.load(path) as spread:

@@ -1,4 +1,4 @@
-"""A run that was stopped goes on bit for bit; a checkpoint that is not good is never used."""
+"""A resumed run equals an uninterrupted one bit by bit; damaged checkpoints are never used."""
 
 import gc
 import json
@@ -26,11 +26,11 @@ NUM_STEPS = 12
 
 
 class Killed(Exception):
-    """Stands for a process that ends without any warning."""
+    """The end of a process without warning."""
 
 
 def kill_at(last):
-    """Return an `on_info` that ends the run when it is told of step `last`."""
+    """Return an `on_info` that ends the run when it receives step `last`."""
 
     def on_info(step, info):
         if step == last:
@@ -88,16 +88,16 @@ def stop_in_the_middle(folder, config="walk", key=0):
     assert sorted(path.name for path in folder.iterdir()) == ["000000004", "000000008"]
 
 
-def test_a_stopped_loop_goes_on_bit_for_bit(tmp_path):
+def test_a_resumed_loop_gives_the_same_bits(tmp_path):
     expected = walk()
     stop_in_the_middle(tmp_path / "walk")
-    told = []
+    received = []
     with saver(tmp_path / "walk") as saving:
-        found = walk(saving, lambda t, info: told.append((t, info["mean"])))
+        found = walk(saving, lambda t, info: received.append((t, info["mean"])))
         assert saving.seconds_before > 0
     assert_equal(found[0], expected[0])
     assert_equal(found[1], expected[1])
-    assert told == list(enumerate(expected[1]["mean"].tolist()))
+    assert received == list(enumerate(expected[1]["mean"].tolist()))
 
 
 def test_only_the_steps_after_the_checkpoint_are_taken(tmp_path, monkeypatch):
@@ -129,7 +129,7 @@ def test_steps_in_one_compiled_call_are_saved_at_its_end(tmp_path):
 
 
 @pytest.mark.parametrize("last", [0, 5])
-def test_a_stopped_training_goes_on_bit_for_bit(tmp_path, last):
+def test_a_resumed_training_gives_the_same_bits(tmp_path, last):
     plan = make(forget=tiny.FORGOTTEN, recipe=ltu_jax.Recipe(epochs=2, batch_size=32))
     examples = on_device(plan.dataset.train, np.arange(120))
 
@@ -144,7 +144,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(tmp_path, last):
         assert (saving.seconds_before > 0) == (last > 2)
 
 
-def test_a_stopped_ltu_goes_on_bit_for_bit(tmp_path):
+def test_a_resumed_ltu_gives_the_same_bits(tmp_path):
     plan = make(forget=tiny.FORGOTTEN)
     original = plan.model.init(jax.random.key(0), plan.dataset.train.inputs[:1])
     data = visible_data(plan.dataset, plan.split)
@@ -156,7 +156,7 @@ def test_a_stopped_ltu_goes_on_bit_for_bit(tmp_path):
     with pytest.raises(Killed), saver(tmp_path, every=1) as saving:
         unlearn(saver=saving, on_info=kill_at(1))
     kept = json.loads((max(tmp_path.iterdir()) / ABOUT).read_text(encoding="utf-8"))
-    for part in ("variables.params", "opt_state", "models", "teacher"):
+    for part in ("variables.params", "opt_state", "forgetting", "teacher"):
         assert any(name.startswith(f".{part}") for name in kept["state"])
     with saver(tmp_path, every=1) as saving:
         assert_equal(unlearn(saver=saving), expected)
@@ -195,7 +195,7 @@ def of_other_settings(folder, path):
 
 
 def rename(folder, path):
-    """Have the earlier checkpoint pass for the later one."""
+    """Copy the earlier checkpoint over the later one."""
     shutil.rmtree(folder)
     shutil.copytree(folder.parent / "000000004", folder)
 
@@ -235,7 +235,7 @@ def test_a_checkpoint_of_something_else_is_recognised(tmp_path, damage, reason, 
     assert [line.endswith(reason) for line in caplog.messages] == [True]
 
 
-def test_without_a_good_checkpoint_the_run_begins_anew(tmp_path, caplog):
+def test_without_a_valid_checkpoint_the_run_starts_again(tmp_path, caplog):
     expected = walk()
     stop_in_the_middle(tmp_path)
     for folder in list(tmp_path.iterdir()):
@@ -266,8 +266,10 @@ def test_sigterm_saves_the_current_step_and_exits_with_143(tmp_path, caplog):
         walk(saving, lambda t, info: t == 5 and os.kill(os.getpid(), signal.SIGTERM))
     assert stopped.value.code == 143
     assert signal.getsignal(signal.SIGTERM) is before
-    assert [path.name for path in tmp_path.iterdir()] == ["000000007"]  # told a step late
-    assert caplog.messages == ["stopped by SIGTERM after 7 steps, which are saved"]
+    assert [path.name for path in tmp_path.iterdir()] == [
+        "000000007"
+    ]  # the callback runs a step late
+    assert caplog.messages == ["stopped by SIGTERM; 7 steps are saved"]
     with saver(tmp_path) as saving:
         assert_equal(walk(saving), expected)
 
