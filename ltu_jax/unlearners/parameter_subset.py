@@ -1,8 +1,8 @@
-"""Unlearning by some of the parameters alone: all others are frozen, for every method, here.
+"""Unlearning that changes only some of the parameters, for every method.
 
-A method is built for a network that has the chosen parameters and no others; the frozen ones are
-part of that network's state, next to the BatchNorm statistics. So no gradient, weight decay, noise
-or dampening ever comes to them, and neither gradients nor optimizer state are held for them.
+A method is built for a model that has the chosen parameters and no others; the frozen ones are part
+of that model's state, with the BatchNorm statistics. So no gradient, weight decay, noise or
+dampening reaches them, and neither gradients nor optimizer state are held for them.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ Only = str | Sequence[str] | Callable[[str], bool]
 
 
 class Frozen(NamedTuple):
-    """What a network of the chosen parameters carries along.
+    """Model state of a model of the chosen parameters.
 
     Attributes:
       params: like the parameters; None in the place of the chosen ones.
-      state: the whole network's model state.
+      state: model state of the whole model.
     """
 
     params: PyTree
@@ -46,13 +46,12 @@ def choose(only: Only, params: PyTree) -> tuple[str, ...]:
     """Return the paths of the chosen parameters, such as `Dense_2/kernel`.
 
     Args:
-      only: a pattern or several, of which one must match: a path, the path of a module, or either
-        with the wildcards of file names (`*` matches slashes too); or a function from a path to
-        whether it is chosen.
+      only: one or several patterns: a path, the path of a module, or either with the wildcards of
+        file names (`*` matches slashes too). Or a function from a path to whether it is chosen.
       params: arrays or their shapes.
 
     Raises:
-      InputError: a pattern matches nothing, or all parameters are chosen, or it is none of these.
+      InputError: a pattern matches nothing, all or no parameters are chosen, or the type is wrong.
 
     Example:
       >>> choose("head", {"head": {"kernel": 1, "bias": 2}, "body": 3})
@@ -68,15 +67,17 @@ def choose(only: Only, params: PyTree) -> tuple[str, ...]:
         for pattern in patterns:
             if not matches[pattern]:
                 raise InputError(
-                    f"--only {pattern}: matches none of the parameters {', '.join(paths)}"
-                    f"; give one of them, or a pattern such as {paths[-1].split('/')[0]!r}"
+                    "only",
+                    f"{pattern!r} matches none of the parameters {', '.join(paths)}",
+                    f"give one of them, or a pattern such as {paths[-1].split('/')[0]!r}",
                 )
         chosen = set().union(*matches.values())
     if not 0 < len(chosen) < len(paths):
         which = "all" if chosen else "none"
         raise InputError(
-            f"--only {few(patterns)}: chooses {which} of the {len(paths)} parameters "
-            f"{', '.join(paths)}; choose some, or leave it out"
+            "only",
+            f"{few(patterns)} chooses {which} of the {len(paths)} parameters {', '.join(paths)}",
+            "choose some, or leave it out",
         )
     return tuple(path for path in paths if path in chosen)
 
@@ -88,14 +89,14 @@ def build(
     config: Any,
     only: tuple[str, ...] | None,
 ) -> Unlearner:
-    """Build a method for the chosen parameters; what else there is comes out equal to the bit.
+    """Build a method for the chosen parameters; all others stay equal to the bit.
 
-    The claims of the unlearner say so, and every run checks them. BatchNorm statistics that the
-    forward pass comes to before the first chosen parameter stay too: nothing upstream has changed.
+    The invariants of the unlearner state this, and every run checks them. BatchNorm statistics
+    upstream of the first chosen parameter stay too.
 
     Args:
       method: the method.
-      model: takes raw inputs.
+      model: the whole model.
       spec: sizes and types of the data.
       config: the method's options.
       only: paths from `choose`; None builds the method for all parameters.
@@ -111,8 +112,9 @@ def build(
     inner = method.build(partial_model(model, chosen, follows), spec, config)
     if inner.invariants.restarts:
         raise InputError(
-            f"--only: {method.name} starts from new random weights, which frozen ones would not "
-            "fit; leave it out, or choose another method"
+            "only",
+            f"{method.name} starts from new random weights, which frozen ones would not fit",
+            "leave it out, or choose another method",
         )
 
     def prepare(key: Key, variables: Variables, data: UnlearnData) -> PyTree:
@@ -126,7 +128,7 @@ def build(
 
 
 def partial_model(model: Model, chosen: PyTree, follows: PyTree) -> Model:
-    """Return `model` as a network of the chosen parameters, whose state is `Frozen`.
+    """Return `model` as a model of the chosen parameters, whose model state is `Frozen`.
 
     Args:
       model: of all parameters.
@@ -149,7 +151,7 @@ def partial_model(model: Model, chosen: PyTree, follows: PyTree) -> Model:
 
 
 def split(variables: Variables, chosen: PyTree) -> Variables:
-    """Return the variables of the network of the chosen parameters."""
+    """Return the variables of the model of the chosen parameters."""
     some, others = (
         jax.tree.map(
             lambda choice, x, kept=kept: x if choice is kept else None, chosen, variables.params
@@ -160,7 +162,7 @@ def split(variables: Variables, chosen: PyTree) -> Variables:
 
 
 def join(variables: Variables) -> Variables:
-    """Return the whole network's variables; undoes `split`."""
+    """Return the variables of the whole model; undoes `split`."""
     frozen = variables.state
     return Variables(_join(variables.params, frozen.params), frozen.state)
 
@@ -172,7 +174,7 @@ def _join(some: PyTree, others: PyTree) -> PyTree:
 
 
 def _invariants(inner: Invariants, chosen: PyTree, follows: PyTree) -> Invariants:
-    """Return the claims on the whole network: the method's, and that the rest is frozen."""
+    """Return the invariants of the whole model: the method's, and that all else is frozen."""
     free = jax.tree.map(lambda choice: True if choice else None, chosen)
     fixed = jax.tree.map(lambda choice: None if choice else False, chosen)
 
@@ -188,8 +190,9 @@ def _invariants(inner: Invariants, chosen: PyTree, follows: PyTree) -> Invariant
 def _patterns(only: Any) -> list[str]:
     if not isinstance(only, list | tuple) or not all(isinstance(one, str) for one in only):
         raise InputError(
-            f"only: is a {type(only).__name__}; give a pattern, a list of them, or a function from "
-            "a path to whether it is chosen"
+            "only",
+            f"is a {type(only).__name__}",
+            "give a pattern, a list of them, or a function from a path to whether it is chosen",
         )
     return list(only)
 

@@ -79,32 +79,40 @@ METHODS: dict[str, Method] = {
 }
 
 
-def find(method: str | Method, *, flag: str = "--method") -> Method:
-    """Return the method of that name, of `package.module:OBJECT`, or the one that is given.
+def find(method: str | Method, *, argument: str = "method") -> Method:
+    """Return the method of that name, of `package.module:OBJECT`, or the given one.
 
     Args:
-      method: what is looked for.
-      flag: the argument that errors call it by.
+      method: a name or a method.
+      argument: name of the argument, for errors.
 
     Raises:
-      InputError: there is none, or its name cannot stand in tables and file names.
+      InputError: there is no such method, or its name cannot be part of a file name.
+
+    Example:
+      >>> find("finetune").summary
+      'keep training on the accessible retain set'
     """
     if isinstance(method, str) and ":" in method:
-        method = import_object(method, flag, lambda x: isinstance(x, Method), "Method")
+        method = import_object(method, argument, lambda x: isinstance(x, Method), "Method")
     if isinstance(method, Method):
-        return _with_plain_name(method, flag)
+        return _with_plain_name(method, argument)
     if not isinstance(method, str) or method not in METHODS:
-        raise InputError(f"{flag} {method}: no such method; choose one of {', '.join(METHODS)}")
+        raise InputError(
+            argument, f"there is no method {method}", f"choose one of {', '.join(METHODS)}"
+        )
     return METHODS[method]
 
 
-def _with_plain_name(method: Method, flag: str) -> Method:
-    """Return `method` if its name can be part of a file's name and is no other network's."""
+def _with_plain_name(method: Method, argument: str) -> Method:
+    """Return `method` if its name can be part of a file name and is not a reference model's."""
     taken = method.name in ("original", "retrain", "retrain_2")
     if taken or not re.fullmatch(r"\w[\w.+-]{0,59}", method.name):
         raise InputError(
-            f"{flag} {method.name!r}: is no name for a method; give a Method(name=...) of up to 60 "
-            "letters, digits and _ . + -, which is not that of a reference network"
+            argument,
+            f"{method.name!r} cannot be the name of a method",
+            "give a Method whose name has up to 60 letters, digits and _ . + -, and is not that "
+            "of a reference model",
         )
     return method
 
@@ -163,34 +171,30 @@ def read_config(method: str | Method, path: Path) -> Any:
 
     Args:
       method: as for `find`.
-      path: an object of options to their values, or the `tuning.json` of a run.
+      path: a file with an object of options, or the `tuning.json` of a run.
 
     Raises:
-      InputError: the file is no such thing, or its options do not fit the method.
+      InputError: the file has no such content, or its options do not fit the method.
     """
     method = find(method)
+    remedy = 'give a JSON file of options, such as {"learning_rate": 0.01}'
     try:
         values = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once_each)
         json.dumps(values, allow_nan=False)
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"--config {path}: {error}; give a JSON file of options") from error
+        raise InputError("config", f"cannot read {path} ({error})", remedy) from error
     if isinstance(values, dict) and {"method", "trials", "options"} <= values.keys():
         if values["method"] != method.name:
-            raise InputError(
-                f"--config {path}: holds options of {values['method']}, not of {method.name}; "
-                "give that --method, or another file"
-            )
+            problem = f"{path} holds options of {values['method']}, not of {method.name}"
+            raise InputError("config", problem, "give its `method`, or another file")
         values = values["options"]
     if not isinstance(values, dict):
-        raise InputError(
-            f"--config {path}: holds no options; "
-            'give an object of them, such as {"learning_rate": 0.01}'
-        )
+        raise InputError("config", f"{path} holds a {type(values).__name__}", remedy)
     return configure(method, values)
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object; of a name that is there twice JSON would silently take the last."""
+    """Return a JSON object without duplicate names, of which JSON would keep the last."""
     names = [name for name, _ in pairs]
     for name in names:
         if names.count(name) > 1:

@@ -1,7 +1,6 @@
 """What every method owes the loop: a pure, jittable step that is traced once and does something."""
 
-import json
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import cache
 
 import jax
@@ -9,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.types import Examples, Model, UnlearnData, Unlearner, Variables
-from ltu_jax.unlearners import METHODS, configure, find, read_config
+from ltu_jax.unlearners import METHODS, configure
 from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu import MembershipSpec
 
@@ -169,50 +167,3 @@ def test_first_order_differs_from_second():
         run_small(name)[0].params["head"]["kernel"] for name in ("ltu", "ltu_first_order")
     )
     assert float(jnp.abs(second - first).max()) > 1e-6
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_methods_say_what_they_are(name):
-    assert find(name) is METHODS[name]
-    assert METHODS[name].summary
-    assert METHODS[name].reference
-
-
-def test_unknown_method_is_refused_with_the_choice():
-    with pytest.raises(InputError, match=r"--method forget_it: .*\bltu, ltu_first_order"):
-        find("forget_it")
-
-
-def write(path, content):
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return path
-
-
-def test_options_come_from_a_file_or_from_a_run_that_chose_them(tmp_path):
-    path = write(tmp_path / "a.json", {"learning_rate": 1, "epochs": 3})
-    config = read_config("finetune", path)
-    assert config == replace(METHODS["finetune"].config, learning_rate=1, epochs=3)
-    tuned = {"method": "scrub", "trials": [], "options": {"decay_epochs": [2, 4], "rewind": True}}
-    config = read_config("scrub", write(tmp_path / "tuning.json", tuned))
-    assert (config.decay_epochs, config.rewind) == ((2, 4), True)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({"speed": 1}, "--config speed: finetune has no such option; it has epochs"),
-        ({"epochs": 2.5}, r"--config epochs: is 2\.5; give a value such as 10"),
-        ({"epochs": True}, "--config epochs: is True"),
-        ({"schedule": 3}, "--config schedule: is 3"),
-        ({"epochs": 0}, "epochs: is 0"),
-        ([1], "holds no options; give an object"),
-        ("{", "give a JSON file of options"),
-        (
-            {"method": "scrub", "trials": [], "options": {}},
-            "holds options of scrub, not of finetune",
-        ),
-    ],
-)
-def test_options_that_do_not_fit_are_named(tmp_path, content, message):
-    with pytest.raises(InputError, match=message):
-        read_config("finetune", write(tmp_path / "a.json", content))

@@ -65,7 +65,7 @@ class Comparison:
         for name in self.scenarios:
             _check_choice("scenarios", name, SCENARIOS)
         for name in self.methods:
-            unlearners.find(name, flag="methods")
+            unlearners.find(name, argument="methods")
         _check_choice("select", self.select, ("oracle_free", "default", "oracle"))
         _check_choice("match", self.match, ("none", "data", "compute"))
         for argument in ("train_seeds", "unlearn_seeds", "scenarios"):
