@@ -265,7 +265,7 @@ def _with_paths(shapes: Mapping[tuple, Any], plain: PyTree) -> PyTree:
 
 
 def _seeded(shapes: Mapping[tuple, Any], key: Key) -> dict[tuple, jax.Array]:
-    """Return random streams that start anew: a key of its own for each, all counts at zero."""
+    """Return random streams with a new key for each and all counts at zero."""
     return {
         path: jax.random.split(jax.random.fold_in(key, position), leaf.shape)
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -34,7 +34,7 @@ def build(name: str, num_classes: int) -> Model:
     that returns one of these.
 
     Raises:
-      InputError: there is no such model, or it cannot be imported or used.
+      InputError: the model does not exist, or it cannot be imported or used.
 
     Example:
       >>> model = build("cnn", num_classes=10)

@@ -71,7 +71,7 @@ def examples_for(model):
 
 
 def rows_of(size, count=40):
-    """What each member sees: a draw of its own."""
+    """Return different random rows for each member."""
     rng = np.random.default_rng(0)
     return np.stack([rng.permutation(120)[:count] for _ in range(size)])
 
@@ -138,13 +138,13 @@ def test_one_member_that_diverges_stops_the_pool(model):
 
 @BOTH
 def test_steps_of_all_members_are_counted(model):
-    examples, told = examples_for(model), []
+    examples, received = examples_for(model), []
     ensembles.train_members(
-        model, examples, rows_of(3), RECIPE, keys=KEYS, on_info=lambda t, info: told.append(t)
+        model, examples, rows_of(3), RECIPE, keys=KEYS, on_info=lambda t, info: received.append(t)
     )
     steps = supervised.train_steps(40, RECIPE)
     together = ensembles.together(model, examples.inputs)
-    assert told == list(range(2, 3 * steps, 3) if together else range(3 * steps))
+    assert received == list(range(2, 3 * steps, 3) if together else range(3 * steps))
 
 
 @BOTH
@@ -188,9 +188,9 @@ def test_a_member_is_what_unlearning_it_alone_makes(name, together, monkeypatch)
     examples = examples_for(NOISY)
     originals = ensembles.train_members(NOISY, examples, rows_of(3), RECIPE, keys=KEYS)
     data = [deletion(examples, range(40 + 10 * i, 50 + 10 * i)) for i in range(3)]
-    method, told = build(name, NOISY, data[0]), []
+    method, received = build(name, NOISY, data[0]), []
     pooled = ensembles.unlearn_members(
-        method, NOISY, originals, data, keys=KEYS, on_info=lambda t, info: told.append(t)
+        method, NOISY, originals, data, keys=KEYS, on_info=lambda t, info: received.append(t)
     )
     alone = [
         loop.unlearn(method, ensembles.member(originals, i), data[i], key=KEYS[i])[0]
@@ -198,7 +198,7 @@ def test_a_member_is_what_unlearning_it_alone_makes(name, together, monkeypatch)
     ]
     assert_members(pooled, alone, rtol=1e-5, atol=1e-5)
     assert_all_different(pooled)
-    assert told[-1:] == [3 * method.num_steps - 1][: method.num_steps]
+    assert received[-1:] == [3 * method.num_steps - 1][: method.num_steps]
 
 
 def test_members_may_share_what_they_forget():

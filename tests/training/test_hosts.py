@@ -168,7 +168,7 @@ def test_a_run_of_two_processes_that_was_stopped_goes_on_to_the_bit(data_dir, li
     while not list(stopped.glob("running/original/0*")):
         assert all(process.poll() is None for process in stopping)
         time.sleep(0.002)
-    stopping[1].send_signal(signal.SIGTERM)  # one is told, and both save and stop
+    stopping[1].send_signal(signal.SIGTERM)  # one receives it; both save and stop
     for process in stopping:
         process.communicate(timeout=300)
         assert process.returncode == 143

@@ -60,20 +60,20 @@ def test_the_callers_arrays_survive():
 
 @pytest.mark.parametrize("steps_per_call", [1, 3])
 def test_every_step_is_told_once_in_order(steps_per_call):
-    told = []
+    received = []
     _, history = run(
         walk,
         start(),
         DATA,
         key=KEY,
         num_steps=STEPS,
-        on_info=lambda t, info: told.append((t, info)),
+        on_info=lambda t, info: received.append((t, info)),
         steps_per_call=steps_per_call,
     )
-    assert [t for t, _ in told] == list(range(STEPS))
-    assert [info["step"] for _, info in told] == list(range(STEPS))
-    np.testing.assert_array_equal([info["norm"] for _, info in told], history["norm"])
-    assert all(type(value) is float for _, info in told for value in info.values())
+    assert [t for t, _ in received] == list(range(STEPS))
+    assert [info["step"] for _, info in received] == list(range(STEPS))
+    np.testing.assert_array_equal([info["norm"] for _, info in received], history["norm"])
+    assert all(type(value) is float for _, info in received for value in info.values())
 
 
 @pytest.mark.parametrize("steps_per_call", [1, 3])
@@ -82,7 +82,7 @@ def test_divergence_names_the_diagnostic_and_the_step(value, steps_per_call):
     def diverging(key, t, state, data):
         return state, {"fine": 1.0 * t, "loss": jnp.where(t == 4, float(value), 0.5)}
 
-    told = []
+    received = []
     with pytest.raises(DivergedError, match=f"loss became {value} at step 4"):
         run(
             diverging,
@@ -90,10 +90,10 @@ def test_divergence_names_the_diagnostic_and_the_step(value, steps_per_call):
             DATA,
             key=KEY,
             num_steps=STEPS,
-            on_info=lambda t, info: told.append(t),
+            on_info=lambda t, info: received.append(t),
             steps_per_call=steps_per_call,
         )
-    assert told == [0, 1, 2, 3]
+    assert received == [0, 1, 2, 3]
 
 
 def test_no_steps_change_nothing():

@@ -48,7 +48,7 @@ def test_an_epoch_visits_no_example_twice(size, batch_size):
         assert len(np.unique(epoch)) == steps * batch_size
     if size == steps * batch_size:
         np.testing.assert_array_equal(np.sort(epochs), np.tile(np.arange(size), (3, 1)))
-    assert len({tuple(epoch) for epoch in epochs}) == 3  # shuffled anew
+    assert len({tuple(epoch) for epoch in epochs}) == 3  # a new order in each
 
 
 def test_optimizer_is_torchs_sgd_under_a_cosine():
@@ -101,15 +101,15 @@ def test_predicting_in_batches_is_one_pass(size):
 
 def test_training_learns_what_can_be_learnt():
     recipe = Recipe(epochs=8, batch_size=20, learning_rate=0.5)
-    told = []
+    received = []
     examples = separable()
     variables, history = train(
-        LINEAR, examples, recipe, key=KEY, on_info=lambda t, info: told.append(t)
+        LINEAR, examples, recipe, key=KEY, on_info=lambda t, info: received.append(t)
     )
     logits = predict(LINEAR, variables, examples.inputs)
     assert (logits.argmax(-1) == examples.labels).all()
     assert sorted(history) == ["accuracy", "loss"]
-    assert len(history["loss"]) == len(told) == train_steps(60, recipe) == 24
+    assert len(history["loss"]) == len(received) == train_steps(60, recipe) == 24
     assert history["accuracy"][-3:].min() == 1.0
     assert history["loss"][-3:].max() < 0.1 * history["loss"][0]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import multiprocessing
 import time
@@ -11,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ltu_jax import files
 from ltu_jax.report.content import plain
 from ltu_jax.files import write_json
 from ltu_jax.runs.comparison.bench import Setting
@@ -59,7 +59,7 @@ class Job(NamedTuple):
     @property
     def digest(self) -> str:
         """Sixteen hexadecimal digits that identify the job."""
-        return hashlib.sha256(json.dumps(self).encode()).hexdigest()[:16]
+        return files.digest(json.dumps(self).encode())[:16]
 
 
 def stages(jobs: Sequence[Job]) -> list[list[list[Job]]]:
