@@ -1,15 +1,13 @@
-"""Is a backdoor gone once the poisoned examples are unlearned?
+"""Does unlearning remove a backdoor, when the poisoned examples are known?
 
     python -m experiments.attacks.backdoor digits
     python -m experiments.attacks.backdoor cifar10 --data-dir DIR
-    python -m experiments.attacks.backdoor tables
 
-A share of the training images is given a trigger, a bright patch in a corner, and the label of the
-target class. A network trained on them answers with that class wherever the trigger is. Then the
-poisoned images are to be forgotten, all of them being known. Retrain, which never saw one, is the
-target. Options of the methods are chosen by trials on another seed, without Retrain and without
-triggered images. Writes `experiments/results/backdoor.json`, one part a setting; `tables` writes
-them into `docs/results/attacks.md`.
+A share of the training images gets a trigger, a bright patch in a corner, and the label of the
+target class. A model trained on them predicts that class wherever the trigger is. Then all poisoned
+images are to be forgotten. The target is Retrain, which never saw one. The options of the methods
+are tuned on another seed, without Retrain and without triggered images. Writes
+`experiments/results/backdoor.json`, one part per setting; an hour on two cores.
 """
 
 from __future__ import annotations
@@ -26,14 +24,13 @@ import tyro
 import ltu_jax
 import ltu_jax.unlearners as unlearners
 from experiments.lib.provenance import ROOT, command_source
-from experiments.lib.results_table import origin, replace_block
 from ltu_jax.audit.measure import measure_model
 from ltu_jax.audit.summary import with_gaps
 from ltu_jax.cli.compilation_cache import keep_programs
 from ltu_jax.data.arrays import validate
 from ltu_jax.errors import DivergedError, InputError, InvariantError
 from ltu_jax.files import write_json
-from ltu_jax.report.content import label, number, plain
+from ltu_jax.report.content import plain
 from ltu_jax.runs.models import REFERENCES, train_model, unlearn_model
 from ltu_jax.runs.plan import Plan, make_plan, with_method
 from ltu_jax.runs.spec import InMemory, RunSpec
@@ -41,26 +38,24 @@ from ltu_jax.runs.tuning import select
 from ltu_jax.types import Dataset, Triggered, Variables
 
 RESULTS = ROOT / "experiments/results/backdoor.json"
-PAGE = ROOT / "docs/results/attacks.md"
 METHODS = ("ltu", "mi_match", "finetune", "neggrad_plus", "random_label", "scrub", "ssd")
 SELECT_SEED = 100
-COLUMNS = {"attack_success": "ASR", "ta": "TA", "ua": "UA", "ra": "RA", "avg_gap": "Avg. gap"}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One data set, network and poison.
+    """One data set, model and poison.
 
     Attributes:
-      data: as for `ltu unlearn`.
-      model: as for `ltu unlearn`.
-      train_size: training examples; None takes all.
+      data: data set, as for `ltu unlearn`.
+      model: model, as for `ltu unlearn`.
+      train_size: number of training examples; None takes all.
       patch: side of the trigger in pixels.
-      share: of the training set that is poisoned.
-      target: class that the trigger stands for.
-      seeds: of poison and training.
-      trials: options that each method tries; 0 takes the defaults.
-      methods: whom to run.
+      share: share of the training set that is poisoned.
+      target: class of the trigger.
+      seeds: seeds of poison and training.
+      trials: number of options that each method tries; 0 takes the defaults.
+      methods: methods to run.
     """
 
     data: str
@@ -85,22 +80,19 @@ class Options:
     """Poison, train, unlearn, and measure how often the trigger succeeds.
 
     Attributes:
-      name: which setting; tables writes the page from all results that there are.
-      data_dir: folder in which TFDS keeps prepared data sets.
-      quick: one seed, two methods with their defaults, into `runs/`; a test that all of it works.
+      name: setting.
+      data_dir: folder of prepared TFDS data.
+      quick: one seed and two methods with their defaults; writes into `runs/`.
     """
 
-    name: tyro.conf.Positional[Literal["digits", "cifar10", "tables"]]
+    name: tyro.conf.Positional[Literal["digits", "cifar10"]]
     data_dir: str | None = None
     quick: bool = False
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run one setting and write its results as they come, or write the page."""
+    """Run one setting and write its results after each model."""
     options = tyro.cli(Options, args=args)
-    if options.name == "tables":
-        write_page()
-        return
     setting, out = SETTINGS[options.name], RESULTS
     if options.quick:
         setting = replace(setting, seeds=(0,), trials=0, methods=("finetune", "ssd"))
@@ -117,8 +109,8 @@ def main(args: list[str] | None = None) -> None:
         for row in rows(setting, seed, chosen, options.data_dir):
             results[options.name]["rows"].append(row)
             write_json(out, plain(results))
-            said = row["failure"] or f"ASR {row['attack_success']:.1f}, TA {row['ta']:.1f}"
-            print(f"seed {seed}, {row['method']}: {said}", flush=True)
+            result = row["failure"] or f"ASR {row['attack_success']:.1f}, TA {row['ta']:.1f}"
+            print(f"seed {seed}, {row['method']}: {result}", flush=True)
 
 
 def poisoned(setting: Setting, seed: int, data_dir: str | None) -> Dataset:
@@ -157,7 +149,7 @@ def plan_for(setting: Setting, seed: int, data_dir: str | None) -> Plan:
 
 
 def choose(setting: Setting, data_dir: str | None) -> dict[str, Any]:
-    """Return options for every method, by trials on a seed of their own."""
+    """Return options for every method, tuned on another seed."""
     if not setting.trials:
         return {name: unlearners.find(name).config for name in setting.methods}
     plan = plan_for(setting, SELECT_SEED, data_dir)
@@ -171,7 +163,7 @@ def choose(setting: Setting, data_dir: str | None) -> dict[str, Any]:
 
 
 def rows(setting: Setting, seed: int, chosen: Mapping[str, Any], data_dir: str | None):
-    """Yield a row for each network of a seed, as each is made."""
+    """Yield the result of each model of a seed."""
     plan = plan_for(setting, seed, data_dir)
     networks = {name: train_model(plan, name) for name in ("original", *REFERENCES)}
     target = measure_model(plan.problem, "retrain", networks["retrain"]).row
@@ -194,53 +186,6 @@ def _row(seed: int, name: str, row, target) -> dict[str, Any]:
     values = with_gaps([target, row])[-1]._asdict()
     del values["model"], values["gaps"]
     return {"seed": seed, "method": name, "failure": None, **values}
-
-
-def write_page() -> None:
-    """Write the tables of all results into `docs/results/attacks.md`."""
-    results = json.loads(RESULTS.read_text(encoding="utf-8"))
-    text = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(replace_block(text, "backdoors", tables(results)), encoding="utf-8")
-
-
-def tables(results: Mapping[str, Any]) -> str:
-    """Return a table for every setting, methods by the distance of their ASR from Retrain's."""
-    return "".join(_table(part) for part in results.values())
-
-
-def _table(part: Mapping[str, Any]) -> str:
-    config, found = part["config"], {}
-    for row in part["rows"]:
-        found.setdefault(row["method"], []).append(row)
-    aim = _mean(found["retrain"], "attack_success")
-    names = sorted(
-        (name for name in found if name not in ("original", *REFERENCES)),
-        key=lambda name: abs((_mean(found[name], "attack_success") or 1e9) - aim),
-    )
-    lines = [
-        f"**{config['data']}, {config['model']}: {100 * config['share']:.0f} % of the training "
-        f"images poisoned, {len({row['seed'] for row in part['rows']})} seeds**\n",
-        "| network | " + " | ".join(COLUMNS.values()) + " | seconds |",
-        "|:--|" + "--:|" * (len(COLUMNS) + 1),
-    ]
-    for name in ("original", *REFERENCES, *names):
-        shown = label(name) if name in ("original", *REFERENCES) else f"`{name}`"
-        cells = [_cell(found[name], key) for key in COLUMNS]
-        lines.append(f"| {shown} | {' | '.join(cells)} | {number(_mean(found[name], 'seconds'))} |")
-    return "\n".join(lines) + f"\n\n{origin([part['source']])}\n"
-
-
-def _mean(found: list[Mapping[str, Any]], key: str) -> float | None:
-    values = [row[key] for row in found if row["failure"] is None]
-    return float(np.mean(values)) if values else None
-
-
-def _cell(found: list[Mapping[str, Any]], key: str) -> str:
-    values = [row[key] for row in found if row["failure"] is None]
-    if not values:
-        return "failed"
-    spread = f" ({number(min(values))} to {number(max(values))})" if len(values) > 1 else ""
-    return f"{number(np.mean(values))}{spread}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tables of README.md and docs, from the files that experiments wrote.
+"""Tables of the README and the documentation, made from the result files.
 
 python -m experiments.lib.results_table            # print them
 python -m experiments.lib.results_table --write    # put them into the pages
@@ -15,7 +15,7 @@ from typing import Any
 
 import tyro
 
-from experiments.lib import tables as claims_tables
+from experiments.lib import tables as rendered
 from experiments.lib.provenance import ROOT
 from experiments.performance import table as costs
 from ltu_jax.report.comparison import table
@@ -23,13 +23,13 @@ from ltu_jax.report.comparison import table
 
 @dataclass(frozen=True)
 class Block:
-    """Result files whose tables stand between two marks of a page.
+    """Tables of result files between two marks of a page.
 
     Attributes:
-      path: of the page.
-      name: of the marks, `<!-- NAME:start -->` and `<!-- NAME:end -->`.
-      results: the files.
-      render: makes the table of one file.
+      path: page.
+      name: name in the marks `<!-- NAME:start -->` and `<!-- NAME:end -->`.
+      results: result files.
+      render: returns the table of one file.
     """
 
     path: Path
@@ -46,13 +46,13 @@ def summary(results: dict[str, Any]) -> str:
 
 
 def per_example(results: dict[str, Any]) -> str:
-    """Return what attacks on single examples find, a row for each method, as Markdown."""
+    """Return the per-example attacks, a row for each method."""
     config = results["config"]
     audits = results["methods"]
     title = f"{config['data']}, {config['model']}"
     title += f", {config['train_size']:,} images" if config["train_size"] else ""
     lines = [
-        f"**{title}: a random 10 % forgotten, {config['size']} networks a side**",
+        f"**{title}: a random 10 % forgotten, {config['size']} models a side**",
         "",
         "| | U-LiRA | RMIA | U-LiRA on noisy copies | worst 5 % | epsilon at least | "
         "margins on D_f | KLoM |",
@@ -66,7 +66,7 @@ def per_example(results: dict[str, Any]) -> str:
     named += [("Retrain (floor)", first, "shadow_retrain", "retrain")]
     for name, audit, shadow, ensemble in named:
         if "failure" in audit:
-            lines.append(f"| {name} | a network diverged |{' |' * 6}")
+            lines.append(f"| {name} | a model diverged |{' |' * 6}")
             continue
         lines.append(
             _per_example_row(
@@ -125,18 +125,19 @@ BLOCKS = (
     Block(_ATTACKS, "per-example", _SINGLE, per_example),
     Block(ROOT / "docs/results/performance.md", "cost", _COSTS, benchmark),
     Block(ROOT / "docs/results/performance.md", "cost-h200", _GPU_COSTS, benchmark),
-    Block(_CLAIMS_PAGE, "claims", _OPEN["claims"], claims_tables.verdicts),
-    Block(_CLAIMS_PAGE, "goal", _OPEN["claims"], claims_tables.goal),
-    Block(_CLAIMS_PAGE, "rivals", _OPEN["claims"], claims_tables.rivals),
-    Block(_CLAIMS_PAGE, "variants", _OPEN["claims"], claims_tables.variants),
-    Block(_ABLATIONS, "rho", _OPEN["rho_sweep"], claims_tables.rho),
-    Block(_ABLATIONS, "budget", _OPEN["budget"], claims_tables.budget),
-    Block(_ABLATIONS, "stopping", _OPEN["stopping"], claims_tables.stopping),
-    Block(_ATTACKS, "movement", _OPEN["movement"], claims_tables.movement),
-    Block(_ABLATIONS, "overlap", _OPEN["overlap"], claims_tables.overlaps),
-    Block(_ABLATIONS, "conflicts", _OPEN["conflicts"], claims_tables.conflicts),
-    Block(_ABLATIONS, "scheme", _OPEN["scheme_check"], claims_tables.scheme),
-    Block(_ABLATIONS, "failures", _FAILURES, claims_tables.failures),
+    Block(_CLAIMS_PAGE, "claims", _OPEN["claims"], rendered.verdicts),
+    Block(_CLAIMS_PAGE, "goal", _OPEN["claims"], rendered.goal),
+    Block(_CLAIMS_PAGE, "rivals", _OPEN["claims"], rendered.rivals),
+    Block(_CLAIMS_PAGE, "variants", _OPEN["claims"], rendered.variants),
+    Block(_ABLATIONS, "rho", _OPEN["rho_sweep"], rendered.rho),
+    Block(_ABLATIONS, "budget", _OPEN["budget"], rendered.budget),
+    Block(_ABLATIONS, "stopping", _OPEN["stopping"], rendered.stopping),
+    Block(_ATTACKS, "movement", _OPEN["movement"], rendered.movement),
+    Block(_ABLATIONS, "overlap", _OPEN["overlap"], rendered.overlaps),
+    Block(_ABLATIONS, "conflicts", _OPEN["conflicts"], rendered.conflicts),
+    Block(_ABLATIONS, "scheme", _OPEN["scheme_check"], rendered.scheme),
+    Block(_ABLATIONS, "failures", _FAILURES, rendered.failures),
+    Block(_ATTACKS, "backdoors", (_RESULTS / "backdoor.json",), rendered.backdoors),
     Block(ROOT / "docs/results/comparison.md", "results", (_CIFAR10, _DIGITS), table.markdown),
 )
 
@@ -170,12 +171,14 @@ def write(blocks: Sequence[Block]) -> None:
 
 
 def tables(block: Block) -> str:
-    """Return the tables of every file that is there, and where their numbers come from."""
+    """Return the tables of every existing file, and their provenance."""
     parts = []
     for path in block.results:
         if path.exists():
             results = json.loads(path.read_text(encoding="utf-8"))
-            sources = results.get("sources") or [results["source"]]
+            sources = results.get("sources") or [
+                part["source"] for part in ([results] if "source" in results else results.values())
+            ]
             parts += [block.render(results), origin(sources)]
     return "\n".join(parts)
 

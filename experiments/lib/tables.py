@@ -1,15 +1,19 @@
-"""The paper's claims and open questions as Markdown tables, from the files of their experiments."""
+"""Result files as Markdown tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from ltu_jax.report.content import label, number
+
 MINUS = "\N{MINUS SIGN}"
 
 
 def verdicts(results: Mapping[str, Any]) -> str:
-    """Return a row for each claim and setting: who was compared, by how much, what follows."""
+    """Return a row for each claim and setting: rival, difference and verdict."""
     rows = []
     for name, claim in results["claims"].items():
         rows.append([f"**{name}** {claim['statement']}", "", "", "", f"**{claim['verdict']}**"])
@@ -22,7 +26,7 @@ def verdicts(results: Mapping[str, Any]) -> str:
 
 
 def rivals(results: Mapping[str, Any]) -> str:
-    """Return by scenario how far each of our methods is ahead of the best that is not ours."""
+    """Return by scenario the lead of each of our methods over the best other method."""
     rows = [
         [setting, f"`{ours}`", f"`{cell['rival']}`", span([cell["difference"], *cell["interval"]])]
         for ours, cells in results["rivals"].items()
@@ -32,7 +36,7 @@ def rivals(results: Mapping[str, Any]) -> str:
 
 
 def variants(results: Mapping[str, Any]) -> str:
-    """Return a table for each setting: what every variant of LTU comes to."""
+    """Return a table for each setting with a row for every variant of LTU."""
     parts = []
     for setting, cell in results["settings"].items():
         rows = [
@@ -91,7 +95,7 @@ def rho(results: Mapping[str, Any]) -> str:
 
 
 def movement(results: Mapping[str, Any]) -> str:
-    """Return by share of the retain set and by noise what is kept and what is given away."""
+    """Return metrics and attacks by share of the retain set and by noise."""
     rows = []
     for share, cells in results["shares"].items():
         for name, one in cells.items():
@@ -107,7 +111,7 @@ _MOVEMENT = ("ua", "ra", "ta", "mia", "auc", "supervised", "two_model")
 
 
 def budget(results: Mapping[str, Any]) -> str:
-    """Return by method and steps what a deletion takes and comes to."""
+    """Return work and metrics by method and steps."""
     rows = [
         [
             f"`{one['method']}`",
@@ -165,7 +169,7 @@ def overlaps(results: Mapping[str, Any]) -> str:
 
 
 def conflicts(results: Mapping[str, Any]) -> str:
-    """Return by setting how often the gradients conflict and what harmonisation changes."""
+    """Return by setting how often the gradients conflict and the effect of harmonisation."""
     rows = [
         [
             name,
@@ -182,7 +186,7 @@ def conflicts(results: Mapping[str, Any]) -> str:
 
 
 def failures(results: Mapping[str, Any]) -> str:
-    """Return by provoked failure the numbers that give it away, and the warnings."""
+    """Return diagnostics and warnings by provoked failure."""
     rows = [
         [
             name,
@@ -199,7 +203,7 @@ def failures(results: Mapping[str, Any]) -> str:
 
 
 def scheme(results: Mapping[str, Any]) -> str:
-    """Return by way of training how much of the weight is on the shared feature."""
+    """Return the weight on the shared feature by way of training."""
     rows = [
         [
             "another task" if way["gap"] else "the same task",
@@ -213,6 +217,51 @@ def scheme(results: Mapping[str, Any]) -> str:
     ]
     header = ["support from", "order", "inner_lr", "weight on what is shared"]
     return table([*header, "accuracy with the nuisance reversed, %"], rows)
+
+
+def backdoors(results: Mapping[str, Any]) -> str:
+    """Return a table for every setting, methods by the distance of their ASR from Retrain's."""
+    return "\n".join(_backdoor(part) for part in results.values())
+
+
+def _backdoor(part: Mapping[str, Any]) -> str:
+    config, of_model = part["config"], {}
+    for row in part["rows"]:
+        of_model.setdefault(row["method"], []).append(row)
+
+    def values(name: str, metric: str) -> list[float]:
+        return [row[metric] for row in of_model[name] if row["failure"] is None]
+
+    def column(name: str, metric: str) -> str:
+        found = values(name, metric)
+        if not found:
+            return "failed"
+        spread = f" ({number(min(found))} to {number(max(found))})" if len(found) > 1 else ""
+        return f"{number(np.mean(found))}{spread}"
+
+    def distance(name: str) -> float:
+        found = values(name, "attack_success")
+        target = np.mean(values("retrain", "attack_success"))
+        return abs(np.mean(found) - target) if found else np.inf
+
+    references = ("original", *NETWORKS)
+    others = [name for name in of_model if name not in references]
+    rows = [
+        [
+            label(name) if name in references else f"`{name}`",
+            *(column(name, metric) for metric in _BACKDOOR),
+            number(np.mean(found) if (found := values(name, "seconds")) else None),
+        ]
+        for name in (*references, *sorted(others, key=distance))
+    ]
+    title = (
+        f"**{config['data']}, {config['model']}: {100 * config['share']:.0f} % of the training "
+        f"images poisoned, {len({row['seed'] for row in part['rows']})} seeds**"
+    )
+    return f"{title}\n\n{table(['model', *_BACKDOOR.values(), 'seconds'], rows)}"
+
+
+_BACKDOOR = {"attack_success": "ASR", "ta": "TA", "ua": "UA", "ra": "RA", "avg_gap": "Avg. gap"}
 
 
 def span(interval: Sequence[float | None], digits: int = 1) -> str:

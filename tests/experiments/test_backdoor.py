@@ -1,4 +1,4 @@
-"""The poison is where it should be, a network learns it, and the page shows what is committed."""
+"""The poison is where it should be, and a model learns it."""
 
 import json
 from dataclasses import replace
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.attacks import backdoor
-from experiments.lib.results_table import replace_block
+from experiments.lib import tables
 
 pytestmark = pytest.mark.experiments
 
@@ -46,10 +46,10 @@ def test_the_original_has_the_backdoor_and_retrain_has_not(quick):
     assert found["retrain"]["ta"] > 90
 
 
-def test_the_table_holds_every_network_and_a_failure(quick):
+def test_the_table_has_every_model_and_a_failure(quick):
     part = quick["digits"]
     part["rows"][-1] = {**part["rows"][-1], "failure": "diverged"}
-    text = backdoor.tables(quick)
+    text = tables.backdoors(quick)
     for name in ("Original", "Second Retrain", "`finetune`", "`ssd` | failed"):
         assert name in text
 
@@ -57,10 +57,3 @@ def test_the_table_holds_every_network_and_a_failure(quick):
 def test_without_trials_methods_have_their_defaults():
     chosen = backdoor.choose(replace(DIGITS, trials=0, methods=("ssd",)), None)
     assert chosen["ssd"] == backdoor.unlearners.find("ssd").config
-
-
-@pytest.mark.skipif(not backdoor.RESULTS.exists(), reason="no results are committed")
-def test_the_page_shows_the_results_that_are_committed():
-    results = json.loads(backdoor.RESULTS.read_text(encoding="utf-8"))
-    text = backdoor.PAGE.read_text(encoding="utf-8")
-    assert replace_block(text, "results", backdoor.tables(results)) == text
