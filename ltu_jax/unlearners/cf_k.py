@@ -7,43 +7,39 @@ from dataclasses import dataclass
 import jax
 import optax
 
-from ltu_jax.errors import check_range
 from ltu_jax.models.layers import last_layers
+from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import (
     DataSpec,
-    Info,
+    Examples,
     Invariants,
     Key,
     Model,
     PyTree,
+    UnlearnData,
     Unlearner,
     Variables,
 )
-from ltu_jax.unlearners.base import Choice, LogUniform, Method
-from ltu_jax.unlearners.finetune import FineTuneBatch, FineTuneConfig, finetune
-from ltu_jax.unlearners.gradient_method import SGDConfig, State
+from ltu_jax.unlearners.base import Choice, LogUniform, Method, PositiveFloat, PositiveInt
+from ltu_jax.unlearners.gradient_method import SGDConfig, State, gradient_method, mean_loss
+from ltu_jax.unlearners.sampling import Epochs, take
 
 
 @dataclass(frozen=True)
 class LastLayersConfig(SGDConfig):
-    """Options of a method that trains the last layers alone.
+    """Options of a method that trains the last layers only.
 
-    The authors (shash42/Evaluating-Inexact-Unlearning) compare 1 to 3 layers and train them as long
-    as a network that is trained anew, 62 epochs of warm restarts from the rate of training. The
-    defaults are ours: the middle of the three, for as long and at the rate that `finetune` takes.
+    The authors compare 1 to 3 layers and train them as long as a model from scratch, 62 epochs of
+    warm restarts. The defaults are ours: 2 layers, epochs and rate of `finetune`.
 
     Attributes:
-      layers: how many of the last layers train: layers with a kernel, and what normalises them (see
-        `models.layers.last_layers`). All do where there are less.
+      layers: number of trained layers, counted from the end: layers with a kernel and their
+        normalisation, see `models.layers.last_layers`; all if there are fewer.
     """
 
-    epochs: int = 10
-    learning_rate: float = 0.01
-    layers: int = 2
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_range(self, ("layers",), lambda x: x >= 1, "a number of at least 1")
+    epochs: PositiveInt = 10
+    learning_rate: PositiveFloat = 0.01
+    layers: PositiveInt = 2
 
 
 def cf_k(
@@ -53,22 +49,35 @@ def cf_k(
     *,
     tx: optax.GradientTransformation | None = None,
 ) -> Unlearner:
-    """Build fine-tuning of the last layers on the accessible retain set.
+    r"""Build fine-tuning of the last layers on the accessible retain set.
 
-    All other weights stay as they are, to the bit. BatchNorm normalises with the batch everywhere,
-    but only the statistics of the last layers follow.
+    With a mask m that is 1 in the last k layers,
+
+    .. math:: \theta \leftarrow \theta - \eta\, m \odot \nabla L_{retain}(\theta).
+
+    All other weights keep their bits. Only the BatchNorm statistics of the last layers are updated.
 
     Args:
-      model: takes raw inputs.
+      model: the model to unlearn.
       spec: sizes and types of the data.
-      config: see `LastLayersConfig`; an epoch is a pass over the accessible retain set.
-      tx: the optimizer; None takes the config's.
+      config: see `LastLayersConfig`.
+      tx: optimizer in place of the config's.
 
     Returns:
-      The unlearner; state and batch are those of `finetune`.
+      The unlearner; `info` holds the `loss`.
+
+    Example:
+      >>> from ltu_jax.models import build
+      >>> spec = DataSpec(50, 1000, 50, 10, jax.ShapeDtypeStruct((1, 8), "float32"))
+      >>> unlearner = cf_k(build("mlp", num_classes=10), spec, LastLayersConfig(layers=1))
+      >>> jax.tree.reduce(lambda x, y: x + y, unlearner.invariants.trainable_mask(None))
+      2
+
+    References:
+      Goel et al., `Towards Adversarial Evaluations for Inexact Machine Unlearning
+      <https://arxiv.org/abs/2201.06640>`_, 2022
     """
-    trainable_mask = last_layers_of(model, spec, config.layers)
-    return train_where(trainable_mask, model, spec, config, tx)
+    return train_where(last_layers_of(model, spec, config.layers), model, spec, config, tx)
 
 
 def last_layers_of(model: Model, spec: DataSpec, k: int) -> Variables:
@@ -78,29 +87,31 @@ def last_layers_of(model: Model, spec: DataSpec, k: int) -> Variables:
 
 
 def train_where(
-    trainable_mask: Variables,
+    trained: Variables,
     model: Model,
     spec: DataSpec,
     config: LastLayersConfig,
     tx: optax.GradientTransformation | None,
 ) -> Unlearner:
-    """Return `finetune` of what `trainable_mask`, booleans like the variables, marks."""
-    plain = FineTuneConfig(epochs=config.epochs, batch_size=config.batch_size)
-    tx = tx or config.optimizer(finetune(model, spec, plain).num_steps)
-    # Gradients of frozen weights are asked for by nobody, and so not computed.
-    tx = optax.partition({True: tx, False: optax.set_to_zero()}, trainable_mask.params)
-    everywhere = finetune(model, spec, plain, tx=tx)
+    """Return training on the retain set of what `trained`, booleans like the variables, marks."""
+    epochs = Epochs(spec.num_retain, config.batch_size, config.epochs)
+    tx = tx or config.optimizer(epochs.num_steps)
+    # XLA drops the gradients of frozen weights, which nothing uses.
+    tx = optax.partition({True: tx, False: optax.set_to_zero()}, trained.params)
+    full_loss = mean_loss(model, lambda logits, batch: cross_entropy(logits, batch.labels))
 
-    def step(key: Key, state: State, batch: FineTuneBatch) -> tuple[State, Info]:
-        after, info = everywhere.step(key, state, batch)
-        model_state = where(trainable_mask.state, after.variables.state, state.variables.state)
-        return after._replace(variables=after.variables._replace(state=model_state)), info
+    def sample(t: jax.Array, state: State, data: UnlearnData) -> Examples:
+        return take(data.retain, epochs.rows(state.order_key, t))
+
+    def loss(key: Key, params: PyTree, state: State, batch: Examples) -> tuple[jax.Array, PyTree]:
+        value, model_state = full_loss(key, params, state, batch)
+        return value, where(trained.state, model_state, state.variables.state)
 
     invariants = Invariants(
-        trainable_mask=lambda state: trainable_mask.params,
-        preserves_model_state=not any(jax.tree.leaves(trainable_mask.state)),
+        trainable_mask=lambda state: trained.params,
+        preserves_model_state=not any(jax.tree.leaves(trained.state)),
     )
-    return everywhere._replace(step=step, invariants=invariants)
+    return gradient_method(tx, epochs.num_steps, sample=sample, loss=loss, invariants=invariants)
 
 
 def where(chosen: PyTree, one: PyTree, other: PyTree) -> PyTree:

@@ -1,6 +1,6 @@
-"""Which parameters are convolution kernels, for the methods that are about nothing else.
+"""Convolution kernels among the parameters, for methods that act on nothing else.
 
-A vision transformer has a single one, its patch embedding: there these methods do next to nothing.
+A vision transformer has only one, its patch embedding, so these methods hardly change it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,11 @@ def require(
     method: str,
     fits: Callable[[jax.ShapeDtypeStruct], bool] = is_kernel,
 ) -> None:
-    """Raise `InputError` unless some parameter of `model` fits; computes nothing.
-
-    Without a kernel to act on, a method of this kind would be plain fine-tuning under its name.
-    """
+    """Raise `InputError` unless some parameter of `model` fits; the method would be fine-tuning."""
     shapes = jax.eval_shape(model.init, jax.random.key(0), spec.inputs).params
     if not any(fits(leaf) for leaf in jax.tree.leaves(shapes)):
         raise InputError(
-            f"--method {method}: network {model.name} has no convolution kernel that the method "
-            "can act on; choose a convolutional network or another method"
+            "method",
+            f"{method} needs a convolution kernel to act on; model {model.name} has none",
+            "choose a convolutional model or another method",
         )

@@ -1,11 +1,4 @@
-"""Convolution transpose: turn every filter on its diagonal, then train on the retain set.
-
-A solution of the NeurIPS 2023 unlearning challenge (5th of those that Deep Unlearn compares, there
-`kgltop5`), and with masked small gradients the strongest of the 18 methods in that comparison. The
-transposed filters keep norm, rank and scale of what was learned, but the features that they compute
-are mirrored; repairing them on retain data alone leaves the forget set behind. Nothing is random
-but the order of the examples, and the forget set is never looked at.
-"""
+"""Convolution transpose: transpose every square filter, then train on the retain set."""
 
 from __future__ import annotations
 
@@ -14,26 +7,25 @@ from dataclasses import asdict, dataclass
 import jax
 import optax
 
-import ltu_jax.unlearners.convolutions as convolutions
-from ltu_jax.types import DataSpec, Key, Model, UnlearnData, Unlearner, Variables
-from ltu_jax.unlearners.base import Choice, LogUniform, Method
+from ltu_jax.types import DataSpec, Key, Model, PyTree, UnlearnData, Unlearner, Variables
+from ltu_jax.unlearners import convolutions
+from ltu_jax.unlearners.base import Choice, LogUniform, Method, PositiveFloat, PositiveInt
 from ltu_jax.unlearners.finetune import FineTuneConfig, finetune
-from ltu_jax.unlearners.gradient_method import SGDConfig, State
+from ltu_jax.unlearners.gradient_method import SGDConfig
 
 
 @dataclass(frozen=True)
 class CTConfig(SGDConfig):
     """Options of convolution transpose.
 
-    All defaults are the challenge solution's, as xcadet/deepunlearn gives them: three epochs in
-    batches of 64 at learning rate 0.001, momentum 0.9, weight decay 5e-4, cosine schedule (theirs
-    moves by epochs, ours by steps). They suit the challenge's many retain images; Deep Unlearn
-    searched learning rates from 1e-5 to 0.1 and up to a fifth of the epochs of training.
+    All defaults are the challenge solution's, from xcadet/deepunlearn; its cosine schedule moves by
+    epochs, ours by steps. They suit the challenge's many retain images. Cadet et al. searched
+    learning rates from 1e-5 to 0.1 and up to a fifth of the epochs of training.
     """
 
-    epochs: int = 3
-    batch_size: int = 64
-    learning_rate: float = 1e-3
+    epochs: PositiveInt = 3
+    batch_size: PositiveInt = 64
+    learning_rate: PositiveFloat = 1e-3
 
 
 def ct(
@@ -43,31 +35,45 @@ def ct(
     *,
     tx: optax.GradientTransformation | None = None,
 ) -> Unlearner:
-    """Build the transposition of all convolution kernels and fine-tuning on the retain set.
+    r"""Build the transposition of all square convolution kernels and fine-tuning.
 
-    Only kernels as high as wide are transposed: of any other, the transpose would belong to
-    another network. BatchNorm normalises with the batch, and its statistics follow.
+    .. math:: W_{hwio} \leftarrow W_{whio}
+
+    before the first step. The filters keep their norm, rank and scale, but compute mirrored
+    features; training on the retain set repairs them for the retain set only. The transpose of
+    other kernels would not fit the model. The method never reads the forget set. A solution of the
+    NeurIPS 2023 challenge, `kgltop5` in Cadet et al. and with `msg` the strongest of 18 there.
 
     Args:
-      model: takes raw inputs.
+      model: the model to unlearn.
       spec: sizes and types of the data.
-      config: see `CTConfig`; an epoch is a pass over the accessible retain set.
-      tx: the optimizer; None takes the config's.
+      config: see `CTConfig`.
+      tx: optimizer in place of the config's.
 
     Returns:
-      The unlearner.
+      The unlearner; `info` holds the `loss`.
 
     Raises:
-      InputError: the network has no kernel to transpose.
+      InputError: the model has no kernel to transpose.
+
+    Example:
+      >>> from ltu_jax.models import build
+      >>> spec = DataSpec(100, 1000, 100, 10, jax.ShapeDtypeStruct((1, 32, 32, 3), "uint8"))
+      >>> ct(build("cnn", num_classes=10), spec).num_steps
+      48
+
+    References:
+      Cadet et al., `Deep Unlearn: Benchmarking Machine Unlearning
+      <https://arxiv.org/abs/2410.01276>`_, 2024
     """
     convolutions.require(model, spec, METHOD.name, is_transposable)
     tuning = finetune(model, spec, FineTuneConfig(**asdict(config)), tx=tx)
 
-    def prepare(key: Key, variables: Variables, data: UnlearnData) -> State:
-        turned = jax.tree.map(
+    def prepare(key: Key, variables: Variables, data: UnlearnData) -> PyTree:
+        transposed = jax.tree.map(
             lambda leaf: leaf.swapaxes(0, 1) if is_transposable(leaf) else leaf, variables.params
         )
-        return tuning.prepare(key, variables._replace(params=turned), data)
+        return tuning.prepare(key, variables._replace(params=transposed), data)
 
     return tuning._replace(prepare=prepare)
 

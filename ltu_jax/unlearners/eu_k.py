@@ -1,4 +1,4 @@
-"""EU-k, exact unlearning of the last k layers: train only these, anew, on the retain set."""
+"""EU-k, exact unlearning of the last k layers: retrain only these on the retain set."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jax
 import optax
 
 from ltu_jax.types import DataSpec, Key, Model, UnlearnData, Unlearner, Variables
-from ltu_jax.unlearners.base import Choice, LogUniform, Method
+from ltu_jax.unlearners.base import Choice, LogUniform, Method, PositiveFloat, PositiveInt
 from ltu_jax.unlearners.cf_k import LastLayersConfig, last_layers_of, train_where, where
 from ltu_jax.unlearners.gradient_method import State
 
@@ -17,12 +17,11 @@ from ltu_jax.unlearners.gradient_method import State
 class EUkConfig(LastLayersConfig):
     """Options of EU-k, see `LastLayersConfig`.
 
-    Ours: twice the epochs of CF-k at the rate at which `training.supervised` trains networks, as
-    the layers start from nothing.
+    Ours: twice the epochs of CF-k, and the rate of supervised training.
     """
 
-    epochs: int = 20
-    learning_rate: float = 0.05
+    epochs: PositiveInt = 20
+    learning_rate: PositiveFloat = 0.05
 
 
 def eu_k(
@@ -32,37 +31,46 @@ def eu_k(
     *,
     tx: optax.GradientTransformation | None = None,
 ) -> Unlearner:
-    """Build training of the last layers from fresh random weights on the accessible retain set.
+    """Build training of the last layers from random weights on the accessible retain set.
 
-    All other weights stay as they are, to the bit. BatchNorm normalises with the batch everywhere,
-    but only the statistics of the last layers follow; these start anew too. The authors leave what
-    normalises a layer as it was trained; here nothing of the last layers remains.
+    The update is that of `cf_k`. All other weights keep their bits. The BatchNorm statistics of the
+    last layers start from their initial values too; the authors keep the trained normalisation.
 
     Args:
-      model: takes raw inputs.
+      model: the model to unlearn.
       spec: sizes and types of the data.
-      config: see `EUkConfig`; an epoch is a pass over the accessible retain set.
-      tx: the optimizer; None takes the config's.
+      config: see `EUkConfig`.
+      tx: optimizer in place of the config's.
 
     Returns:
-      The unlearner; state and batch are those of `finetune`.
+      The unlearner; `info` holds the `loss`.
+
+    Example:
+      >>> from ltu_jax.models import build
+      >>> spec = DataSpec(50, 1000, 50, 10, jax.ShapeDtypeStruct((1, 8), "float32"))
+      >>> unlearner = eu_k(build("mlp", num_classes=10), spec)
+      >>> unlearner.num_steps, unlearner.invariants.restarts
+      (160, True)
+
+    References:
+      Goel et al., `Towards Adversarial Evaluations for Inexact Machine Unlearning
+      <https://arxiv.org/abs/2201.06640>`_, 2022
     """
-    trainable_mask = last_layers_of(model, spec, config.layers)
-    training = train_where(trainable_mask, model, spec, config, tx)
+    trained = last_layers_of(model, spec, config.layers)
+    training = train_where(trained, model, spec, config, tx)
 
     def prepare(key: Key, variables: Variables, data: UnlearnData) -> State:
         init_key, key = jax.random.split(key)
-        fresh = model.init(init_key, data.retain.inputs[:1])
-        return training.prepare(key, where(trainable_mask, fresh, variables), data)
+        initial = model.init(init_key, data.retain.inputs[:1])
+        return training.prepare(key, where(trained, initial, variables), data)
 
-    return training._replace(
-        prepare=prepare, invariants=training.invariants._replace(restarts=True)
-    )
+    invariants = training.invariants._replace(restarts=True)
+    return training._replace(prepare=prepare, invariants=invariants)
 
 
 METHOD = Method(
     name="eu_k",
-    summary="train the last layers anew on the accessible retain set",
+    summary="retrain the last layers from random weights on the accessible retain set",
     reference="Goel et al. 2022, arXiv 2201.06640",
     build=eu_k,
     config=EUkConfig(),

@@ -1,4 +1,4 @@
-"""Sums of what single examples, or batches, have to say about each weight."""
+"""Sums over single examples, or over batches, of a function of the parameters."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def sum_over_examples(
     """Return the sum of `fn(params, batch)` over batches of one example each, `[1, ...]`.
 
     Args:
-      fn: what an example says, such as its squared gradient.
+      fn: function of the parameters and one example, such as its squared gradient.
       params: the first argument of `fn`.
       examples: `[N, ...]`.
-      chunk_size: how many examples are mapped over at once, which is how many results memory has to
-        hold; None picks by backend.
+      chunk_size: examples per vectorised call; memory holds a result for each. None picks by
+        backend.
     """
     size = len(examples.labels)
     chunk_size = min(chunk_size or default_chunk_size(), size)
@@ -53,7 +53,7 @@ def sum_over_examples(
     add = jit(add, donate_argnums=0)
     total = _zeros(fn, params, take(examples, np.arange(1)))
     for start in range(0, size, chunk_size):
-        # A short last chunk would compile anew: fill it up, and do not count what fills it.
+        # A short last chunk would compile again: pad it, with weight 0.
         rows = np.arange(start, start + chunk_size)
         total = add(total, params, examples, rows % size, rows < size)
     return total

@@ -1,4 +1,4 @@
-"""Convolution transpose: which kernels turn, what stays, and what comes after."""
+"""Convolution transpose: which kernels turn, what stays, and what follows."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from ltu_jax.errors import InputError
 from ltu_jax.models import build, from_functions
 from ltu_jax.types import Examples, UnlearnData, Variables
 from ltu_jax.unlearners.base import spec_of
-from ltu_jax.unlearners.ct import CTConfig, ct
+from ltu_jax.unlearners.ct import ct
 from ltu_jax.unlearners.finetune import FineTuneConfig, finetune
 
 SHAPES = {"square": (3, 3, 1, 2), "wide": (1, 3, 2, 2), "point": (1, 1, 2, 2), "head": (32, 3)}
@@ -64,7 +64,7 @@ def test_a_convolution_sees_its_input_mirrored():
     np.testing.assert_allclose(turned, wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_training_goes_on_as_fine_tuning():
+def test_training_is_fine_tuning():
     key = jax.random.key(2)
     method, tuning = (
         ct(NET, spec_of(DATA, 3)),
@@ -80,7 +80,7 @@ def test_training_goes_on_as_fine_tuning():
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_network_without_convolutions_is_refused():
-    message = "--method ct: network mlp has no convolution kernel that the method can act on"
-    with pytest.raises(InputError, match=message):
-        ct(build("mlp", num_classes=3), spec_of(DATA, 3), CTConfig())
+def test_a_model_without_convolutions_is_refused():
+    with pytest.raises(InputError, match="mlp") as refused:
+        ct(build("mlp", num_classes=3), spec_of(DATA, 3))
+    assert refused.value.argument == "method"

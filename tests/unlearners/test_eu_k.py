@@ -1,4 +1,4 @@
-"""EU-k: the last layers start anew, the others stay to the bit."""
+"""EU-k: the last layers start from random weights, the others keep their bits."""
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ KEY = jax.random.key(2)
 
 
 @pytest.mark.parametrize(("layers", "fresh"), [(1, {"fc"}), (2, {"conv2", "bn2", "fc"})])
-def test_the_last_layers_start_anew_with_their_statistics(layers, fresh):
+def test_the_last_layers_restart_with_their_statistics(layers, fresh):
     data, variables = small()
     method = eu_k(MODEL, spec_of(data, CLASSES), EUkConfig(layers=layers, **SGD))
     start = method.finish(method.prepare(KEY, variables, data))

@@ -1,4 +1,4 @@
-"""Masked small gradients: what is chosen, what is drawn anew, what trains how fast."""
+"""Masked small gradients: what is chosen, what is redrawn, what trains how fast."""
 
 import jax
 import jax.numpy as jnp
@@ -81,14 +81,14 @@ def test_smallest_is_taken_within_each_convolution():
     assert not chosen["dense"]
 
 
-def test_only_chosen_weights_are_drawn_anew():
+def test_only_chosen_weights_are_redrawn():
     _, state = prepared(MSGConfig(reset=0.4))
     drawn = np.array(state.variables.params["conv"] != ORIGINAL.params["conv"])
     assert drawn.sum() == 8  # 0.4 of 20
-    np.testing.assert_allclose(state.scale["conv"], np.where(drawn, 1.0, 0.1))
+    np.testing.assert_allclose(state.extra["conv"], np.where(drawn, 1.0, 0.1))
     for name in ("head", "bias"):
         np.testing.assert_array_equal(state.variables.params[name], ORIGINAL.params[name])
-        assert state.scale[name] == 1
+        assert state.extra[name] == 1
     _, other = prepared(MSGConfig(reset=0.4), key=4)
     assert not np.array_equal(other.variables.params["conv"], state.variables.params["conv"])
 
@@ -108,7 +108,7 @@ def test_a_step_scales_the_gradient_but_not_the_decay():
     before = state.variables.params
     grads = mean_gradient(batch, before)
     for name, old in before.items():
-        wanted = old - 0.5 * (state.scale[name] * grads[name] + 0.2 * old)
+        wanted = old - 0.5 * (state.extra[name] * grads[name] + 0.2 * old)
         np.testing.assert_allclose(after.variables.params[name], wanted, rtol=1e-6, atol=1e-8)
 
 
@@ -122,10 +122,14 @@ def test_learning_rate_climbs_then_falls():
     np.testing.assert_allclose(rates, [0.2, 0.4, 0.6, 0.8, 0.6, 0.2], rtol=1e-5)
 
 
-def test_bad_input_is_refused():
-    with pytest.raises(InputError, match=r"reset is 0\.0; give a share above 0"):
-        MSGConfig(reset=0.0)
-    with pytest.raises(InputError, match=r"warmup is 1; give 0 or more and below 1"):
-        MSGConfig(warmup=1)
-    with pytest.raises(InputError, match="--method msg: network mlp has no convolution kernel"):
+@pytest.mark.parametrize("option", [{"reset": 0.0}, {"warmup": 1}])
+def test_bad_options_are_refused(option):
+    with pytest.raises(InputError) as refused:
+        MSGConfig(**option)
+    assert [refused.value.argument] == list(option)
+
+
+def test_a_model_without_convolutions_is_refused():
+    with pytest.raises(InputError, match="mlp") as refused:
         msg(build("mlp", num_classes=CLASSES), spec_of(DATA, CLASSES))
+    assert refused.value.argument == "method"
