@@ -7,13 +7,12 @@ step, and the slow weights move every few steps.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from ltu_jax.types import DataSpec, Info, Key, Model, PyTree, UnlearnData, Unlearner, Variables
+from ltu_jax.types import DataSpec, Key, Model, PyTree, UnlearnData, Unlearner
 from ltu_jax.unlearners.base import (
     Choice,
     LogUniform,
@@ -26,6 +25,7 @@ from ltu_jax.unlearners.base import (
 from ltu_jax.unlearners.gradient_method import SGDConfig, State, gradient_method
 from ltu_jax.unlearners.neggrad_plus import RetainForget, both_losses, sample_both
 from ltu_jax.unlearners.sampling import Epochs
+from ltu_jax.unlearners.slow_weights import with_slow_weights
 
 
 @dataclass(frozen=True)
@@ -55,20 +55,6 @@ class SFROnTopKConfig(SGDConfig):
     slow_every: PositiveInt = 5
 
 
-class SlowState(NamedTuple):
-    """State of the method.
-
-    Attributes:
-      fast: state of the fast weights; no move of the slow weights resets its optimizer.
-      slow: the slow weights.
-      num_done: number of steps taken.
-    """
-
-    fast: State
-    slow: PyTree
-    num_done: jax.Array
-
-
 def sfr_on_topk(
     model: Model,
     spec: DataSpec,
@@ -81,8 +67,7 @@ def sfr_on_topk(
     .. math:: \theta \leftarrow \theta - \eta\, \mathrm{top}_s\big(
         \nabla (w_r CE_{retain} - w_f CE_{forget})\big)
 
-    and after every `slow_every` steps :math:`\phi \leftarrow \phi + r (\theta - \phi)`,
-    :math:`\theta \leftarrow \phi` for the slow weights :math:`\phi`. BatchNorm normalises the two
+    and `with_slow_weights` after every `slow_every` steps. BatchNorm normalises the two
     batches separately; the retain batch updates the statistics first.
 
     Returns:
@@ -120,30 +105,7 @@ def sfr_on_topk(
         sample=sample,
         loss=loss,
     )
-    return _with_slow_weights(method, config)
-
-
-def _with_slow_weights(method: Unlearner, config: SFROnTopKConfig) -> Unlearner:
-    def prepare(key: Key, variables: Variables, data: UnlearnData) -> SlowState:
-        return SlowState(method.prepare(key, variables, data), variables.params, jnp.asarray(0))
-
-    def sample(key: Key, t: jax.Array, state: SlowState, data: UnlearnData) -> RetainForget:
-        return method.sample(key, t, state.fast, data)
-
-    def step(key: Key, state: SlowState, batch: RetainForget) -> tuple[SlowState, Info]:
-        after, info = method.step(key, state.fast, batch)
-        fast, num_done = after.variables.params, state.num_done + 1
-        moves = num_done % config.slow_every == 0
-        slow = jax.tree.map(
-            lambda s, f: jnp.where(moves, s + config.slow_rate * (f - s), s), state.slow, fast
-        )
-        params = jax.tree.map(lambda s, f: jnp.where(moves, s, f), slow, fast)
-        after = after._replace(variables=after.variables._replace(params=params))
-        return SlowState(after, slow, num_done), info
-
-    return method._replace(
-        prepare=prepare, sample=sample, step=step, finish=lambda state: state.fast.variables
-    )
+    return with_slow_weights(method, config.slow_rate, lambda t: (t + 1) % config.slow_every == 0)
 
 
 def keep_largest(grads: PyTree, share: float) -> PyTree:

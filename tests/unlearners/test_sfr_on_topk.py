@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from ltu_jax.models import from_functions
-from ltu_jax.types import Examples, UnlearnData, Variables
-from ltu_jax.unlearners.base import spec_of
+from ltu_jax.unlearners.base import spec_of, toy_problem
 from ltu_jax.unlearners.neggrad_plus import RetainForget
 from ltu_jax.unlearners.sfr_on_topk import (
     SFROnTopKConfig,
     keep_largest,
     sfr_on_topk,
 )
+from ltu_jax.unlearners.slow_weights import SlowBatch
 from tests.unlearners.parity import Case, net
 
 LINEAR = from_functions(None, lambda params, x: x @ params["kernel"], name="linear")
@@ -37,14 +37,16 @@ def test_follows_the_reference():
     method = sfr_on_topk(net(), spec_of(case.data, meta["num_classes"]), config)
     state = method.prepare(jax.random.key(0), case.variables(), case.data)
     step = jax.jit(method.step)
-    trajectory = [state.fast.variables.params]
+    trajectory = [state.inner.variables.params]
     for t in range(case["n_steps"]):
         rows = [case[f"steps/idx_{name}"][t] for name in ("retain", "forget")]
         retain, forget = (case.examples(w, r[r >= 0]) for w, r in zip((1, 0), rows, strict=True))
-        state, _ = step(jax.random.key(0), state, RetainForget(retain, forget))
-        trajectory.append(state.fast.variables.params)
+        moves = (t + 1) % meta["slow_every"] == 0
+        batch = SlowBatch(RetainForget(retain, forget), moves)
+        state, _ = step(jax.random.key(0), state, batch)
+        trajectory.append(state.inner.variables.params)
     case.assert_follows(trajectory)
-    case.assert_state(state.fast.variables.state, "final")
+    case.assert_state(state.inner.variables.state, "final")
     movement = np.abs(case["traj"][-1] - case["traj"][0]).max()
     case.assert_close(state.slow, case["slow_weights"], movement)
 
@@ -58,28 +60,9 @@ def test_the_largest_gradients_are_kept_over_all_arrays():
     assert keep_largest(grads, 1e-6)["a"].tolist() == [0, -5, 0]
 
 
-def test_slow_weights_move_every_few_steps_and_the_fast_ones_restart_there():
-    rng = np.random.default_rng(0)
-    sets = [
-        Examples(jnp.asarray(rng.normal(size=(n, 4)), jnp.float32), jnp.arange(n) % 3)
-        for n in (1, 8, 1)
-    ]
-    data = UnlearnData(*sets)
-    config = SFROnTopKConfig(slow_every=2, slow_rate=0.25, momentum=0.0, batch_size=4)
-    method = sfr_on_topk(LINEAR, spec_of(data, 3), config)
-    start = Variables({"kernel": jnp.zeros((4, 3))}, {})
-    state = method.prepare(jax.random.key(0), start, data)
-    plain = sfr_on_topk(
-        LINEAR, spec_of(data, 3), SFROnTopKConfig(slow_every=99, momentum=0.0, batch_size=4)
-    )
-    fast = plain.prepare(jax.random.key(0), start, data)
-    step, plain_step = jax.jit(method.step), jax.jit(plain.step)
-    batch = RetainForget(data.retain, data.forget)
-    for _ in range(2):
-        assert not state.slow["kernel"].any()
-        state, _ = step(jax.random.key(1), state, batch)
-        fast, _ = plain_step(jax.random.key(1), fast, batch)
-    np.testing.assert_allclose(
-        state.slow["kernel"], fast.fast.variables.params["kernel"] / 4, rtol=1e-6
-    )
-    np.testing.assert_array_equal(state.slow["kernel"], state.fast.variables.params["kernel"])
+def test_slow_weights_move_every_few_steps():
+    model, variables, data, spec = toy_problem()
+    method = sfr_on_topk(model, spec, SFROnTopKConfig(slow_every=2))
+    state = method.prepare(jax.random.key(0), variables, data)
+    batches = [method.sample(jax.random.key(0), jnp.asarray(t), state, data) for t in range(5)]
+    assert [bool(batch.moves) for batch in batches] == [False, True, False, True, False]
