@@ -57,12 +57,6 @@ def cf_k(
 
     All other weights keep their bits. Only the BatchNorm statistics of the last layers are updated.
 
-    Args:
-      model: the model to unlearn.
-      spec: sizes and types of the data.
-      config: see `LastLayersConfig`.
-      tx: optimizer in place of the config's.
-
     Returns:
       The unlearner; `info` holds the `loss`.
 
@@ -74,8 +68,8 @@ def cf_k(
       2
 
     References:
-      Goel et al., `Towards Adversarial Evaluations for Inexact Machine Unlearning
-      <https://arxiv.org/abs/2201.06640>`_, 2022
+      Goel et al., "Towards Adversarial Evaluations for Inexact Machine Unlearning", 2022,
+      https://arxiv.org/abs/2201.06640
     """
     return train_where(last_layers_of(model, spec, config.layers), model, spec, config, tx)
 

@@ -44,12 +44,6 @@ def ct(
     other kernels would not fit the model. The method never reads the forget set. A solution of the
     NeurIPS 2023 challenge, `kgltop5` in Cadet et al. and with `msg` the strongest of 18 there.
 
-    Args:
-      model: the model to unlearn.
-      spec: sizes and types of the data.
-      config: see `CTConfig`.
-      tx: optimizer in place of the config's.
-
     Returns:
       The unlearner; `info` holds the `loss`.
 
@@ -63,8 +57,8 @@ def ct(
       48
 
     References:
-      Cadet et al., `Deep Unlearn: Benchmarking Machine Unlearning
-      <https://arxiv.org/abs/2410.01276>`_, 2024
+      Cadet et al., "Deep Unlearn: Benchmarking Machine Unlearning", 2024,
+      https://arxiv.org/abs/2410.01276
     """
     convolutions.require(model, spec, METHOD.name, is_transposable)
     tuning = finetune(model, spec, FineTuneConfig(**asdict(config)), tx=tx)

@@ -31,16 +31,11 @@ def eu_k(
     *,
     tx: optax.GradientTransformation | None = None,
 ) -> Unlearner:
-    """Build training of the last layers from random weights on the accessible retain set.
+    r"""Build training of the last layers from random weights on the accessible retain set.
 
-    The update is that of `cf_k`. All other weights keep their bits. The BatchNorm statistics of the
-    last layers start from their initial values too; the authors keep the trained normalisation.
-
-    Args:
-      model: the model to unlearn.
-      spec: sizes and types of the data.
-      config: see `EUkConfig`.
-      tx: optimizer in place of the config's.
+    The update is that of `cf_k`, :math:`\theta \leftarrow \theta - \eta\, m \odot \nabla
+    L_{retain}`, from new random values where m is 1. All other weights keep their bits. The last
+    layers' BatchNorm statistics are reset too; the authors keep the trained normalisation.
 
     Returns:
       The unlearner; `info` holds the `loss`.
@@ -53,8 +48,8 @@ def eu_k(
       (160, True)
 
     References:
-      Goel et al., `Towards Adversarial Evaluations for Inexact Machine Unlearning
-      <https://arxiv.org/abs/2201.06640>`_, 2022
+      Goel et al., "Towards Adversarial Evaluations for Inexact Machine Unlearning", 2022,
+      https://arxiv.org/abs/2201.06640
     """
     trained = last_layers_of(model, spec, config.layers)
     training = train_where(trained, model, spec, config, tx)

@@ -47,11 +47,6 @@ def fisher_forgetting(
     evaluation mode. `noise_variance` gives the bounds on 1/F. An array whose last axis has as many
     entries as there are classes counts as the last layer.
 
-    Args:
-      model: the model to unlearn.
-      spec: sizes and types of the data.
-      config: see `FisherForgettingConfig`.
-
     Returns:
       The unlearner; it keeps the model state and reads the retain set only.
 
@@ -65,8 +60,8 @@ def fisher_forgetting(
       True
 
     References:
-      Golatkar et al., `Eternal Sunshine of the Spotless Net: Selective Forgetting in Deep Networks
-      <https://arxiv.org/abs/1911.04933>`_, 2020
+      Golatkar et al., "Eternal Sunshine of the Spotless Net: Selective Forgetting in Deep
+      Networks", 2020, https://arxiv.org/abs/1911.04933
     """
 
     def prepare(key: Key, variables: Variables, data: UnlearnData) -> Variables:

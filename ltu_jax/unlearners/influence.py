@@ -85,11 +85,6 @@ def influence(
     `jax.scipy.sparse.linalg.cg` loops inside the compiled program, where convolutions are slow on
     CPU. The model is in evaluation mode.
 
-    Args:
-      model: the model to unlearn.
-      spec: sizes and types of the data.
-      config: see `InfluenceConfig`.
-
     Returns:
       The unlearner; it keeps the model state. `info` holds the relative `residual`.
 
@@ -103,11 +98,11 @@ def influence(
       True
 
     References:
-      Koh and Liang, `Understanding Black-box Predictions via Influence Functions
-      <https://arxiv.org/abs/1703.04730>`_, 2017
+      Koh and Liang, "Understanding Black-box Predictions via Influence Functions", 2017,
+      https://arxiv.org/abs/1703.04730
 
-      Jia et al., `Model Sparsity Can Simplify Machine Unlearning
-      <https://arxiv.org/abs/2304.04934>`_, 2023
+      Jia et al., "Model Sparsity Can Simplify Machine Unlearning", 2023,
+      https://arxiv.org/abs/2304.04934
     """
     num_samples = min(config.num_samples, spec.num_retain)
 

@@ -89,12 +89,6 @@ def msg(
     where c is `kept_gradient` for the other convolution weights and 1 elsewhere. A solution of the
     NeurIPS 2023 challenge, `kgltop2` in Cadet et al. and with `ct` the strongest of 18 there.
 
-    Args:
-      model: the model to unlearn.
-      spec: sizes and types of the data.
-      config: see `MSGConfig`.
-      tx: optimizer in place of the config's.
-
     Returns:
       The unlearner, whose `State.extra` holds c; `info` holds the `loss`.
 
@@ -108,8 +102,8 @@ def msg(
       80
 
     References:
-      Cadet et al., `Deep Unlearn: Benchmarking Machine Unlearning
-      <https://arxiv.org/abs/2410.01276>`_, 2024
+      Cadet et al., "Deep Unlearn: Benchmarking Machine Unlearning", 2024,
+      https://arxiv.org/abs/2410.01276
     """
     convolutions.require(model, spec, METHOD.name)
     epochs = Epochs(spec.num_retain, config.batch_size, config.epochs)

@@ -124,11 +124,6 @@ def negmerge(model: Model, spec: DataSpec, config: NegMergeConfig = NegMergeConf
     for scale s, consensus c and the aggregate :math:`\bar\tau`. BatchNorm is in training mode; the
     result keeps the original's statistics.
 
-    Args:
-      model: the model to unlearn.
-      spec: sizes and types of the data.
-      config: see `NegMergeConfig`.
-
     Returns:
       The unlearner; it keeps the model state. `info` holds the `loss` of the candidate.
 
@@ -142,8 +137,8 @@ def negmerge(model: Model, spec: DataSpec, config: NegMergeConfig = NegMergeConf
       (45,)
 
     References:
-      Kim et al., `NegMerge: Consensual Weight Negation for Strong Machine Unlearning
-      <https://arxiv.org/abs/2410.05583>`_, 2024
+      Kim et al., "NegMerge: Consensual Weight Negation for Strong Machine Unlearning", 2024,
+      https://arxiv.org/abs/2410.05583
     """
     epochs = Epochs(spec.num_forget, config.batch_size, config.epochs)  # of one candidate
     num_candidates = len(config.learning_rates) * config.repeats

@@ -94,8 +94,8 @@ def with_rewind(
       (4, True)
 
     References:
-      Kurmanji et al., `Towards Unbounded Machine Unlearning
-      <https://arxiv.org/abs/2302.09880>`_, 2023 (SCRUB+R, section 3.2).
+      Kurmanji et al., "Towards Unbounded Machine Unlearning", 2023 (SCRUB+R, section 3.2).,
+      https://arxiv.org/abs/2302.09880
     """
 
     def prepare(key: Key, variables: Variables, data: UnlearnData) -> RewindState:

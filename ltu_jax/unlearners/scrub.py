@@ -153,12 +153,6 @@ def scrub(
     make SCRUB mere fine-tuning. BatchNorm is in training mode in both passes; the teacher's outputs
     are those of evaluation mode.
 
-    Args:
-      model: the model to unlearn.
-      spec: sizes and types of the data.
-      config: see `ScrubConfig`.
-      tx: optimizer in place of the config's.
-
     Returns:
       The unlearner; `info` holds the `loss`.
 
@@ -172,8 +166,8 @@ def scrub(
       (5,)
 
     References:
-      Kurmanji et al., `Towards Unbounded Machine Unlearning
-      <https://arxiv.org/abs/2302.09880>`_, 2023
+      Kurmanji et al., "Towards Unbounded Machine Unlearning", 2023,
+      https://arxiv.org/abs/2302.09880
     """
     num_forget, num_retain = spec.num_forget, spec.num_retain
     batch_size = min(config.batch_size, num_retain)

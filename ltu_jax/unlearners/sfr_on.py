@@ -131,12 +131,6 @@ def sfr_on(
     before momentum and weight decay, which both steps share. BatchNorm is in training mode, except
     for the importances.
 
-    Args:
-      model: the model to unlearn.
-      spec: sizes and types of the data.
-      config: see `SFROnConfig`; an epoch is a pass over the accessible retain set.
-      tx: optimizer in place of the config's.
-
     Returns:
       The unlearner; an ascent and the descent that follows are two steps. `info` holds the `loss`
       and `salient_gradient_norm`, the norm before clipping.
@@ -151,8 +145,8 @@ def sfr_on(
       (6,)
 
     References:
-      Huang et al., `Unified Gradient-Based Machine Unlearning with Remain Geometry Enhancement
-      <https://arxiv.org/abs/2409.19732>`_, 2024
+      Huang et al., "Unified Gradient-Based Machine Unlearning with Remain Geometry
+      Enhancement", 2024, https://arxiv.org/abs/2409.19732
     """
     num_forget, num_retain = spec.num_forget, spec.num_retain
     batch_size = min(config.batch_size, num_retain)

@@ -60,8 +60,8 @@ def with_slow_weights(
       (10,)
 
     References:
-      Zhang et al., `Lookahead Optimizer: k steps forward, 1 step back
-      <https://arxiv.org/abs/1907.08610>`_, 2019
+      Zhang et al., "Lookahead Optimizer: k steps forward, 1 step back", 2019,
+      https://arxiv.org/abs/1907.08610
     """
 
     def prepare(key: Key, variables: Variables, data: UnlearnData) -> SlowState:

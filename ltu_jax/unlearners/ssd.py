@@ -67,11 +67,6 @@ def ssd(model: Model, spec: DataSpec, config: SSDConfig = SSDConfig()) -> Unlear
     with exponent p and bound b. The importances are those of evaluation mode. The authors' code
     squares gradients of batch means; here gradients of single examples are squared.
 
-    Args:
-      model: the model to unlearn.
-      spec: sizes and types of the data.
-      config: see `SSDConfig`.
-
     Returns:
       The unlearner; it keeps the model state.
 
@@ -89,11 +84,11 @@ def ssd(model: Model, spec: DataSpec, config: SSDConfig = SSDConfig()) -> Unlear
       True
 
     References:
-      Foster et al., `Fast Machine Unlearning Without Retraining Through Selective Synaptic
-      Dampening <https://arxiv.org/abs/2308.07707>`_, 2024
+      Foster et al., "Fast Machine Unlearning Without Retraining Through Selective Synaptic
+      Dampening", 2024, https://arxiv.org/abs/2308.07707
 
-      Foster et al., `Loss-Free Machine Unlearning <https://arxiv.org/abs/2402.19308>`_, 2024
-      (`importance="output_norm"`)
+      Foster et al., "Loss-Free Machine Unlearning", 2024 (`importance="output_norm"`),
+      https://arxiv.org/abs/2402.19308
     """
     largest_ratio = (spec.num_forget + spec.num_retain) / spec.num_forget
     if config.selection_weighting >= largest_ratio:

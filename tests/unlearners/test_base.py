@@ -10,13 +10,21 @@ from ltu_jax.unlearners import METHODS
 from ltu_jax.unlearners.bad_teacher import BadTeacherConfig
 from ltu_jax.unlearners.base import spec_of_split
 from ltu_jax.unlearners.boundary_shrink import BoundaryShrinkConfig
+from ltu_jax.unlearners.cf_k import LastLayersConfig
 from ltu_jax.unlearners.finetune import FineTuneConfig
+from ltu_jax.unlearners.fisher_forgetting import FisherForgettingConfig
 from ltu_jax.unlearners.gradient_ascent import GradientAscentConfig
+from ltu_jax.unlearners.influence import InfluenceConfig
 from ltu_jax.unlearners.l1_sparse import L1SparseConfig
+from ltu_jax.unlearners.msg import MSGConfig
 from ltu_jax.unlearners.neggrad_plus import NegGradPlusConfig
+from ltu_jax.unlearners.negmerge import NegMergeConfig
 from ltu_jax.unlearners.random_label import RandomLabelConfig
 from ltu_jax.unlearners.salun import SalUnConfig
+from ltu_jax.unlearners.scrub import ScrubConfig
+from ltu_jax.unlearners.sfr_on import SFROnConfig
 from ltu_jax.unlearners.sfr_on_topk import SFROnTopKConfig
+from ltu_jax.unlearners.ssd import SSDConfig
 from ltu_jax.unlearners.unsir import UNSIRConfig
 from tests import tiny
 
@@ -41,6 +49,23 @@ from tests import tiny
         (SalUnConfig, "share", 0),
         (SFROnTopKConfig, "saliency", 0),
         (SFROnTopKConfig, "slow_every", 0),
+        (ScrubConfig, "max_epochs", 0),
+        (ScrubConfig, "alpha", -1),
+        (ScrubConfig, "decay_epochs", (0,)),
+        (SSDConfig, "importance", "logits"),
+        (SSDConfig, "dampening_constant", -1),
+        (InfluenceConfig, "damping", 0),
+        (FisherForgettingConfig, "alpha", 0),
+        (NegMergeConfig, "learning_rates", ()),
+        (NegMergeConfig, "aggregate", "mode"),
+        (NegMergeConfig, "grouping", "best"),
+        (NegMergeConfig, "consensus", 1.1),
+        (SFROnConfig, "forget_every", 0),
+        (SFROnConfig, "slow_rate", 1.5),
+        (SFROnConfig, "ascent", 0),
+        (MSGConfig, "reset", 0.0),
+        (MSGConfig, "warmup", 1),
+        (LastLayersConfig, "layers", 0),
         (UNSIRConfig, "noise_share", 1.0),
         (UNSIRConfig, "impair_epochs", 0),
     ],

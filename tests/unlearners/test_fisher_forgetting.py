@@ -3,9 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
-from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.types import Examples, UnlearnData, Variables
@@ -71,10 +69,3 @@ def test_noise_follows_the_key_and_its_scale():
     one, other, louder = change(0, 1e-4), change(1, 1e-4), change(0, 1e-2)
     assert not np.array_equal(one, other)
     np.testing.assert_allclose(louder, 10 * one, rtol=1e-3, atol=1e-5)
-
-
-@pytest.mark.parametrize("option", [{"alpha": 0}])
-def test_bad_options_are_refused(option):
-    with pytest.raises(InputError) as refused:
-        FisherForgettingConfig(**option)
-    assert [refused.value.argument] == list(option)

@@ -122,13 +122,6 @@ def test_learning_rate_climbs_then_falls():
     np.testing.assert_allclose(rates, [0.2, 0.4, 0.6, 0.8, 0.6, 0.2], rtol=1e-5)
 
 
-@pytest.mark.parametrize("option", [{"reset": 0.0}, {"warmup": 1}])
-def test_bad_options_are_refused(option):
-    with pytest.raises(InputError) as refused:
-        MSGConfig(**option)
-    assert [refused.value.argument] == list(option)
-
-
 def test_a_model_without_convolutions_is_refused():
     with pytest.raises(InputError, match="mlp") as refused:
         msg(build("mlp", num_classes=CLASSES), spec_of(DATA, CLASSES))

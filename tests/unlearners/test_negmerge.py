@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
 from ltu_jax.training.loop import as_step, unlearn
 from ltu_jax.types import Examples, UnlearnData, Variables
@@ -177,13 +176,3 @@ def test_groupings():
     best = large if preference(large) > preference(small) else small
     assert preference(large) != preference(small)
     np.testing.assert_allclose(method.finish(state).params["kernel"], best, rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "option",
-    [{"learning_rates": ()}, {"aggregate": "mode"}, {"grouping": "best"}, {"consensus": 1.1}],
-)
-def test_bad_options_are_refused(option):
-    with pytest.raises(InputError) as refused:
-        NegMergeConfig(**option)
-    assert [refused.value.argument] == list(option)

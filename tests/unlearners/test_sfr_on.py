@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.types import Examples, UnlearnData, Variables
@@ -229,10 +228,3 @@ def test_sample_takes_the_set_whose_turn_it_is():
         batch = sample(jax.random.key(0), jnp.asarray(t), state, data)
         pool = np.asarray((data.forget if batch.is_forget else data.retain).inputs)
         assert all((pool == row).all(1).any() for row in np.asarray(batch.examples.inputs))
-
-
-@pytest.mark.parametrize("option", [{"forget_every": 0}, {"slow_rate": 1.5}, {"ascent": 0}])
-def test_bad_options_are_refused(option):
-    with pytest.raises(InputError) as refused:
-        SFROnConfig(**option)
-    assert [refused.value.argument] == list(option)
