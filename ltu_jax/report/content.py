@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-METRICS = ("ua", "ra", "ta", "mia")
+from ltu_jax.audit.summary import GAP_METRICS
+
 REFERENCES = ("original", "retrain", "retrain_2")
 ROW_KEYS = (
     "model",
-    *METRICS,
+    *GAP_METRICS,
     "avg_gap",
     "auc",
     "ks",
@@ -42,7 +43,7 @@ class ReportContent(NamedTuple):
       request: the result of `data.request.describe`: `kind` (`ids`, `class`, `group` or `fraction`)
         with `sha256`, `value`, `column` and `value`, or `fraction`. Never the ids.
       rows: one per model, an `audit.summary.Row` as a dict; `model` is `original`, `retrain`,
-        `retrain_2` or a method's name, `gaps` holds the signed differences to Retrain of `METRICS`.
+        `retrain_2` or a method's name, `gaps` holds the signed differences to Retrain.
         A value that was not measured is absent, None or NaN.
       config: the options of the run; may be nested.
       versions: see `write.versions`.

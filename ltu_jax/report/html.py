@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from ltu_jax.audit.summary import GAP_METRICS
 from ltu_jax.report import sentences
 from ltu_jax.report.audit import html as audit_html
 from ltu_jax.report.content import (
-    METRICS,
     ReportContent,
     find_row,
     label,
@@ -165,7 +165,7 @@ def _cell(content: ReportContent, row: Mapping[str, Any], key: str) -> str:
     value, below = row.get(key), ""
     if key == "seconds":
         return seconds(value)
-    if key in METRICS and row["model"] != "retrain":
+    if key in GAP_METRICS and row["model"] != "retrain":
         gap = (row.get("gaps") or {}).get(key)
         below = signed(gap) if measured(gap) else ""
     if key == "auc" and measured(value) and _band_applies(content):

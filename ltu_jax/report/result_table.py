@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ltu_jax.report.content import METRICS, REFERENCES, label, number, seconds, signed
+from ltu_jax.audit.summary import GAP_METRICS
+from ltu_jax.report.content import REFERENCES, label, number, seconds, signed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,7 +25,7 @@ def result_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
     table.add_column("model\n", no_wrap=True)
     headers = (
-        *(f"{key.upper()}\n%" for key in METRICS),
+        *(f"{key.upper()}\n%" for key in GAP_METRICS),
         "gap\n% pts",
         "AUC\n%",
         "RA seen\nunseen",
@@ -34,7 +35,7 @@ def result_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for row in rows:
         gaps = row.get("gaps") or {}
         cells = [
-            *(_stack(number(row.get(key)), _gap(row, gaps.get(key))) for key in METRICS),
+            *(_stack(number(row.get(key)), _gap(row, gaps.get(key))) for key in GAP_METRICS),
             number(row.get("avg_gap")),
             number(row.get("auc")),
             _stack(number(row.get("ra_accessible")), number(row.get("ra_inaccessible"))),

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from ltu_jax.report.content import METRICS, ReportContent
+from ltu_jax.audit.summary import GAP_METRICS
+from ltu_jax.report.content import ReportContent
 from ltu_jax.report.figures import Picture, pictures
 from ltu_jax.report.write import write_report
 from tests.report.audit.made_up_audit import make_audit
@@ -98,13 +99,13 @@ def _rows(models, ltu_auc):
     for model in models:
         values = dict(
             zip(
-                (*METRICS, "auc", "ks", "seconds", "ra_accessible", "ra_inaccessible"),
+                (*GAP_METRICS, "auc", "ks", "seconds", "ra_accessible", "ra_inaccessible"),
                 VALUES[model],
                 strict=True,
             )
         )
-        target = dict(zip(METRICS, VALUES["retrain"], strict=False))
-        gaps = {k: values[k] - target[k] if "retrain" in models else None for k in METRICS}
+        target = dict(zip(GAP_METRICS, VALUES["retrain"], strict=False))
+        gaps = {k: values[k] - target[k] if "retrain" in models else None for k in GAP_METRICS}
         average = float(np.mean([abs(g) for g in gaps.values()])) if "retrain" in models else None
         rows.append({"model": model, **values, "avg_gap": average, "gaps": gaps})
         if model == "ltu":

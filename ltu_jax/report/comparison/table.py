@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import scipy.stats
 
+from ltu_jax.audit.summary import GAP_METRICS
 from ltu_jax.data.scenarios import SCENARIOS
 from ltu_jax.report.content import DASH, number, signed
 
@@ -134,12 +135,11 @@ def rich_table(results: Mapping[str, Any], scenario: str) -> Table:
 def write_csv(results: Mapping[str, Any], path: Path) -> None:
     """Write one line per run, with the signed gaps in separate columns."""
     about = ("scenario", "method", "train_seed", "unlearn_seed", "selected_by")
-    gaps = ("ua", "ra", "ta", "mia")
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*about, *COLUMNS, *(f"gap_{name}" for name in gaps), "failure"])
+        writer.writerow([*about, *COLUMNS, *(f"gap_{name}" for name in GAP_METRICS), "failure"])
         for row in results["rows"]:
-            signed_gaps = [(row.get("gaps") or {}).get(name) for name in gaps]
+            signed_gaps = [(row.get("gaps") or {}).get(name) for name in GAP_METRICS]
             values = [row.get(name) for name in (*about, *COLUMNS)]
             writer.writerow([*values, *signed_gaps, row.get("failure")])
 
@@ -163,7 +163,7 @@ def heading(results: Mapping[str, Any], scenario: str) -> str:
 def _summary(rows: Sequence[Result], method: str, scenario: str) -> Summary:
     good = [row for row in rows if not row.get("failure")]
     values = {name: _over_seeds(good, lambda row, n=name: row.get(n)) for name in COLUMNS}
-    for name in ("ua", "ra", "ta", "mia"):
+    for name in GAP_METRICS:
         values[f"gap_{name}"] = _over_seeds(good, lambda row, n=name: row["gaps"][n])
     seeds = {row["train_seed"] for row in good}
     chosen = rows[0]["selected_by"]
@@ -202,7 +202,7 @@ def _columns(summary: Summary) -> list[str]:
     value = summary.values
     seen, unseen = (number(value[f"ra_{part}"].mean) for part in ("accessible", "inaccessible"))
     return [
-        *(with_gap(name) for name in ("ua", "ra", "ta", "mia")),
+        *(with_gap(name) for name in GAP_METRICS),
         "target" if summary.method == "retrain" else str(value["avg_gap"]),
         str(value["auc"]),
         str(value["ks"]),

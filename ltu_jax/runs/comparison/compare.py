@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ltu_jax.unlearners as unlearners
+from ltu_jax.audit.summary import GAP_METRICS
 from ltu_jax.data.scenarios import SCENARIOS
 from ltu_jax.errors import DivergedError, InputError, InvariantError
 from ltu_jax.report.content import plain
@@ -30,7 +31,7 @@ from ltu_jax.types import TrainedModel, UnlearnData
 from ltu_jax.unlearners.base import Method
 from ltu_jax.unlearners.sampling import concatenate
 
-_METRICS = ("ua", "ra", "ta", "mia", "avg_gap", "auc", "ks", "seconds")
+_METRICS = (*GAP_METRICS, "avg_gap", "auc", "ks", "seconds")
 
 
 def run(
