@@ -14,7 +14,7 @@ from ltu_jax.errors import InputError
 
 PACKAGE = Path(ltu_jax.__file__).parent
 COMMANDS = (
-    *(options.Unlearn, options.Tune, options.Compare, options.Pool, options.Audit),
+    *(options.Unlearn, options.Tune, options.Compare, options.Ensemble, options.Audit),
     *(options.Ledger, options.Queue, options.Selfcheck),
 )
 FLAGS = {entry.name.replace("_", "-") for command in COMMANDS for entry in fields(command)}
@@ -54,7 +54,6 @@ def deletion(**given):
         ("run", deletion(), "--run"),
         ("run", options.Audit(Path("RUN")), "RUN"),
         ("run", options.Queue("show", Path("RUN")), "RUN"),
-        ("pools_in", options.Audit(Path("RUN")), "--pool"),
         ("learning_rate", deletion(), None),
         ("trials", deletion(), None),
     ],

@@ -1,4 +1,4 @@
-"""What the command line takes: one dataclass for each command, its comments the help texts."""
+"""The options of each command as a dataclass; its comments are the help texts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _Seeds = Annotated[tuple[int, ...], tyro.conf.arg(metavar="N [N ...]")]
 # Lines of the docstring that begin with a letter are joined by tyro and never wrapped.
 @dataclass(frozen=True)
 class Deletion:
-    """Whom to forget, from which data and by which method."""
+    """The examples to forget, the data and the method."""
 
     data: Annotated[str, tyro.conf.arg(metavar="NAME")] = "digits"
     """digits (embedded), a TFDS image set such as cifar10, or your own package.module:function."""
@@ -40,14 +40,14 @@ class Deletion:
     train_size: _Count = None
     """Train on a stratified subset of this many examples; by default on all."""
     model: _Text = None
-    """mlp, cnn, resnet20, resnet18, vit_tiny or package.module:function; by default what fits."""
+    """mlp, cnn, resnet20, resnet18, vit_tiny or package.module:function; default: by the data."""
     epochs: _Count = None
-    """Passes over the data when training; by default the model's own number."""
+    """Training epochs; by default those of the model's recipe."""
 
     forget_ids: _File = None
     """File of ids to forget: text with one id a line, .csv, .json list or .npy array."""
     forget_id_column: _Text = None
-    """Column of the CSV file that holds the ids; needed where it has several."""
+    """Column of the CSV file that holds the ids; needed if the file has several."""
     forget_class: _Classes = None
     """Forget all examples of these classes, by name or index."""
     forget_group: _Group = None
@@ -56,27 +56,27 @@ class Deletion:
     """Forget a random share of the training set, between 0 and 1."""
 
     method: _Text = None
-    """Unlearning method; `ltu methods` lists them. By default ltu, or that of --run."""
+    """Unlearning method; `ltu methods` lists all. By default ltu, or the method of --run."""
     config: _File = None
     """JSON file of options of the method, such as {"learning_rate": 0.01}, or RUN/tuning.json."""
     only: _Patterns = ()
-    """Unlearn these parameters alone, such as 'head/*' or '*lora*'; all others stay to the bit."""
+    """Change only these parameters, such as 'head/*' or '*lora*'; all others stay identical."""
     retain_fraction: _Share = None
     """Share of the remaining data that the method may see, up to 1; by default 0.3."""
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
-    """Of subset, splits, training and unlearning; the same seed gives the same numbers."""
+    """Seed of subset, splits, training and unlearning; equal seeds give equal numbers."""
 
 
 @dataclass(frozen=True)
 class Unlearn(Deletion):
-    """Make a trained network unlearn training examples, and audit the result.
+    """Unlearn training examples from a trained model, and audit the result.
 
-    1. Trains a network on the data, or takes the one that --checkpoint names.
-    2. Removes the influence of the forget set from it by an unlearning method.
-    3. Retrains two networks without the forget set, to compare with.
-    4. Attacks all of them; writes checkpoints and report.html into a folder.
+    1. Trains a model on the data, or loads the one that --checkpoint names.
+    2. Removes the influence of the forget set by an unlearning method.
+    3. Retrains two models without the forget set, to compare with.
+    4. Attacks all models; writes checkpoints and report.html into a folder.
 
-    One --forget-* option says whom to forget; without any, a random tenth.
+    One --forget-* option selects the examples; the default is a random tenth.
 
       ltu unlearn
       ltu unlearn --forget-class 3
@@ -87,68 +87,68 @@ class Unlearn(Deletion):
     """
 
     run: _Run = None
-    """Finished run to go on from: same data, model and seed, less what it has forgotten."""
+    """Finished run to continue: same data, model and seed, minus what it has forgotten."""
     checkpoint: _Folder = None
-    """Trained network to start from (Orbax, such as RUN/original); by default one is trained."""
+    """Trained model to start from (Orbax, such as RUN/original); by default one is trained."""
     reference: Literal["retrain", "none"] = "retrain"
-    """retrain: also train two networks without the forget set, to compare with; none: do not."""
+    """retrain: also train two models without the forget set, to compare with; none: do not."""
     out: _Folder = None
-    """Folder for the results, new or empty; by default a fresh one under runs/."""
+    """Folder for the results, new or empty; by default a new one under runs/."""
     resume: _Run = None
-    """Go on with this run, which was stopped; its folder holds all settings, so give no other."""
+    """Stopped run to resume; its folder holds all settings, so give no others."""
     stream: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Leave the training images of a TFDS set on disk, if no memory holds them."""
+    """Leave the training images of a TFDS set on disk, if memory cannot hold them."""
     save_every: Annotated[int, tyro.conf.arg(metavar="N")] = 200
-    """Steps after which a run saves its state; SIGTERM saves it as well."""
+    """Steps between two checkpoints of the run; SIGTERM also makes it save its state."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Show no progress bars."""
     log: Literal["text", "json"] = "text"
-    """json: one object a line on stdout for phases, steps (one a second at most) and the result."""
+    """json: one object per line on stdout: phases, steps (at most one per second), the result."""
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Only say what would be done, with which data and at what cost; train and write nothing."""
+    """Only print what would be done, with which data and at what cost."""
     tensorboard: tyro.conf.FlagCreatePairsOff[bool] = False
     """Also write every step for TensorBoard, into the folder of the results."""
     wandb: _unset(str, "PROJECT") = None
     """Also send every step to this project of Weights & Biases."""
     devices: _Count = None
-    """How many devices share the work of every step; by default all there are."""
+    """Number of devices that share each step; by default all."""
     distributed: tyro.conf.FlagCreatePairsOff[bool] = False
-    """This is one of several processes, which find each other by TPU pod, SLURM or Kubernetes."""
+    """Join other processes, which TPU pods, SLURM or Kubernetes make known to each other."""
     coordinator: _Address = None
-    """Elsewhere: the address at which all processes reach process 0."""
+    """Without such a cluster: address at which all processes reach process 0."""
     num_processes: _Count = None
-    """Elsewhere: how many processes take part."""
+    """Without such a cluster: number of processes."""
     process_id: _Count = None
-    """Elsewhere: the number of this one, from 0."""
+    """Without such a cluster: number of this process, from 0."""
 
 
 @dataclass(frozen=True)
 class Tune(Unlearn):
-    """Choose a method's options by trials, then unlearn with them.
+    """Tune a method's options by trials, then unlearn with them.
 
-    1. Every trial is kept from a part of what the method may see.
+    1. Each trial runs without a held-back part of what the method may see.
     2. It is scored on that part: how confidences on the forget set match those on
        unseen examples, and how much accuracy is lost.
-    3. The best is run again on everything, audited and reported.
+    3. The best options are used on everything, audited and reported.
 
-    Neither Retrain nor the test set takes part; tuning.json tells all trials.
+    Neither Retrain nor the test set is used; tuning.json lists all trials.
 
       ltu tune --method scrub
       ltu tune --method ltu --forget-class 3 --trials 4
     """
 
     trials: Annotated[int, tyro.conf.arg(metavar="N")] = 8
-    """How many options are tried; the first trial has the defaults."""
+    """Number of trials; the first has the default options."""
     select: Literal["oracle_free", "oracle"] = "oracle_free"
-    """oracle: choose by the gap to Retrain instead; everything then says that this was done."""
+    """oracle: choose by the gap to Retrain instead, and say so in the report."""
 
 
 @dataclass(frozen=True)
 class Compare:
-    """Compare methods over scenarios and seeds, with Retrain beside them.
+    """Compare methods with Retrain over scenarios and seeds.
 
-    - Originals and retrained networks are trained once and kept in --cache.
-    - Finished runs are on disk: the same command goes on where it was stopped.
+    - Originals and retrained models are trained once and kept in --cache.
+    - Results are kept on disk: repeating an interrupted command resumes it.
     - Commands for other scenarios may run at the same time, into the same folder.
 
       ltu compare --out runs/compare
@@ -156,7 +156,7 @@ class Compare:
     """
 
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    """Folder for rows, tables and figures; one that holds this comparison is gone on with."""
+    """Folder for results, tables and figures; a comparison in it is continued."""
     data: Annotated[str, tyro.conf.arg(metavar="NAME")] = "digits"
     """As for ltu unlearn."""
     data_dir: _Text = None
@@ -166,27 +166,27 @@ class Compare:
     model: _Text = None
     """As for ltu unlearn."""
     epochs: _Count = None
-    """Passes over the data when training; by default the model's own number."""
+    """Training epochs; by default those of the model's recipe."""
     methods: _Names = ()
     """Methods to compare; by default all."""
     scenarios: _Names = ("random_10", "class")
-    """Whom to forget: random_10, random_50, class, subclass (one of two merged classes)."""
+    """What to forget: random_10, random_50, class, subclass (one of two merged classes)."""
     train_seeds: _Seeds = (0, 1, 2)
-    """Of subset, split and training; each has an original and two Retrains of its own."""
+    """Seeds of subset, split and training; each has its own original and two Retrains."""
     unlearn_seeds: _Seeds = (0,)
-    """Every method runs once for each of them on each original."""
+    """Each method runs once per seed on each original."""
     retain_fraction: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 0.3
     """Share of the remaining data that methods may see, above 0 and at most 1."""
     select: Literal["oracle_free", "default", "oracle"] = "oracle_free"
-    """How options are chosen: by trials without Retrain, not at all, or with Retrain in sight."""
+    """How options are tuned: by trials without Retrain, not at all, or against Retrain."""
     trials: Annotated[int, tyro.conf.arg(metavar="N")] = 8
-    """How many options every method tries."""
+    """Number of trials of each method."""
     select_seed: Annotated[int, tyro.conf.arg(metavar="N")] = 100
     """Training seed of the trials; not one of --train-seeds."""
     match: Literal["none", "data", "compute"] = "none"
     """Control: give all methods the validation images too, or scale them to LTU's compute."""
     cache: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/cache")
-    """Folder in which trained networks are kept, by the content they follow from."""
+    """Folder of trained models, each under a digest of everything it depends on."""
 
 
 @dataclass(frozen=True)
@@ -244,32 +244,32 @@ class Audit:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Show or check the ledger of a run: what its model was made to forget.
+    """Show or verify the ledger of a run: the deletions of its model.
 
-    Checking compares every entry with the one before it, the checkpoints in the
-    folder and the report; exit code 1 says that something was edited.
+    verify compares every entry with the one before it, the checkpoints in the
+    folder and the report; exit code 1 means that something was edited.
 
       ltu ledger show RUN
       ltu ledger verify RUN
     """
 
     action: tyro.conf.Positional[Literal["show", "verify"]]
-    """show: print a line for each deletion; verify: check everything."""
+    """show: print a line per deletion; verify: check everything."""
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Folder of a finished run."""
     head: _Text = None
-    """SHA-256 of an entry that was noted elsewhere; verify fails if no entry has it."""
+    """SHA-256 of an entry, noted elsewhere; verify fails if no entry has it."""
 
 
 @dataclass(frozen=True)
 class Queue:
-    """Collect requests and answer them all by one deletion.
+    """Collect requests and complete them together by one deletion.
 
-    1. add checks the ids against what the model still holds, and keeps them in
+    1. add checks the ids against the remaining training set, and keeps them in
        RUN/queue.
-    2. run forgets the ids of all pending requests together, from the newest run of
-       the chain on; then it deletes their files. Given again, it goes on where it
-       was stopped.
+    2. run forgets the ids of all pending requests, continuing the newest run of the
+       sequence; then it deletes their files. Repeating an interrupted command
+       resumes it.
 
       ltu queue add RUN --forget-ids ids.txt
       ltu queue show RUN
@@ -277,9 +277,9 @@ class Queue:
     """
 
     action: tyro.conf.Positional[Literal["add", "show", "run"]]
-    """add: file a request; show: print what is pending; run: answer it."""
+    """add: add a request; show: print pending requests; run: complete them."""
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """Folder of the run whose queue it is; later runs of its chain are found from there."""
+    """Folder of the run whose queue it is; later runs of its sequence are found from it."""
     forget_ids: _File = None
     """For add: file of ids, as for ltu unlearn."""
     forget_id_column: _Text = None
@@ -287,20 +287,20 @@ class Queue:
     reference: Literal["retrain", "none"] = "retrain"
     """For run: as for ltu unlearn."""
     out: _Folder = None
-    """For run: folder for the results, new or empty; by default a fresh one under runs/."""
+    """For run: folder for the results, new or empty; by default a new one under runs/."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """For run: show no progress bars."""
 
 
 @dataclass(frozen=True)
 class Selfcheck:
-    """Check the checker: cases with known answers, in about a minute.
+    """Test the audit on cases with known answers, in about a minute.
 
-    Ends with exit code 1 if any of them comes out wrong.
+    Ends with exit code 1 if any result is wrong.
     """
 
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
-    """Of all random draws."""
+    """Seed of all random draws."""
 
 
 @dataclass(frozen=True)

@@ -119,11 +119,11 @@ def dry_run(options: Unlearn, request: Request | None, command: str) -> None:
 
     check_folder(options.out)
     plan = make_plan(*specify(options, command, request))
-    told = forecast.forecast(plan, plan.spec.trials)
+    costs = forecast.forecast(plan, plan.spec.trials)
     if options.log == "json":
-        write_event("dry_run", **forecast.as_json(told))
+        write_event("dry_run", **forecast.as_json(costs))
     else:
-        print("\n".join(forecast.lines(told)))
+        print("\n".join(forecast.lines(costs)))
 
 
 def show(result: Result, log: str = "text") -> None:
