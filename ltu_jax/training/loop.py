@@ -68,7 +68,7 @@ def run(
       DivergedError: a diagnostic became NaN or infinite.
     """
     steps_per_call = 1 if feed else steps_per_call or default_steps_per_call()
-    advance = _compiled(step, parallel)
+    take_steps = _compiled(step, parallel)
     state = jax.tree.map(jnp.copy, state)
     start, infos, pending = 0, [], []
     if saver is not None:
@@ -80,7 +80,7 @@ def run(
     seen = feed(start) if feed else repeat(data)
     for first in range(start, num_steps, steps_per_call):
         count = min(steps_per_call, num_steps - first)
-        state, info = advance(count, key, first, state, next(seen))
+        state, info = take_steps(count, key, first, state, next(seen))
         pending.append((first, info))
         # One call stays in flight, so that reading diagnostics never stalls the device.
         if len(pending) > 1:
@@ -215,10 +215,12 @@ def _lower(
 # Cached, so that a step that runs for several models is compiled once.
 @lru_cache(maxsize=8)
 def _compiled(step: Step, parallel: Parallel | None = None) -> Callable:
-    return compile_for(partial(_advance, step), parallel)
+    return compile_for(partial(advance, step), parallel)
 
 
-def _advance(step: Step, count: int, key: Key, first: int, state: PyTree, data: PyTree):
+def advance(step: Step, count: int, key: Key, first: int, state: PyTree, data: PyTree):
+    """Return the state after `count` steps from step `first` on, and their diagnostics."""
+
     def body(state, t):
         return step(jax.random.fold_in(key, t), t, state, data)
 

@@ -27,7 +27,7 @@ def test_rows_are_those_in_memory(both):
     np.testing.assert_array_equal(images.take(part)[[2, 0]], array[part][[2, 0]])
 
 
-def test_everything_but_the_images_is_as_in_memory(both):
+def test_labels_ids_and_groups_are_those_in_memory(both):
     memory, disk = both
     np.testing.assert_array_equal(memory.train.labels, disk.train.labels)
     np.testing.assert_array_equal(memory.train_ids, disk.train_ids)
@@ -50,7 +50,7 @@ def test_a_subset_is_that_in_memory(toy_dir):
     np.testing.assert_array_equal(memory.train.inputs, disk.train.inputs[:])
 
 
-def test_content_tells_images_apart_and_follows_the_rows(both):
+def test_content_identifies_images_and_follows_the_rows(both):
     images = both[1].train.inputs
     digests = content(images)
     assert digests.shape == (12, 32)
@@ -61,7 +61,7 @@ def test_content_tells_images_apart_and_follows_the_rows(both):
 
 
 @pytest.mark.parametrize("make", [np.asarray, np.ascontiguousarray, np.std, jnp.asarray])
-def test_nothing_makes_an_array_of_all(both, make):
+def test_conversion_to_an_array_is_refused(both, make):
     with refused("stream", "12"):
         make(both[1].train.inputs)
 
@@ -72,7 +72,7 @@ def test_images_of_several_shapes_are_refused(tmp_path):
         load("toy_images", data_dir=str(tmp_path), stream=True)
 
 
-def test_images_of_one_undeclared_shape_are_fine(tmp_path):
+def test_images_of_one_undeclared_shape_are_accepted(tmp_path):
     ToyImages(data_dir=tmp_path, sides=(8, 8)).download_and_prepare(file_format="array_record")
     images = load("toy_images", data_dir=str(tmp_path), stream=True).train.inputs
     assert images.shape == (12, 8, 8, 3)
@@ -80,6 +80,6 @@ def test_images_of_one_undeclared_shape_are_fine(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["digits", "tests.tiny:table"])
-def test_what_is_in_memory_cannot_be_left_on_disk(name):
+def test_sets_in_memory_cannot_be_streamed(name):
     with refused("stream", name):
         load(name, stream=True)

@@ -1,4 +1,4 @@
-"""The forget sets of a comparison."""
+"""Scenarios select the right forget sets."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ def forgotten(scenario, seed):
     return dataset, resolve(SCENARIOS[scenario].request(seed, dataset, None), dataset)
 
 
-def test_pairs_of_classes_become_one():
+def test_pairs_of_classes_are_merged():
     fine, merged = tiny.table(), coarse(tiny.table())
     assert merged.class_names == ("healthy or ill", "recovered")
     np.testing.assert_array_equal(merged.train.labels, fine.train.labels // 2)
@@ -30,7 +30,7 @@ def test_shares_of_the_training_set():
         assert not np.array_equal(first, other)
 
 
-def test_seeds_go_round_the_classes():
+def test_seeds_cycle_through_the_classes():
     for seed in range(4):
         dataset, rows = forgotten("class", seed)
         np.testing.assert_array_equal(rows, np.flatnonzero(dataset.train.labels == seed % 3))

@@ -21,7 +21,7 @@ def rows_of(ids):
     return np.array(ids, dtype=int)
 
 
-def test_digits_are_all_of_scikit_learns_divided_once():
+def test_digits_divide_scikit_learns_set():
     digits, bunch = load("digits"), load_digits()
     assert digits.train.inputs.shape == (1195, 8, 8, 1)
     assert digits.heldout.inputs.shape == (602, 8, 8, 1)
@@ -193,7 +193,7 @@ def test_unknown_name_missing_folder_and_missing_data(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_no_network_is_an_input_error(tmp_path, monkeypatch):
+def test_a_failed_download_is_an_input_error(tmp_path, monkeypatch):
     def offline(self, **kwargs):
         raise ConnectionError("no route\nto host")
 

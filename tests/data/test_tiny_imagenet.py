@@ -1,4 +1,4 @@
-"""Tiny-ImageNet from small zips of the official layout, and from a real one where present."""
+"""Tiny-ImageNet from small zips of the official layout, and from a real one if present."""
 
 import io
 import shutil
@@ -82,7 +82,7 @@ def test_a_zip_in_the_folder_is_built_once_and_read(tmp_path, monkeypatch):
     assert "tensorflow" not in sys.modules
 
 
-def test_the_official_zip_is_fetched_by_tfds(tmp_path, monkeypatch):
+def test_tfds_downloads_the_official_zip(tmp_path, monkeypatch):
     fetched = []
 
     def download(self, url):

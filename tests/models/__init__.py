@@ -1,1 +1,1 @@
-"""Tests of `ltu_jax.models`, and a pair of networks for tests elsewhere."""
+"""Tests of `ltu_jax.models`, and a pair of equal models for other tests."""

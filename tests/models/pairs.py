@@ -1,4 +1,4 @@
-"""One small network twice, in Linen and in NNX, with interchangeable weights."""
+"""One small model in Linen and in NNX, with interchangeable weights."""
 
 import flax.linen as nn
 from flax import nnx

@@ -1,4 +1,4 @@
-"""Equal fingerprints mean equal networks: nothing that a network follows from is left out."""
+"""Fingerprints cover everything that a trained model depends on."""
 
 import jax
 import numpy as np
@@ -10,7 +10,7 @@ from ltu_jax.models.fingerprint import fingerprint, program
 INPUTS = np.ones((2, 6), np.float32)
 
 
-def test_arrays_settings_and_texts_all_count():
+def test_fingerprints_cover_arrays_settings_and_texts():
     array = np.arange(6, dtype=np.int32)
     base = fingerprint({"rows": array}, {"seed": 0, "kind": "a"}, "text")
     assert len(base) == 64
@@ -26,13 +26,13 @@ def test_arrays_settings_and_texts_all_count():
     assert len({base, *others}) == 7
 
 
-def test_how_an_array_lies_in_memory_does_not_count():
+def test_fingerprints_ignore_memory_layout():
     table = np.arange(12.0).reshape(3, 4)
     assert fingerprint({"x": table}, {}) == fingerprint({"x": np.asfortranarray(table)}, {})
     assert fingerprint({"x": table[:, ::2]}, {}) == fingerprint({"x": table[:, ::2].copy()}, {})
 
 
-def test_jax_and_the_device_count(monkeypatch):
+def test_fingerprints_cover_jax_and_the_backend(monkeypatch):
     base = fingerprint({}, {})
     monkeypatch.setattr(jax, "__version__", "0.0.1")
     assert fingerprint({}, {}) != base
@@ -61,14 +61,14 @@ def chosen(f):
 
 
 @pytest.mark.parametrize("how", [lambda f: f, jax.jit, repeated, chosen, jax.checkpoint])
-def test_constants_of_a_network_count_wherever_they_are(how):
+def test_programs_cover_constants_of_nested_functions(how):
     base = program(scaled(np.arange(6), how), INPUTS)
     assert base == program(scaled(np.arange(6), how), INPUTS)
     assert base != program(scaled(np.arange(6) + 1, how), INPUTS)
     assert program(scaled(1.0, how), INPUTS) != program(scaled(1.0000001, how), INPUTS)
 
 
-def test_the_program_of_a_network_is_the_same_every_time_and_follows_its_layers():
+def test_programs_are_deterministic_and_follow_the_layers():
     images = np.zeros((1, 8, 8, 1), np.uint8)
 
     def text(mean=0.5, classes=3, augment=False):

@@ -1,4 +1,4 @@
-"""Linen, NNX and hand-written networks become the same kind of pure function."""
+"""Linen modules, NNX modules and functions become pure functions."""
 
 import flax.linen as nn
 import jax
@@ -106,7 +106,7 @@ def test_dropout_follows_the_key_and_only_in_training(model):
 
 
 @both_kinds
-def test_only_training_changes_the_state_and_nothing_is_remembered(model):
+def test_only_training_changes_the_state_and_modules_hold_none(model):
     variables = model.init(KEY, IMAGES)
     before = jax.tree.map(np.array, variables)
     _, trained = model.apply(variables, IMAGES, train=True, key=KEY)
@@ -152,7 +152,7 @@ def test_variables_are_nested_dicts_of_arrays(model):
 
 
 @pytest.mark.parametrize("flag", ["train", "deterministic", "use_running_average", "training"])
-def test_linen_mode_flags_are_found_by_name(flag):
+def test_linen_mode_flags_by_name(flag):
     inverted = flag in ("deterministic", "use_running_average")
     source = (
         "class Net(nn.Module):\n"

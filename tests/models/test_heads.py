@@ -1,4 +1,4 @@
-"""One logit becomes two that say the same; tensors come from files under their names."""
+"""One-logit heads as two-logit heads, and parameters from safetensors files."""
 
 import flax.linen as nn
 import jax

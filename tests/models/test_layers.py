@@ -1,4 +1,4 @@
-"""The order of layers, found by tracing; nothing here is initialised or run."""
+"""The order of layers, found by tracing without initialisation."""
 
 import jax
 import jax.numpy as jnp
@@ -74,7 +74,7 @@ def test_linen_and_nnx_agree(model):
     assert name_of(head(model, shapes_of(model), DIGITS, 3).kernel) == "head/kernel"
 
 
-def test_order_is_of_use_and_not_of_names():
+def test_layers_are_ordered_by_use_not_by_name():
     class Backwards(nnx.Module):
         def __init__(self, rngs):
             self.a_last = nnx.Linear(8, CLASSES, rngs=rngs)
@@ -150,7 +150,7 @@ def test_last_layers(name, k, wanted):
     assert found == {f"params/{name}" for name in wanted}
 
 
-def test_state_goes_with_its_layer():
+def test_state_belongs_to_its_layer():
     block = "BasicBlock_8/"
     last, norms = {"params/Dense_0"}, "state/batch_stats/"
     model = build("resnet20", CLASSES)

@@ -15,7 +15,7 @@ def test_normalise_divides_uint8_by_255_first():
     np.testing.assert_allclose(np.ravel(out), [-2.0, -1.2, 2.0], rtol=1e-6)
 
 
-def test_normalise_takes_floats_as_they_are_and_constants_by_channel():
+def test_normalise_of_floats_and_constants_by_channel():
     inputs = np.array([[1.0, 10.0], [3.0, 30.0]], np.float32)
     out = normalise(inputs, (1.0, 20.0), (2.0, 10.0))
     np.testing.assert_allclose(out, [[0.0, -1.0], [1.0, 1.0]])
@@ -29,7 +29,7 @@ def reference(image, pad, offset, flip):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_every_image_is_a_shifted_and_maybe_mirrored_copy(dtype):
+def test_augmented_images_are_shifted_or_mirrored_copies(dtype):
     # Two sides of different length, so that swapped axes or paddings would show.
     images = np.random.default_rng(0).integers(1, 255, (64, 16, 24, 3)).astype(dtype)
     out = np.asarray(jax.jit(pad_crop_flip)(jax.random.key(1), images))
@@ -53,7 +53,7 @@ def test_every_image_is_a_shifted_and_maybe_mirrored_copy(dtype):
     assert 19 <= flips.sum() <= 45
 
 
-def test_same_key_same_images_other_key_others():
+def test_augmentation_depends_on_the_key():
     images = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3)).astype(np.uint8)
     step = jax.jit(pad_crop_flip)
     first, again, other = (step(jax.random.key(seed), images) for seed in (0, 0, 1))

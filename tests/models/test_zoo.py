@@ -1,4 +1,4 @@
-"""Every built-in network: shapes, modes, gradients, sizes, and networks named by import path."""
+"""Built-in models: shapes, modes, gradients and sizes; models by import path."""
 
 from functools import cache
 

@@ -1,4 +1,4 @@
-"""The compiler's options: taken where it knows them, and nothing where it does not."""
+"""Compiler options are used only where the compiler has them."""
 
 import jax
 import jax.numpy as jnp
@@ -25,16 +25,16 @@ ARRAYS = jnp.ones((8, 16, 16, 16)), jnp.ones((16, 16, 3, 3))
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="options are for CPUs")
-def test_no_operation_of_a_program_goes_to_the_slow_library():
+def test_programs_do_not_use_the_slow_library():
     assert "ynn_fusion" not in jit(convolve).lower(*ARRAYS).compile().as_text()
 
 
-def test_results_are_those_of_jax_up_to_rounding_and_options_of_jit_are_passed_on():
+def test_results_equal_jax_jit_and_options_are_passed():
     same = jit(lambda images, double: (1 + double) * convolve(*images), static_argnums=1)
     np.testing.assert_allclose(same(ARRAYS, True), 2 * jax.jit(convolve)(*ARRAYS), rtol=1e-5)
 
 
-def test_inside_of_another_program_there_are_no_options():
+def test_inner_programs_have_no_options():
     def outer(*arrays):
         return jit(convolve)(*arrays)
 
@@ -43,12 +43,12 @@ def test_inside_of_another_program_there_are_no_options():
     assert jax.eval_shape(lambda: jit(convolve)(*ARRAYS)).shape == (8, 8)
 
 
-def test_a_compiler_that_does_not_know_an_option_is_given_none(monkeypatch):
+def test_unknown_options_are_not_passed(monkeypatch):
     monkeypatch.setattr(compiling, "CPU_OPTIONS", {"xla_no_such_option": ""})
     assert compiler_options() is None
     assert jit(lambda x: x + 1)(1) == 2
 
 
-def test_an_accelerator_is_given_none(monkeypatch):
+def test_accelerators_have_no_options(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert compiler_options() is None

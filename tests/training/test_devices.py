@@ -1,4 +1,4 @@
-"""Many devices give the numbers of one: sharded `jit` and `pmap` against a single device."""
+"""Sharded `jit` and `pmap` give the results of a single device."""
 
 import json
 import os
@@ -175,7 +175,7 @@ def programs():
     method, start = METHODS["ltu"](model, data), model.init(jax.random.key(0), data.retain.inputs)
     key = jax.random.key(0)
     advance = loop.compile_for(
-        partial(loop._advance, loop.as_step(method)), over_devices(8, pmap=True)
+        partial(loop.advance, loop.as_step(method)), over_devices(8, pmap=True)
     )
     state = method.prepare(key, start, data)
     return {
@@ -220,21 +220,21 @@ def eight(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["train", *METHODS])
-def test_any_number_of_devices_gives_the_parameters_of_one(eight, name):
+def test_parameters_do_not_depend_on_the_number_of_devices(eight, name):
     cases = {case: x for case, x in eight["differences"].items() if case.split()[0] == name}
     assert len(cases) >= 3
     for case, difference in cases.items():
         assert difference < TOLERANCE[case.split()[1]], (case, difference)
 
 
-def test_a_training_pass_that_cannot_be_split_is_run_whole(eight):
+def test_training_passes_with_interactions_are_not_split(eight):
     assert eight["noisy"] < 1e-5
 
 
 @pytest.mark.parametrize(
     ("way", "shares", "whole"), [("jit", {3, 13}, {12, 24}), ("pmap", {2, 3}, {12, 13, 24})]
 )
-def test_every_device_has_its_share_of_the_examples(eight, way, shares, whole):
+def test_every_device_computes_its_share_of_the_examples(eight, way, shares, whole):
     """By the rows of hidden layers: 13, 12 and 24 examples go over 8 devices.
 
     Sharded: 13 divide over none, 12 over four, 24 over all of them. By pmap all are padded.
@@ -244,18 +244,18 @@ def test_every_device_has_its_share_of_the_examples(eight, way, shares, whole):
     assert not whole & rows
 
 
-def test_devices_are_counted(eight):
+def test_the_number_of_devices_is_checked(eight):
     assert eight["one"]
     assert eight["all"] == 8
     assert eight["too many"] == "devices"
 
 
 @pytest.mark.parametrize("count", [0, -1])
-def test_no_device_is_refused(count):
+def test_zero_devices_are_refused(count):
     assert refused(count=count) == "devices"
 
 
-def test_one_device_is_the_plain_path():
+def test_one_device_needs_no_mesh():
     batch = Examples(jnp.ones([3, 2]), jnp.zeros(3))
     assert split_batch(batch, None) is batch
     model = gathered(network("float32"))

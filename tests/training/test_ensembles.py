@@ -1,4 +1,4 @@
-"""A member of a pool is the network that it would have become by itself."""
+"""A member of an ensemble equals the model that is trained or unlearned alone."""
 
 import os
 import subprocess
@@ -95,7 +95,7 @@ def assert_all_different(pooled):
 
 
 @BOTH
-def test_a_member_is_what_training_it_alone_makes(model):
+def test_a_member_equals_the_model_trained_alone(model):
     examples, rows = examples_for(model), rows_of(3)
     pooled = ensembles.train_members(model, examples, rows, RECIPE, keys=KEYS)
     alone = [
@@ -106,13 +106,13 @@ def test_a_member_is_what_training_it_alone_makes(model):
     assert_all_different(pooled)
 
 
-def test_convolutions_run_one_by_one_on_a_cpu_and_all_else_side_by_side():
+def test_only_convolutions_on_a_cpu_run_sequentially():
     on_cpu = jax.default_backend() == "cpu"
     assert ensembles.together(CNN, examples_for(CNN).inputs) == (not on_cpu)
     assert ensembles.together(NOISY, examples_for(NOISY).inputs)
 
 
-def test_members_that_share_a_key_or_their_rows_differ_by_the_other():
+def test_members_depend_on_key_and_rows():
     examples, rows = examples_for(NOISY), rows_of(2)
     pooled = ensembles.train_members(
         NOISY, examples, rows[[0, 0, 1]], RECIPE, keys=KEYS[jnp.array([0, 1, 0])]
@@ -127,7 +127,7 @@ def test_members_that_share_a_key_or_their_rows_differ_by_the_other():
 
 
 @BOTH
-def test_one_member_that_diverges_stops_the_pool(model):
+def test_one_diverging_member_stops_the_ensemble(model):
     examples, rows = examples_for(model), rows_of(3)
     bad = np.setdiff1d(rows[1], np.concatenate([rows[0], rows[2]]))[0]
     broken = examples._replace(inputs=examples.inputs.at[bad].set(jnp.nan))
@@ -148,7 +148,7 @@ def test_steps_of_all_members_are_counted(model):
 
 
 @BOTH
-def test_predictions_are_those_of_each_member(model):
+def test_predictions_equal_those_of_each_member(model):
     examples = examples_for(model)
     inputs = jnp.tile(examples.inputs, (5,) + (1,) * (examples.inputs.ndim - 1))  # over one batch
     inputs = inputs * jnp.linspace(0.5, 1.5, len(inputs)).reshape(-1, *[1] * (inputs.ndim - 1))
@@ -183,7 +183,7 @@ def build(name, model, data):
 @pytest.mark.parametrize(
     ("name", "together"), [("gradient_ascent", False), *((name, True) for name in METHODS)]
 )
-def test_a_member_is_what_unlearning_it_alone_makes(name, together, monkeypatch):
+def test_a_member_equals_the_model_unlearned_alone(name, together, monkeypatch):
     monkeypatch.setattr(ensembles, "together", lambda model, inputs: together)
     examples = examples_for(NOISY)
     originals = ensembles.train_members(NOISY, examples, rows_of(3), RECIPE, keys=KEYS)
@@ -201,7 +201,7 @@ def test_a_member_is_what_unlearning_it_alone_makes(name, together, monkeypatch)
     assert received[-1:] == [3 * method.num_steps - 1][: method.num_steps]
 
 
-def test_members_may_share_what_they_forget():
+def test_members_may_share_the_forget_set():
     one = NOISY.init(KEYS[0], examples_for(NOISY).inputs[:1])
     originals, keys = ensembles.stack([one, one]), KEYS[jnp.array([0, 0])]
     data = [deletion(examples_for(NOISY), rows) for rows in (range(40, 50), range(50, 60))]
@@ -216,7 +216,7 @@ NO_INVARIANTS = Invariants()
 
 
 def push(invariants):
-    """A method that adds the member's own `state["push"]` to the bias."""
+    """Return a method that adds each member's `state["push"]` to the bias."""
 
     def step(key, state, batch):
         bias = state.params["bias"] + state.state["push"]
@@ -240,7 +240,7 @@ def pushed(pushes, invariants=NO_INVARIANTS):
     return ensembles.unlearn_members(push(invariants), NOISY, variables, data, keys=KEYS[:size])
 
 
-def test_claims_are_checked_for_every_member():
+def test_invariants_are_checked_for_every_member():
     pushed([1.0, 2.0, 3.0])
     with pytest.raises(InvariantError, match="no parameter changed"):
         pushed([1.0, 2.0, 0.0])
@@ -264,8 +264,8 @@ def test_a_member_that_is_not_finite_is_named():
         pushed([1.0, np.inf, 1.0])
 
 
-def noisy_pool():
-    """A pool of eight, what it answers, and the number of devices it was spread on."""
+def noisy_ensemble():
+    """Return an ensemble of eight, its logits and its number of devices."""
     keys, examples = jax.random.split(jax.random.key(3), 8), examples_for(NOISY)
     trained = ensembles.train_members(NOISY, examples, rows_of(8), RECIPE, keys=keys)
     return {
@@ -276,10 +276,10 @@ def noisy_pool():
     }
 
 
-def test_eight_devices_make_the_pool_of_one(tmp_path):
+def test_ensembles_do_not_depend_on_the_number_of_devices(tmp_path):
     code = (
-        "import sys, numpy as np; from tests.training.test_ensembles import noisy_pool; "
-        "np.savez(sys.argv[1], **noisy_pool())"
+        "import sys, numpy as np; from tests.training.test_ensembles import noisy_ensemble; "
+        "np.savez(sys.argv[1], **noisy_ensemble())"
     )
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
@@ -288,7 +288,7 @@ def test_eight_devices_make_the_pool_of_one(tmp_path):
     }
     path = tmp_path / "ensembles.npz"
     subprocess.run([sys.executable, "-c", code, path], env=environment, check=True, timeout=300)
-    expected = noisy_pool()
+    expected = noisy_ensemble()
     with np.load(path) as spread:
         assert int(spread["devices"]) == 8
         assert set(spread) == set(expected)

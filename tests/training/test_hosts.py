@@ -1,6 +1,6 @@
-"""Two processes with two devices each make, for real, the run of one process with four.
+"""Two processes with two devices each give the run of one process with four.
 
-The one has its training set in memory; the two leave it on disk, and each reads its own share.
+The single process keeps the training set in memory; the two stream it, and each reads its share.
 """
 
 import json
@@ -131,7 +131,7 @@ def networks(run, like):
     return {name: restore(run / name, like) for name in ("retrain", "retrain_2", "unlearned")}
 
 
-def test_two_processes_make_the_networks_of_one(runs, like, original):
+def test_two_processes_give_the_models_of_one(runs, like, original):
     alone, shared, _ = runs
     one, two = (networks(run, like) for run in (alone, shared))
     for name in one:
@@ -143,7 +143,7 @@ def test_two_processes_make_the_networks_of_one(runs, like, original):
         assert not np.array_equal(a, b)
 
 
-def test_process_0_alone_writes_and_shows(runs):
+def test_only_process_0_writes_and_prints(runs):
     alone, shared, printed = runs
     assert "report.html" in printed[0]
     assert not re.sub(GLOO, "", printed[1]).strip()
@@ -160,7 +160,7 @@ def test_process_0_alone_writes_and_shows(runs):
             np.testing.assert_allclose(one[name], other[name], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
-def test_a_run_of_two_processes_that_was_stopped_goes_on_to_the_bit(data_dir, like, tmp_path):
+def test_a_resumed_run_of_two_processes_gives_the_same_bits(data_dir, like, tmp_path):
     options = ("--epochs", "150", "--save-every", "20", "--reference", "none")
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     processes = start_two(whole, begin(whole, data_dir, *options))

@@ -1,4 +1,4 @@
-"""The one loop: chunks, keys, donation, diagnostics and divergence."""
+"""The loop: chunks, keys, donation, diagnostics and divergence."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def start():
     return {"position": jnp.ones(4), "count": jnp.asarray(0)}
 
 
-def test_any_chunking_is_the_plain_python_loop():
+def test_results_do_not_depend_on_steps_per_call():
     wanted, norms = start(), []
     for t in range(STEPS):
         wanted, info = walk(jax.random.fold_in(KEY, t), jnp.asarray(t), wanted, DATA)
@@ -41,7 +41,7 @@ def test_any_chunking_is_the_plain_python_loop():
         np.testing.assert_array_equal(history["step"], np.arange(STEPS))
 
 
-def test_same_key_same_numbers():
+def test_results_depend_on_the_key_only():
     ends = [
         run(walk, start(), DATA, key=jax.random.key(seed), num_steps=STEPS)[0]["position"]
         for seed in (1, 1, 2)
@@ -59,7 +59,7 @@ def test_the_callers_arrays_survive():
 
 
 @pytest.mark.parametrize("steps_per_call", [1, 3])
-def test_every_step_is_told_once_in_order(steps_per_call):
+def test_every_step_is_reported_once_in_order(steps_per_call):
     received = []
     _, history = run(
         walk,

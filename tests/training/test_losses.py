@@ -1,4 +1,4 @@
-"""Losses that methods share, against their definitions."""
+"""Losses against their definitions."""
 
 import jax
 import jax.numpy as jnp

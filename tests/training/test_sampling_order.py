@@ -1,4 +1,4 @@
-"""Parts of a random permutation: all rows once, every order as likely as any other."""
+"""Shuffled orders are permutations, and all orders are equally likely."""
 
 import itertools
 
@@ -15,13 +15,13 @@ from ltu_jax.training.sampling_order import rows_at
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**31 - 1), size=st.integers(1, 300))
-def test_every_row_has_one_place(seed, size):
+def test_every_row_has_one_position(seed, size):
     rows = rows_at(jax.random.key(seed), jnp.arange(size), size)
     np.testing.assert_array_equal(np.sort(rows), np.arange(size))
 
 
 @pytest.mark.parametrize("size", [5, 1000, 2**31 - 1])
-def test_a_part_is_that_of_the_whole_permutation(size):
+def test_parts_agree_with_the_whole_permutation(size):
     key, places = jax.random.key(3), jnp.array([[0, 4, 2], [1, 3, 3]])
     rows = rows_at(key, places, size)
     assert rows.shape == places.shape
@@ -43,13 +43,13 @@ def p_value(rows, size):
 
 @pytest.mark.parametrize(("size", "asked"), [(2, 2), (4, 4), (5, 3), (29, 2), (300, 1)])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_every_order_is_as_likely(size, asked, seed):
+def test_all_orders_are_equally_likely(size, asked, seed):
     keys = jax.random.split(jax.random.key(seed), 40_000)
     rows = jax.vmap(lambda key: rows_at(key, jnp.arange(size)[-asked:], size))(keys)
     assert 1e-3 < p_value(np.asarray(rows), size) < 1 - 1e-6
 
 
-def test_too_few_rounds_would_be_seen(monkeypatch):
+def test_too_few_rounds_are_detected(monkeypatch):
     monkeypatch.setattr("ltu_jax.training.sampling_order.ROUNDS", 4)
     keys = jax.random.split(jax.random.key(0), 40_000)
     rows = jax.vmap(lambda key: rows_at(key, jnp.arange(4), 4))(keys)

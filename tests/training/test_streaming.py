@@ -1,4 +1,4 @@
-"""Training from disk is training from memory, to the bit, however many threads read."""
+"""Training from disk equals training from memory bit by bit."""
 
 import jax
 import jax.numpy as jnp
@@ -58,9 +58,7 @@ def rows_of(step):
 
 @pytest.mark.parametrize("threads", [1, 3, 16])
 @pytest.mark.parametrize("first", [0, 5])
-def test_batches_are_those_in_memory_whatever_the_number_of_threads(
-    images, on_disk, threads, first
-):
+def test_batches_equal_those_in_memory_for_any_number_of_threads(images, on_disk, threads, first):
     examples, _ = on_disk
     feed = batches(examples, 16, rows_of, num_steps=9, threads=threads)
     found = list(feed(first))
@@ -72,7 +70,7 @@ def test_batches_are_those_in_memory_whatever_the_number_of_threads(
         assert isinstance(batch.inputs, jax.Array)
 
 
-def test_the_networks_are_equal_to_the_bit(images, on_disk):
+def test_models_equal_those_trained_in_memory(images, on_disk):
     recipe = Recipe(epochs=3, batch_size=16)
     streamed, history = train(LINEAR, on_disk[0], recipe, key=KEY)
     wanted, wanted_history = train(LINEAR, in_memory(images), recipe, key=KEY)
@@ -91,7 +89,7 @@ class Stopped(Exception):
     pass
 
 
-def test_a_stopped_training_goes_on_to_the_bit(tmp_path, images, on_disk):
+def test_a_resumed_training_gives_the_same_bits(tmp_path, images, on_disk):
     recipe = Recipe(epochs=4, batch_size=16)
 
     def stop(step, info):
@@ -106,7 +104,7 @@ def test_a_stopped_training_goes_on_to_the_bit(tmp_path, images, on_disk):
     np.testing.assert_array_equal(resumed.params["kernel"], wanted.params["kernel"])
 
 
-def test_what_goes_wrong_in_a_thread_is_raised(on_disk):
+def test_errors_of_reading_threads_are_raised(on_disk):
     examples, _ = on_disk
 
     def broken(rows):

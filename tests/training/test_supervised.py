@@ -1,4 +1,4 @@
-"""Supervised training: batches, torch's rule for SGD, prediction, and learning at all."""
+"""Supervised training: batches, SGD as in torch, predictions, learning."""
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +51,7 @@ def test_an_epoch_visits_no_example_twice(size, batch_size):
     assert len({tuple(epoch) for epoch in epochs}) == 3  # a new order in each
 
 
-def test_optimizer_is_torchs_sgd_under_a_cosine():
+def test_the_optimizer_equals_torchs_sgd_with_a_cosine_schedule():
     recipe = Recipe(learning_rate=0.1, momentum=0.8, weight_decay=0.3)
     optimizer = recipe.optimizer(num_steps=3)
     params = np.array([1.0, -2.0], np.float32)
@@ -69,7 +69,7 @@ def test_optimizer_is_torchs_sgd_under_a_cosine():
     np.testing.assert_allclose(params, wanted, rtol=1e-6)
 
 
-def test_learning_rate_climbs_during_warmup():
+def test_the_learning_rate_increases_during_warmup():
     recipe = Recipe(learning_rate=0.4, momentum=0.0, weight_decay=0.0, warmup=0.5)
     optimizer = recipe.optimizer(num_steps=8)
     state, rates = optimizer.init(jnp.zeros(())), []
@@ -81,7 +81,7 @@ def test_learning_rate_climbs_during_warmup():
 
 
 @pytest.mark.parametrize("size", [1, 7, 8, 9, 20])
-def test_predicting_in_batches_is_one_pass(size):
+def test_predictions_in_batches_equal_one_pass(size):
     traces = []
 
     def apply(variables, inputs, *, train=False, key=None):
@@ -99,7 +99,7 @@ def test_predicting_in_batches_is_one_pass(size):
         assert traces in ([False], [])  # once, in evaluation mode; not again for a short last batch
 
 
-def test_training_learns_what_can_be_learnt():
+def test_training_learns_a_separable_problem():
     recipe = Recipe(epochs=8, batch_size=20, learning_rate=0.5)
     received = []
     examples = separable()
@@ -114,7 +114,7 @@ def test_training_learns_what_can_be_learnt():
     assert history["loss"][-3:].max() < 0.1 * history["loss"][0]
 
 
-def test_training_is_a_function_of_its_key():
+def test_training_depends_on_the_key_only():
     recipe = Recipe(epochs=1, batch_size=20)
     kernels = [
         train(LINEAR, separable(), recipe, key=jax.random.key(seed))[0].params["kernel"]
@@ -130,7 +130,7 @@ def test_a_batch_larger_than_the_data_is_the_data():
     assert len(history["loss"]) == train_steps(9, recipe) == 2
 
 
-def test_training_passes_train_with_keys_of_their_own_and_carry_the_state():
+def test_training_steps_have_different_keys_and_carry_the_state():
     def init_counting(key, inputs):
         return Variables(init(key, inputs), {"passes": jnp.zeros(()), "sum": jnp.zeros(())})
 
@@ -157,6 +157,6 @@ def test_bad_recipes_are_refused_by_name(name, value):
         Recipe(**{name: value})
 
 
-def test_every_network_has_a_recipe():
+def test_every_model_has_a_recipe():
     assert recipe_for("resnet18") is RECIPES["resnet18"]
     assert recipe_for("a network of the user's").warmup > 0
