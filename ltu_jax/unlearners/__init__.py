@@ -1,6 +1,32 @@
 """Every unlearning method behind one interface; `ltu/` is the paper."""
 
-from ltu_jax.unlearners.base import Choice, LogUniform, Method
+from ltu_jax.unlearners.base import (
+    Choice,
+    Config,
+    LogUniform,
+    Method,
+    one_shot,
+    spec_of,
+    spec_of_split,
+    toy_problem,
+)
+from ltu_jax.unlearners.gradient_method import SGDConfig
 from ltu_jax.unlearners.registry import METHODS, configure, find, read_config
+from ltu_jax.unlearners.sampling import Epochs
 
-__all__ = ["METHODS", "Choice", "LogUniform", "Method", "configure", "find", "read_config"]
+__all__ = [
+    "METHODS",
+    "Choice",
+    "Config",
+    "Epochs",
+    "LogUniform",
+    "Method",
+    "SGDConfig",
+    "configure",
+    "find",
+    "one_shot",
+    "read_config",
+    "spec_of",
+    "spec_of_split",
+    "toy_problem",
+]

@@ -1,4 +1,4 @@
-"""Weight saliency: the weights that the forget set's loss depends on most (arXiv 2310.12508)."""
+"""Weight saliency: masks of the weights with the largest gradients (Fan et al. 2024)."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def saliency_mask(
 ) -> PyTree:
     """Return booleans like the parameters: True for the `share` of weights of largest `saliency`.
 
-    All weights are ranked together, biases and normalisation included, not array by array. Of P
-    weights `int(P * share)` are kept; among equal ones the first in the order of the pytree win.
+    All weights are ranked together, biases and normalisation included. Of P weights `int(P *
+    share)` are kept; of equal ones the first in the order of the pytree.
 
     Args:
       model: takes raw inputs.
-      variables: of the original network.
+      variables: the original's.
       examples: the forget set.
-      share: of the weights, above 0 and up to 1.
+      share: share of the weights, above 0 and up to 1.
       batch_size: see `saliency`.
     """
     return largest(saliency(model, variables, examples, batch_size), share)
@@ -39,9 +39,9 @@ def saliency(
 ) -> PyTree:
     r"""Return :math:`|\sum_b \nabla \frac{1}{|b|} \sum_{i \in b} \ell_i|` per weight.
 
-    The network is in evaluation mode; :math:`\ell` is cross-entropy and b runs over consecutive
-    batches. As in the authors' code a batch counts by its mean, so an example of a short last batch
-    weighs more than the others.
+    The model is in evaluation mode; :math:`\ell` is cross-entropy and b runs over consecutive
+    batches. As in the authors' code each batch enters by its mean, so the examples of a short last
+    batch weigh more.
     """
     size = len(examples.labels)
     batch_size = min(batch_size, size)
