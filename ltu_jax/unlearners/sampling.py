@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
 from ltu_jax.training.sampling_order import rows_at
-from ltu_jax.types import Examples, Key, Model, PyTree, Variables
-from ltu_jax.unlearners.gradient_method import LossFn
+from ltu_jax.types import Examples, Key, PyTree
 
 
 @dataclass(frozen=True)
@@ -93,21 +91,3 @@ def take_joint(first: Examples, second: Examples, rows: jax.Array) -> Examples:
         one,
         other,
     )
-
-
-def mean_loss(
-    model: Model,
-    state: PyTree,
-    inputs: jax.Array,
-    per_example: Callable[[jax.Array], jax.Array],
-    *,
-    train: bool,
-    key: Key | None = None,
-) -> LossFn:
-    """Return the mean over a batch of `per_example(logits [B, C]) -> [B]` as a `LossFn`."""
-
-    def loss_fn(params: PyTree) -> tuple[jax.Array, PyTree]:
-        logits, new_state = model.apply(Variables(params, state), inputs, train=train, key=key)
-        return per_example(logits).mean(), new_state
-
-    return loss_fn
