@@ -23,7 +23,7 @@ import optax
 
 import ltu_jax.unlearners as unlearners
 from experiments.lib import study, tables
-from experiments.lib.settings import LTU, PRIMARY, QUICK, SETTINGS
+from experiments.lib.settings import LTU, PRIMARY, QUICK, QUICK_OPTIONS, SETTINGS
 from ltu_jax.report.comparison.table import interval
 from ltu_jax.runs.comparison.bench import Setting
 from ltu_jax.runs.comparison.jobs import Job, Result, Variant, variant
@@ -47,7 +47,7 @@ def compute(options: study.Options) -> dict[str, Any]:
     """Return cosines and gaps by setting, cosines by parameter tensor, and the sanity case."""
     settings, pair = SETTINGS_OF_MLP, PAIR
     if options.quick:
-        settings, few = {"digits": (QUICK, (0,))}, {"steps": 10}
+        settings, few = {"digits": (QUICK, (0,))}, {**QUICK_OPTIONS, "steps": 10}
         pair = {
             "with": variant("ltu", **few),
             "without": variant("ltu", harmonize="none", **few),

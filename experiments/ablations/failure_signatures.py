@@ -20,6 +20,7 @@ import numpy as np
 
 from experiments.lib import study, tables
 from experiments.lib.provenance import command_source
+from experiments.lib.settings import QUICK_OPTIONS
 from ltu_jax.cli.compilation_cache import keep_programs
 from ltu_jax.report.comparison.table import interval
 from ltu_jax.runs.comparison.bench import Setting
@@ -54,8 +55,8 @@ def compute(options: study.Options) -> dict[str, Any]:
     if options.quick:
         setting, seeds = SETTING._replace(epochs=5), (0,)
         cases = {
-            name: variant("ltu", **{**Job(setting, case, 0).options, "steps": 20})
-            for name, case in list(CASES.items())[:3]
+            name: variant("ltu", **{**QUICK_OPTIONS, **Job(setting, case, 0).options, "steps": 20})
+            for name, case in list(CASES.items())[:2]
         }
     return {
         "source": command_source("ablations.failure_signatures"),

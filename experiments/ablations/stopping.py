@@ -23,7 +23,7 @@ from typing import Any
 import ltu_jax.unlearners as unlearners
 from experiments.lib import study, tables
 from experiments.lib.provenance import command_source
-from experiments.lib.settings import DIGITS, PRIMARY, QUICK
+from experiments.lib.settings import DIGITS, PRIMARY, QUICK, QUICK_OPTIONS
 from ltu_jax.files import write_json
 from ltu_jax.report.comparison.table import interval
 from ltu_jax.report.content import plain
@@ -52,20 +52,21 @@ def compute(options: study.Options) -> dict[str, Any]:
         "source": command_source("ablations.stopping --data-dir DIR"),
         "config": {"default": DEFAULT, "steps": steps, "seeds": seeds},
         "settings": {
-            name: collect({seed: trials(setting, seed, steps, options.data_dir) for seed in seeds})
+            name: collect({seed: trials(setting, seed, steps, options) for seed in seeds})
             for name, setting in settings.items()
         },
     }
 
 
 def trials(
-    setting: Setting, seed: int, steps: Sequence[int], data_dir: str | None
+    setting: Setting, seed: int, steps: Sequence[int], options: study.Options
 ) -> list[dict[str, float]]:
     """Return steps, score and gap of each run, kept on disk."""
     path = FOLDER / f"{Job(setting, variant('ltu'), seed).digest}.json"
     if not path.exists():
-        bench = study.bench(setting, seed, data_dir)
-        method = replace(unlearners.find("ltu"), space={"steps": Choice(steps)})
+        bench, ltu = study.bench(setting, seed, options.data_dir), unlearners.find("ltu")
+        config = unlearners.configure(ltu, QUICK_OPTIONS if options.quick else {})
+        method = replace(ltu, config=config, space={"steps": Choice(steps)})
         # Of n draws from n options each is drawn once; the default comes first.
         selection = select(
             with_method(bench.plan, method, None),

@@ -36,7 +36,16 @@ import tyro
 
 from experiments.lib import study
 from experiments.lib.provenance import ROOT
-from experiments.lib.settings import LTU, OPTIONS, PRIMARY, QUICK, SETTINGS, SINGLE, VARIANTS
+from experiments.lib.settings import (
+    LTU,
+    OPTIONS,
+    PRIMARY,
+    QUICK,
+    QUICK_OPTIONS,
+    SETTINGS,
+    SINGLE,
+    VARIANTS,
+)
 from ltu_jax.files import write_json
 from ltu_jax.report.comparison.table import interval
 from ltu_jax.report.content import plain
@@ -107,7 +116,7 @@ def jobs() -> list[Job]:
 
 def quick_jobs() -> list[Job]:
     """Return the jobs of a quick run."""
-    few = [variant(name, steps=20) for name in ("mi_match", "ltu")]
+    few = [variant("mi_match", steps=20), variant("ltu", steps=20, **QUICK_OPTIONS)]
     variants = [*study.REFERENCES, variant("random_label"), *few]
     return [Job(QUICK, one, seed) for one in variants for seed in (0, 1)]
 

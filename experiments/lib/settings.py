@@ -119,3 +119,10 @@ SETTINGS = {
     "digits, mlp, a sub-class": (DIGITS._replace(forget="subclass"), (0, 1, 2)),
 }
 QUICK = Setting("digits", None, "mlp", epochs=5)
+# LTU with few membership models, which compiles fast.
+QUICK_OPTIONS = {
+    "audit_size": 8,
+    "query_sampling": ["uniform"],
+    "query_size": 16,
+    "objective": {"specs": [list(spec) for spec in DIVERSE[:2]], "support": 1},
+}

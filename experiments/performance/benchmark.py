@@ -1,4 +1,4 @@
-"""What it costs to unlearn: steps, pools and whole deletions.
+"""What do steps, ensembles and whole deletions cost?
 
     python -m experiments.performance.benchmark
     python -m experiments.performance.benchmark --quick --out FILE
@@ -25,11 +25,11 @@ import tyro
 from experiments.lib.provenance import ROOT, git_state
 from experiments.performance import (
     deletion,
+    ensembles,
     forms,
     growth,
     imports,
     meta,
-    pools,
     profiles,
     steps,
     table,
@@ -40,9 +40,9 @@ from ltu_jax.report.write import versions
 
 Part = Literal[
     "ltu_step", "sgd_step", "profile", "methods", "variants", "compiler", "harmonizer",
-    "memory", "pool", "rte", "growth", "import_seconds",
+    "memory", "ensemble", "rte", "growth", "import_seconds",
 ]  # fmt: skip
-QUICK: tuple[Part, ...] = ("ltu_step", "sgd_step", "pool", "rte", "import_seconds")
+QUICK: tuple[Part, ...] = ("ltu_step", "sgd_step", "ensemble", "rte", "import_seconds")
 FIGURE = ROOT / "docs/cost.png"
 # On a CPU, ResNet-18 and the vision transformer take seconds for what others do in milliseconds.
 SHARES = {
@@ -154,7 +154,7 @@ def measures(options: Options, peer: Peer) -> dict[str, Callable[[], Any]]:
         },
         "harmonizer": lambda: forms.harmonizer(10_000 if options.quick else 300_000, repeats),
         "memory": lambda: meta.memory(subject(large, share(large, options.quick))),
-        "pool": lambda: pools.pool(pools.sizes(options.quick), repeats),
+        "ensemble": lambda: ensembles.ensemble(ensembles.sizes(options.quick), repeats),
         "rte": lambda: deletion.rte(
             options.model,
             options.data_dir,

@@ -13,9 +13,9 @@ import pytest
 from experiments.performance import (
     benchmark,
     deletion,
+    ensembles,
     growth,
     meta,
-    pools,
     profiles,
     steps,
     timing,
@@ -23,10 +23,9 @@ from experiments.performance import (
 from experiments.performance.counting import Images, forward_flops, ltu_units, plain_units
 from experiments.performance.subjects import MODELS, first_order, subject
 from experiments.performance.timing import compile_ahead, fastest, interleave, median, ratio
-from ltu_jax.data import load
 from ltu_jax.models import build
 from ltu_jax.training import supervised
-from ltu_jax.training.supervised import Recipe, recipe_for, train_steps
+from ltu_jax.training.supervised import Recipe, recipe_for
 from ltu_jax.types import Variables
 from tests import tiny
 
@@ -89,10 +88,11 @@ def test_on_a_cpu_a_profile_is_made_by_a_process_of_one_thread(monkeypatch):
 
 
 def test_the_command_of_a_result_names_its_networks_and_parts():
-    parts = {"parts": ("pool",), "models": ("cnn", "mlp")}
+    parts = {"parts": ("ensemble",), "models": ("cnn", "mlp")}
     line = benchmark.command(benchmark.Options(quick=True, **parts))
     assert (
-        line == "python -m experiments.performance.benchmark --quick --parts pool --models cnn mlp"
+        line
+        == "python -m experiments.performance.benchmark --quick --parts ensemble --models cnn mlp"
     )
 
 
@@ -299,34 +299,23 @@ def test_methods_and_memory_are_measured():
     assert first_order(small.config).membership_inner.order == 1
 
 
-def test_a_pool_is_held_against_the_other_ways():
-    sizes = pools.Sizes(members=(1, 2), singles=1, recipe=Recipe(epochs=1))
-    found = pools.pool(sizes, 1)
-    ways = found["ways"]
-    assert {name: way["networks"] for name, way in ways.items()} == {
-        "pool_1": 1,
-        "pool_2": 2,
-        "sequential": 1,
-    }
-    assert found["sequential_over_pool"] == pytest.approx(
-        ways["pool_2"]["members_per_second"] / ways["sequential"]["members_per_second"]
-    )
-    per_step = 3 * 2 * (64 * 128 + 128 * 128 + 128 * 10) * 128
-    steps_of_one = train_steps(len(load("digits").train.labels), sizes.recipe)
-    assert found["flops_per_second"] == pytest.approx(
-        per_step * steps_of_one * ways["pool_2"]["members_per_second"]
-    )
-    assert found["share_of_products_rate"] == pytest.approx(
-        found["flops_per_second"] / found["products_flops_per_second"]
-    )
-    assert all(way["accuracy"] > 0.5 for way in ways.values())
+def test_an_ensemble_is_compared_with_the_same_models_in_turn(monkeypatch):
+    sizes = ensembles.Sizes(members=(2,), singles=2, recipe=Recipe(epochs=1))
+    trained, trainings = {}, ensembles.trainings
 
+    def once(*arguments):  # trains once, whatever the rounds
+        trained.update({name: train() for name, train in trainings(*arguments).items()})
+        return {name: partial(trained.get, name) for name in trained}
 
-def test_the_pool_and_the_single_networks_are_the_same():
-    sizes = pools.Sizes(members=(2,), singles=2, recipe=Recipe(epochs=1))
-    ways = pools.our_trainings(load("digits"), sizes)
-    (pool,), (single,) = ways["pool_2"].train(), ways["sequential"].train()
-    for one, other in zip(jax.tree.leaves(pool), jax.tree.leaves(single)):
+    monkeypatch.setattr(ensembles, "trainings", once)
+    found = ensembles.ensemble(sizes, 1)
+    assert {name: way["models"] for name, way in found["ways"].items()} == {"2": 2, "sequential": 2}
+    assert found["sequential_over_ensemble"] == pytest.approx(
+        found["ways"]["2"]["models_per_second"] / found["ways"]["sequential"]["models_per_second"]
+    )
+    assert all(way["accuracy"] > 0.5 for way in found["ways"].values())
+    (together,), (single,) = trained["2"], trained["sequential"]
+    for one, other in zip(jax.tree.leaves(together), jax.tree.leaves(single)):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
@@ -347,16 +336,12 @@ def test_a_deletion_is_its_steps_and_what_comes_before(monkeypatch, capsys, tmp_
     assert row["wall_rte"] == pytest.approx(row["wall_ltu_seconds"] / row["wall_retrain_seconds"])
 
 
-def test_growth_is_measured_along_an_axis_and_drawn(tmp_path):
-    found = growth.growth({"width": (8, 32)}, repeats=1)
-    assert found["width"]["8"]["over_first"] == 1
-    assert found["width"]["32"]["flops_by_xla"] > found["width"]["8"]["flops_by_xla"]
-    growth.draw({**found, "data": found["width"]}, tmp_path / "cost.png")
+def test_the_operations_of_a_step_do_not_grow_with_the_training_set(tmp_path):
+    found = growth.growth({"data": (2_000, 20_000)}, repeats=1)
+    first, last = found["data"]["2000"], found["data"]["20000"]
+    assert first["over_first"] == 1
+    # The drawing of queries reads the accessible examples once, and grows.
+    assert first["flops_by_xla"] < last["flops_by_xla"] < 1.1 * first["flops_by_xla"]
+    growth.draw({**found, "width": found["data"]}, tmp_path / "cost.png")
     assert (tmp_path / "cost.png").stat().st_size > 1000
     assert set(growth.FULL) == set(growth.QUICK) == set(growth.Work._fields)
-
-
-def test_the_operations_of_a_step_do_not_grow_with_the_training_set():
-    found = growth.growth({"data": (2_000, 20_000)}, repeats=1)["data"]
-    # What grows is the drawing of queries, which goes through the accessible examples once.
-    assert found["20000"]["flops_by_xla"] < 1.1 * found["2000"]["flops_by_xla"]
