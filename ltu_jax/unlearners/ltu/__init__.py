@@ -14,15 +14,10 @@ from ltu_jax.unlearners.ltu.heldout import HeldoutDistillation
 from ltu_jax.unlearners.ltu.membership import DIVERSE, MembershipSpec
 from ltu_jax.unlearners.ltu.memory import Memory
 from ltu_jax.unlearners.ltu.meta import InnerStep, MetaInfo, meta_gradient, meta_objective
-from ltu_jax.unlearners.ltu.objectives import (
-    CalibrationConfig,
-    Context,
-    Forgetting,
-    calibrated,
-    make_context,
-    match_membership,
-    sliced_wasserstein,
-)
+from ltu_jax.unlearners.ltu.objectives.base import Context, Forgetting, make_context
+from ltu_jax.unlearners.ltu.objectives.calibration import CalibrationConfig, calibrated
+from ltu_jax.unlearners.ltu.objectives.matching import match_membership
+from ltu_jax.unlearners.ltu.objectives.projections import sliced_wasserstein
 from ltu_jax.unlearners.ltu.weight_noise import with_weight_noise
 
 __all__ = [

@@ -117,11 +117,6 @@ def project_conflicts(gradients: PyTree, order: jax.Array | None = None) -> PyTr
     return jax.vmap(off_all_others)(gradients, jnp.arange(rows), jnp.asarray(order))
 
 
-def tree_cosine(a: PyTree, b: PyTree) -> jax.Array:
-    """Return the cosine of two pytrees over all their entries; 0 if one vanishes."""
-    return _measure(a, b).cosine
-
-
 class _Gram(NamedTuple):
     """The products of two gradients, each scaled to entries of at most 1.
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
 from ltu_jax.types import Examples, UnlearnData
-from ltu_jax.unlearners.ltu import make_context, match_membership
+from ltu_jax.unlearners.ltu import CalibrationConfig, make_context, match_membership
 from ltu_jax.unlearners.ltu import membership as mi
-from ltu_jax.unlearners.ltu.objectives import CalibrationConfig, calibration
+from ltu_jax.unlearners.ltu.objectives import calibration
 
 KEY = jax.random.key(0)
 CLASSES = 3
