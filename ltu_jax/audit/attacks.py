@@ -133,12 +133,11 @@ def supervised_auc(
         max_iter=60, max_leaf_nodes=8, min_samples_leaf=5, early_stopping=False, random_state=seed
     )
     is_forget = np.repeat([1, 0], [len(forget), len(test)])
-    scores = cross_val_predict(
-        trees,
-        np.concatenate([forget, test]),
-        is_forget,
-        cv=_folds(folds, seed),
-        method="decision_function",
+    features = np.concatenate([forget, test])
+    scores = np.asarray(
+        cross_val_predict(
+            trees, features, is_forget, cv=_folds(folds, seed), method="decision_function"
+        )
     )
     return 100.0 * roc_auc(scores[: len(forget)], scores[len(forget) :])
 

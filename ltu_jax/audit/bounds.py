@@ -8,6 +8,8 @@ target is Retrain's value and these intervals do not apply.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy
 
@@ -70,7 +72,7 @@ def balanced_accuracy_floor(n_forget: int, n_test: int, *, alpha: float = 0.05) 
     return (1 + distance) / 2
 
 
-def holm(p_values: Array) -> np.ndarray:
+def holm(p_values: Array | Sequence[float]) -> np.ndarray:
     """Return Holm's adjusted p-values, in the given order.
 
     The k-th smallest of n is multiplied by n - k + 1, then made non-decreasing. Rejecting adjusted

@@ -75,7 +75,7 @@ def ensemble_outputs(
     rng = np.random.default_rng(seed)
     noisy = np.zeros((len(logits), len(labels)))
     for _ in range(NOISY_COPIES):
-        copies = examples._replace(inputs=_noisy_copy(inputs, noise_std, rng))
+        copies = examples._replace(inputs=_noisy_copy(np.asarray(inputs), noise_std, rng))
         noisy += ensemble_margins(model, variables, copies) / NOISY_COPIES
     return Outputs(
         margin=np.stack([signals.margin(one, labels) for one in logits]),
@@ -150,7 +150,8 @@ def _distinguish(
     def sides(name: str, part: str, signal: str) -> tuple[np.ndarray, np.ndarray]:
         retrained = getattr(outputs["retrain"][part], signal)
         if name == "retrain":
-            return tuple(np.array_split(retrained, 2))
+            first, second = np.array_split(retrained, 2)
+            return first, second
         return getattr(outputs[name][part], signal), retrained
 
     return {
@@ -177,23 +178,18 @@ def _membership(
     def both(signal: str) -> np.ndarray:
         return np.concatenate([getattr(outputs[x], signal) for x in ("first", "second")], axis=1)
 
-    def rmia(confidence: np.ndarray, *which, halved: bool) -> np.ndarray:
-        population = outputs["test"].confidence
-        return leave_one_out_rmia(confidence, *which, population, halved=halved)
+    def scores(name: str, halved: bool) -> np.ndarray:
+        if name == "rmia":
+            p, population = both("confidence"), outputs["test"].confidence
+            return leave_one_out_rmia(p, included, model_pairs, population, halved=halved)
+        phi = both("noisy" if name == "u_lira_noisy" else "margin")
+        return leave_one_out_lira(phi, included, model_pairs, halved=halved)
 
-    attacks = {
-        "u_lira": (leave_one_out_lira, both("margin")),
-        "rmia": (rmia, both("confidence")),
-        "u_lira_noisy": (leave_one_out_lira, both("noisy")),
-    }
     return {
         name: evidence.attack_membership(
-            *(attack(values, included, model_pairs, halved=halved) for halved in (False, True)),
-            inclusion,
-            model_pairs,
-            alpha=alpha,
+            scores(name, False), scores(name, True), inclusion, model_pairs, alpha=alpha
         )
-        for name, (attack, values) in attacks.items()
+        for name in ("u_lira", "rmia", "u_lira_noisy")
     }
 
 

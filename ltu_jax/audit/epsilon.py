@@ -42,7 +42,7 @@ class Bound(NamedTuple):
 
 def clopper_pearson(
     successes: Array | int, trials: int, alpha: float, side: Literal["lower", "upper"]
-) -> Array:
+) -> np.ndarray:
     """Return a one-sided confidence limit of a rate: wrong with probability alpha at most.
 
     It is the rate at which as many successes, or as few, have probability alpha; exact at any size.
@@ -118,9 +118,9 @@ def epsilon_lower_bound(
     if (rule == "threshold") != (threshold is not None):
         remedy = "give a threshold if, and only if, `rule` is 'threshold'"
         raise InputError("threshold", f"is {threshold} and `rule` is {rule!r}", remedy)
-    if rule == "split":
-        positive, negative, threshold = _split(positive, negative, alpha, delta, mirror, seed)
     if rule != "bonferroni":
+        if threshold is None:
+            positive, negative, threshold = _split(positive, negative, alpha, delta, mirror, seed)
         tp, fp = np.sum(positive >= threshold), np.sum(negative >= threshold)
         tests, fewest_tests = 1, 1
     else:
@@ -264,8 +264,8 @@ def _check_sizes(n_positive: int, n_negative: int) -> None:
 
 
 def _split(
-    positive: Array, negative: Array, alpha: float, delta: float, mirror: bool, seed: int
-) -> tuple[Array, Array, float]:
+    positive: np.ndarray, negative: np.ndarray, alpha: float, delta: float, mirror: bool, seed: int
+) -> tuple[np.ndarray, np.ndarray, float]:
     """Return one half of each sample, and the threshold whose bound is best on the other."""
     for name, sample in (("positive", positive), ("negative", negative)):
         if len(sample) < 2:
@@ -281,8 +281,13 @@ def _split(
 
 
 def _bounds(
-    tp: Array, fp: Array, sizes: tuple[int, int], alpha: float, delta: float, mirror: bool
-) -> Array:
+    tp: Array | int,
+    fp: Array | int,
+    sizes: tuple[int, int],
+    alpha: float,
+    delta: float,
+    mirror: bool,
+) -> np.ndarray:
     """Return the bound at each threshold; below 0 or -inf without evidence."""
     tpr_low = clopper_pearson(tp, sizes[0], alpha / 2, "lower")
     fpr_high = clopper_pearson(fp, sizes[1], alpha / 2, "upper")

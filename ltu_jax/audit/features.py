@@ -141,7 +141,7 @@ def threshold_attacks(
     return results
 
 
-def _per_class(values: list[Array], labels: list[Array]) -> Recognised:
+def _per_class(values: list[np.ndarray], labels: list[np.ndarray]) -> Recognised:
     right = np.zeros(2)
     for label in np.unique(np.concatenate(labels[2:])):
         member, nonmember, inside, outside = (
@@ -153,7 +153,7 @@ def _per_class(values: list[Array], labels: list[Array]) -> Recognised:
     return Recognised(*shares.tolist())
 
 
-def _best_threshold(members: Array, nonmembers: Array) -> float:
+def _best_threshold(members: np.ndarray, nonmembers: np.ndarray) -> float:
     """Return the value with the best balanced accuracy, the first of equals, members first."""
     values = np.concatenate([members, nonmembers])
     hits = len(members) - np.searchsorted(np.sort(members), values)
@@ -161,13 +161,13 @@ def _best_threshold(members: Array, nonmembers: Array) -> float:
     return values[np.argmax(hits / len(members) + rejections / len(nonmembers))]
 
 
-def _features_of(variant: Variant, **sets: LabelledLogits) -> list[dict[str, Array]]:
+def _features_of(variant: Variant, **sets: LabelledLogits) -> list[dict[str, np.ndarray]]:
     for name, data in sets.items():
         check_labelled(name, *data)
     return [prediction_features(data, variant=variant) for data in sets.values()]
 
 
-def _check_classes(*labels: Array) -> None:
+def _check_classes(*labels: np.ndarray) -> None:
     targets = np.unique(np.concatenate(labels[2:]))
     for name, shadow in zip(("members", "nonmembers"), labels[:2], strict=True):
         missing = np.setdiff1d(targets, shadow)

@@ -35,8 +35,8 @@ _NEEDS = {
 
 
 class _Normal(NamedTuple):
-    mean: Array
-    std: Array
+    mean: np.ndarray
+    std: np.ndarray | float
 
 
 def lira_scores(
@@ -162,7 +162,7 @@ def leave_one_out_lira(
     return _compare(phi, sides, attack)
 
 
-def _compare(phi: Array, sides: dict[str, _Normal], attack: Attack) -> Array:
+def _compare(phi: np.ndarray, sides: dict[str, _Normal], attack: Attack) -> np.ndarray:
     if attack == "global":
         return phi
     if attack == "offset":
@@ -170,10 +170,13 @@ def _compare(phi: Array, sides: dict[str, _Normal], attack: Attack) -> Array:
     if attack == "offline":
         return (phi - sides["OUT"].mean) / sides["OUT"].std
     signs = {"IN": 1, "OUT": -1}
-    return sum(signs[side] * scipy.stats.norm.logpdf(phi, *sides[side]) for side in sides)
+    total = np.zeros(np.shape(phi))
+    for side, normal in sides.items():
+        total = total + signs[side] * scipy.stats.norm.logpdf(phi, *normal)
+    return total
 
 
-def _normal(references: Array, mask: Array, fixed_variance: bool, centre: str) -> _Normal:
+def _normal(references: np.ndarray, mask: np.ndarray, fixed_variance: bool, centre: str) -> _Normal:
     """Centre and deviation `[n, k]` of the masked references `[M, n, k]` of each example."""
     check(centre in ("mean", "median"), "centre", repr(centre), "mean or median")
     values = np.where(mask[..., None], references, np.nan)
@@ -183,8 +186,8 @@ def _normal(references: Array, mask: Array, fixed_variance: bool, centre: str) -
 
 
 def _leave_one_out(
-    phi: Array, mask: Array, reference: Array, fixed_variance: bool
-) -> tuple[Array, Array]:
+    phi: np.ndarray, mask: np.ndarray, reference: np.ndarray, fixed_variance: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation `[G, n]` over the masked reference models of each group."""
     # Centred first, because sums of squares cancel less near 0.
     middle = np.sum(phi * mask, axis=0) / np.maximum(np.sum(mask, axis=0), 1)
@@ -199,20 +202,20 @@ def _leave_one_out(
     return middle + total / count, np.sqrt(np.maximum(variance, 0)) + STD_FLOOR
 
 
-def _masks(included: Array, attack: Attack) -> dict[str, Array]:
+def _masks(included: np.ndarray, attack: Attack) -> dict[str, np.ndarray]:
     """The models that the attack uses, as booleans `[M, n]` by side."""
     check(attack in _NEEDS, "attack", repr(attack), f"one of {', '.join(_NEEDS)}")
     both = {"IN": included, "OUT": ~included}
     return {side: both[side] for side in _NEEDS[attack]}
 
 
-def _check_counts(counts: dict[str, Array], attack: Attack, fixed_variance: bool) -> None:
+def _check_counts(counts: dict[str, np.ndarray], attack: Attack, fixed_variance: bool) -> None:
     check_counts(counts, 1 if fixed_variance or attack == "offset" else 2)
 
 
 def _queries(
     target: Array, references: Array, included: Array, attack: Attack
-) -> tuple[Array, Array, dict[str, Array]]:
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Target `[n, k]`, references `[M, n, k]` and masks `[M, n]`."""
     if np.ndim(target) not in (1, 2):
         raise InputError("target", f"has shape {np.shape(target)}", "give [n] or [n, k]")

@@ -83,7 +83,9 @@ def measure_model(problem: Problem, name: str, trained: TrainedModel) -> ModelMe
             for part in ("forget", "test")
             for signal in (signals.confidence, signals.loss)
         },
-        class_accuracy=_class_accuracy(logits["test"], labels["test"], dataset.num_classes),
+        class_accuracy=_class_accuracy(
+            logits["test"], np.asarray(labels["test"]), dataset.num_classes
+        ),
     )
 
 

@@ -56,7 +56,7 @@ def compare_models(
     return {"population": population, "distances": _distances(problem, models, forget)}
 
 
-def _examples(problem: Problem) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _examples(problem: Problem) -> dict[str, tuple[Array, Array]]:
     split, train, heldout = problem.split, problem.dataset.train, problem.dataset.heldout
     members = attack_members(split, seed=problem.seed, size=ATTACK_SIZE).indices
     return {

@@ -210,7 +210,8 @@ def _detectable(m: int, r: int, alpha: float, delta: float, power: float) -> flo
         else:
             low = middle
     return last_true(
-        lambda epsilon: stats.binom.sf(fewest - 1, r, special.expit(epsilon)) < power, most=100.0
+        lambda epsilon: bool(stats.binom.sf(fewest - 1, r, special.expit(epsilon)) < power),
+        most=100.0,
     )
 
 

@@ -77,7 +77,7 @@ def example_auc(scores: Array, included: Array, groups: Array | None = None) -> 
     groups = np.zeros(len(scores)) if groups is None else np.asarray(groups)
     if groups.shape != (len(scores),):
         raise InputError("groups", f"has shape {groups.shape}", "give one label for each model")
-    wins, pairs = 0, 0
+    wins, pairs = np.zeros((2, scores.shape[1]))
     for group in np.unique(groups):
         rows = groups == group
         ranks, member = scipy.stats.rankdata(scores[rows], axis=0), included[rows]

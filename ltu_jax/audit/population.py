@@ -10,6 +10,7 @@ import numpy as np
 from ltu_jax.audit import attacks, signals
 from ltu_jax.audit.features import LabelledLogits, svc_mia_by_feature, threshold_attacks
 from ltu_jax.audit.roc import auc_interval, roc_auc, tpr_at_fpr
+from ltu_jax.types import Array
 
 # Keys and titles of the attacks, in the order of the report's table.
 COLUMNS = {
@@ -29,7 +30,7 @@ COLUMNS = {
 
 def population_attacks(
     sets: Mapping[str, LabelledLogits],
-    original: Mapping[str, np.ndarray],
+    original: Mapping[str, Array],
     *,
     alpha: float = 0.05,
     seed: int = 0,

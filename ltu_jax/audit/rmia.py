@@ -147,20 +147,20 @@ def leave_one_out_rmia(
     return np.stack([_dominated(*ratio, gamma) for ratio in ratios])
 
 
-def _dominated(ratio: Array, ratio_z: Array, gamma: float) -> Array:
+def _dominated(ratio: np.ndarray, ratio_z: np.ndarray, gamma: float) -> np.ndarray:
     """Share of `ratio_z` `[z]` that lies below each `ratio` / gamma, `[n]`."""
     # A search among sorted ratios: n x z comparisons of a large ensemble would not fit in memory.
     return np.searchsorted(np.sort(ratio_z), ratio / gamma, side="left") / len(ratio_z)
 
 
-def _prior(name: str, mean: Array, offline_a: float | None) -> Array:
+def _prior(name: str, mean: np.ndarray, offline_a: float | None) -> np.ndarray:
     """Pr, from the mean probability under reference models."""
     prior = mean if offline_a is None else ((1 + offline_a) * mean + 1 - offline_a) / 2
     check_count(np.sum(prior == 0), name, "examples with mean 0", "give probabilities above 0")
     return prior
 
 
-def _chosen(references: Array, size: int, variant: Variant) -> Array:
+def _chosen(references: np.ndarray, size: int, variant: Variant) -> np.ndarray:
     """The references of population points `[z, S]` that are averaged."""
     check(variant in ("mean", "released"), "variant", repr(variant), "mean or released")
     if variant == "mean":
@@ -171,7 +171,7 @@ def _chosen(references: Array, size: int, variant: Variant) -> Array:
     return np.sort(references, axis=1)[:, -size:]
 
 
-def _points(name: str, p: Array, references: Array) -> tuple[Array, Array]:
+def _points(name: str, p: Array, references: Array) -> tuple[np.ndarray, np.ndarray]:
     names = (name, f"{name}_references") if name else ("target", "references")
     p, references = (
         check_probabilities(argument, values, ndim)

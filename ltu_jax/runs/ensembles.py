@@ -154,7 +154,7 @@ def ensemble_folder(plan: Plan, name: str, size: int, folder: Path) -> Path:
 
 def canary_pairs(plan: Plan) -> bits.CanaryPairs:
     """Return the matched canary pairs of a plan's shadow ensembles."""
-    return bits.pair_canaries(plan.dataset.train.labels, plan.split, seed=plan.seed)
+    return bits.pair_canaries(np.asarray(plan.dataset.train.labels), plan.split, seed=plan.seed)
 
 
 def _members(plan: Plan, name: str, size: int) -> _Members:
@@ -166,8 +166,8 @@ def _members(plan: Plan, name: str, size: int) -> _Members:
     split = plan.split
     if not name.startswith("shadow"):
         rows = split.retain if name == "retrain" else np.arange(len(plan.dataset.train.labels))
-        same = (np.tile(part, (size, 1)) for part in (rows, split.forget))
-        return _Members(*same, split.accessible, None, np.arange(size))
+        rows, forget = (np.tile(part, (size, 1)) for part in (rows, split.forget))
+        return _Members(rows, forget, split.accessible, None, np.arange(size))
     pairs = canary_pairs(plan)
     inclusion = bits.draw_inclusion(2 * size, len(pairs.first), seed=plan.seed)
     trained, streams = bits.trained_rows(pairs, inclusion), np.arange(2 * size) // 2

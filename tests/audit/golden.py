@@ -1,7 +1,7 @@
 """Reference outputs of other people's tools, for `test_golden.py`.
 
 `LTU_GOLDEN_DIR` names a folder of cases and `LTU_GOLDEN_SUFFIX` which of them (default `open`);
-without it the copies beside this file are taken.
+without it the copies next to this file are taken.
 """
 
 import os

@@ -75,14 +75,14 @@ def test_klom_of_exact_unlearning(models, examples, released, closed):
         assert actual == pytest.approx(expected, rel=0.03), last_bin
 
 
-def test_klom_floor_is_that_of_independent_pools():
+def test_klom_floor_is_that_of_independent_ensembles():
     rng = np.random.default_rng(0)
-    pools = rng.normal(size=(20, 2, 12, 200))
-    expected = np.mean([distances.klom(*pair) for pair in pools])
-    floor = distances.klom_floor(*pools[0], draws=100)
+    ensembles = rng.normal(size=(20, 2, 12, 200))
+    expected = np.mean([distances.klom(*pair) for pair in ensembles])
+    floor = distances.klom_floor(*ensembles[0], draws=100)
     assert floor.mean == pytest.approx(expected, rel=0.05)
     assert floor.mean < floor.high
-    again = distances.klom_floor(*pools[0], draws=100)
+    again = distances.klom_floor(*ensembles[0], draws=100)
     assert floor[:3] == again[:3]
     np.testing.assert_array_equal(floor.example_p_values, again.example_p_values)
 

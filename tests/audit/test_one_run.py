@@ -33,7 +33,7 @@ def test_examples():
 
 @pytest.mark.parametrize("r", [40, 300])
 def test_exact_unlearning_gives_evidence_with_chance_alpha_at_most(r):
-    """The coins are not in the scores: both audits, with and without delta, stay at alpha."""
+    """Scores without a leak: both audits, with and without delta, stay at alpha."""
     rng = np.random.default_rng(r)
     correct = [run(rng, 300, r, 0.0) for _ in range(DRAWS)]
     for delta in (0.0, 0.01):

@@ -4,7 +4,7 @@ import doctest
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
@@ -17,22 +17,22 @@ ATTACKS = ["online", "offline", "offline_two_sided", "in_only", "offset", "globa
 phis = arrays(np.float64, (8, 3), elements=st.integers(-20, 20).map(float), unique=True)
 
 
-def couples(num_groups, num_examples, rng):
-    """Fair coins `[2 G, n]`, opposite within each couple, and the couples' numbers."""
-    coins = rng.integers(0, 2, (num_groups, num_examples)).astype(bool)
-    included = np.stack([coins, ~coins], axis=1).reshape(2 * num_groups, num_examples)
+def model_pairs(num_groups, num_examples, rng):
+    """Fair inclusion bits `[2 G, n]`, opposite within each pair of models, and the pairs."""
+    bits = rng.integers(0, 2, (num_groups, num_examples)).astype(bool)
+    included = np.stack([bits, ~bits], axis=1).reshape(2 * num_groups, num_examples)
     return included, np.repeat(np.arange(num_groups), 2)
 
 
-def pool(num_groups, num_examples, *, seed=0, leak=0.0):
+def ensemble(num_groups, num_examples, *, seed=0, leak=0.0):
     rng = np.random.default_rng(seed)
-    included, groups = couples(num_groups, num_examples, rng)
+    included, groups = model_pairs(num_groups, num_examples, rng)
     level = rng.normal(size=num_examples)
     phi = 3 * level + rng.normal(size=included.shape) + leak * included
     return phi, included, groups
 
 
-def judges_of(model, groups, halved):
+def references_of(model, groups, halved):
     """By definition: the models of other groups, and of the same half of the sorted groups."""
     half = np.searchsorted(np.unique(groups), groups) % 2
     return (groups != groups[model]) & (~np.bool_(halved) | (half == half[model]))
@@ -45,7 +45,7 @@ def test_examples(module):
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_lira_by_definition(attack):
-    phi, included, _ = pool(10, 5, leak=1.0)
+    phi, included, _ = ensemble(10, 5, leak=1.0)
     target = np.linspace(-3, 4, 5)
     for j, actual in enumerate(lira.lira_scores(target, phi, included, attack=attack)):
         inside, outside = phi[included[:, j], j], phi[~included[:, j], j]
@@ -88,7 +88,7 @@ def test_lira_reaches_the_best_possible_auc():
 
 def test_lira_averages_over_queries():
     rng = np.random.default_rng(0)
-    _, included, _ = pool(6, 4)
+    _, included, _ = ensemble(6, 4)
     references, target = rng.normal(size=(12, 4, 3)), rng.normal(size=(4, 3))
     each = [lira.lira_scores(target[:, k], references[..., k], included) for k in range(3)]
     actual = lira.lira_scores(target, references, included)
@@ -98,21 +98,21 @@ def test_lira_averages_over_queries():
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("fixed_variance", [False, True])
 @pytest.mark.parametrize("halved", [False, True])
-def test_leave_out_is_a_loop_over_lira(attack, fixed_variance, halved):
-    phi, included, groups = pool(10, 7, leak=1.0)
+def test_leave_one_out_lira_is_a_loop_over_lira(attack, fixed_variance, halved):
+    phi, included, groups = ensemble(10, 7, leak=1.0)
     actual = lira.leave_one_out_lira(
         phi, included, groups, attack=attack, fixed_variance=fixed_variance, halved=halved
     )
     for model in range(len(phi)):
-        rows = judges_of(model, groups, halved)
+        rows = references_of(model, groups, halved)
         expected = lira.lira_scores(
             phi[model], phi[rows], included[rows], attack=attack, fixed_variance=fixed_variance
         )
         np.testing.assert_allclose(actual[model], expected, rtol=1e-9, atol=1e-9)
 
 
-def test_nobody_is_judged_by_his_own_group():
-    phi, included, groups = pool(6, 20)
+def test_no_model_is_a_reference_of_its_own_group():
+    phi, included, groups = ensemble(6, 20)
     p, population = 1 / (1 + np.exp(-phi)), np.full((12, 30), 0.5)
     names = np.array(list("fedcba"))[groups]
     changed_phi, changed_p = phi.copy(), p.copy()
@@ -129,11 +129,11 @@ def test_nobody_is_judged_by_his_own_group():
     assert (before[2:] != after[2:]).any()
 
 
-def test_leave_out_finds_nothing_where_nothing_is():
-    """Half of the 1600 scores of a pool are members': Mann-Whitney's deviation is 0.0144."""
+def test_leave_one_out_scores_are_at_chance_under_the_null():
+    """Half of the 1600 scores of an ensemble are members': Mann-Whitney's deviation is 0.0144."""
     aucs = {"lira": [], "rmia": []}
     for seed in range(40):
-        phi, included, groups = pool(8, 100, seed=seed)
+        phi, included, groups = ensemble(8, 100, seed=seed)
         p = 1 / (1 + np.exp(-phi))
         population = np.random.default_rng(seed).uniform(0.1, 1, (16, 50))
         scores = {
@@ -175,19 +175,19 @@ def test_rmia_by_definition(x, z, offline_a, gamma, variant):
 @pytest.mark.parametrize("offline_a", [None, 0.4])
 @pytest.mark.parametrize("halved", [False, True])
 def test_leave_out_rmia_is_a_loop_over_rmia(offline_a, halved):
-    phi, included, groups = pool(8, 6, leak=1.0)
+    phi, included, groups = ensemble(8, 6, leak=1.0)
     p = 1 / (1 + np.exp(-phi))
     population = np.random.default_rng(1).uniform(0.1, 1, (16, 40))
     actual = rmia.leave_one_out_rmia(
         p, included, groups, population, offline_a=offline_a, halved=halved
     )
     for model in range(len(p)):
-        rows = judges_of(model, groups, halved)
+        rows = references_of(model, groups, halved)
         use = rows[:, None] & (~included if offline_a is not None else np.ones_like(included))
-        # Couples have as many IN as OUT models of each example, so that a plain mean is right.
-        judged = np.stack([p[use[:, j], j] for j in range(6)])
+        # Pairs have as many IN as OUT models of each example, so that a plain mean is right.
+        references = np.stack([p[use[:, j], j] for j in range(6)])
         expected = rmia.rmia_scores(
-            p[model], judged, population[model], population[rows].T, offline_a=offline_a
+            p[model], references, population[model], population[rows].T, offline_a=offline_a
         )
         np.testing.assert_allclose(actual[model], expected, atol=1e-12)
 
@@ -221,9 +221,10 @@ def test_offline_a_is_the_best_on_the_known_model():
     )
 
 
+@settings(deadline=None)
 @given(arrays(np.float64, (8, 5), elements=st.integers(-3, 3).map(float)), st.integers(0, 99))
 def test_summary_is_that_of_the_curves(scores, seed):
-    included, groups = couples(4, 5, np.random.default_rng(seed))
+    included, groups = model_pairs(4, 5, np.random.default_rng(seed))
     summary = per_example.summarise_scores(scores, included)
     members, others = scores[included], scores[~included]
     assert summary.auc == roc.roc_auc(members, others)
@@ -233,16 +234,16 @@ def test_summary_is_that_of_the_curves(scores, seed):
     columns = zip(scores.T, included.T)
     expected = [roc.roc_auc(column[mask], column[~mask]) for column, mask in columns]
     np.testing.assert_allclose(summary.example_auc, expected, atol=1e-12)
-    couple = np.sign(np.where(included[::2], 1, -1) * (scores[::2] - scores[1::2]))
+    order = np.sign(np.where(included[::2], 1, -1) * (scores[::2] - scores[1::2]))
     within = per_example.example_auc(scores, included, groups)
-    np.testing.assert_allclose(within, np.mean((couple + 1) / 2, axis=0), atol=1e-12)
+    np.testing.assert_allclose(within, np.mean((order + 1) / 2, axis=0), atol=1e-12)
 
 
 def null_worst(num_groups, *, honest):
-    """Mean over pools of the worst AUC where nothing leaks, and its standard error."""
+    """Mean over ensembles of the worst AUC where nothing leaks, and its standard error."""
     values = []
     for seed in range(60):
-        phi, included, groups = pool(num_groups, 60, seed=seed)
+        phi, included, groups = ensemble(num_groups, 60, seed=seed)
         scores = lira.leave_one_out_lira(phi, included, groups)
         select = lira.leave_one_out_lira(phi, included, groups, halved=True) if honest else scores
         values.append(per_example.worst_auc(scores, included, groups, 0.05, select=select))
@@ -250,7 +251,7 @@ def null_worst(num_groups, *, honest):
 
 
 @pytest.mark.parametrize("num_groups", [6, 16])
-def test_worst_examples_are_harmless_where_nothing_leaks(num_groups):
+def test_worst_examples_are_at_chance_under_the_null(num_groups):
     mean, error = null_worst(num_groups, honest=True)
     assert abs(mean - 0.5) < 3 * error
     # The same models to select and to rate would report a leak.
@@ -260,7 +261,7 @@ def test_worst_examples_are_harmless_where_nothing_leaks(num_groups):
 
 def test_worst_examples_are_the_leaking_ones():
     leak = np.where(np.arange(100) < 5, 3.0, 0.0)
-    phi, included, groups = pool(32, 100, leak=leak)
+    phi, included, groups = ensemble(32, 100, leak=leak)
     scores, select = (
         lira.leave_one_out_lira(phi, included, groups, halved=halved) for halved in (False, True)
     )
@@ -273,13 +274,13 @@ def test_worst_examples_are_the_leaking_ones():
 
 
 def lira_call(**changes):
-    phi, included, _ = pool(4, 3)
+    phi, included, _ = ensemble(4, 3)
     given = {"target": phi[0], "references": phi, "included": included, **changes}
     return lira.lira_scores(**given)
 
 
 def leave_out_call(**changes):
-    phi, included, groups = pool(4, 3)
+    phi, included, groups = ensemble(4, 3)
     return lira.leave_one_out_lira(
         **{"phi": phi, "included": included, "groups": groups, **changes}
     )
@@ -292,13 +293,13 @@ def rmia_call(**changes):
 
 
 def leave_out_rmia_call(**changes):
-    _, included, groups = pool(4, 3)
+    _, included, groups = ensemble(4, 3)
     given = {"p": np.full((8, 3), 0.5), "included": included, "groups": groups, **changes}
     return rmia.leave_one_out_rmia(**{"population_p": np.full((8, 2), 0.5), **given})
 
 
 def worst_auc_call(scores=None, share=0.5, num_groups=4):
-    phi, included, groups = pool(num_groups, 3)
+    phi, included, groups = ensemble(num_groups, 3)
     scores = phi if scores is None else scores
     return per_example.worst_auc(scores, included, groups, share, select=phi)
 

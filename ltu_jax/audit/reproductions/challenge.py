@@ -67,7 +67,7 @@ def points(epsilon: Array, num_models: int) -> np.ndarray:
     return np.where(bucket < most, 0.5**bucket, 0.0)
 
 
-def _epsilon(positive: Array, negative: Array, delta: float) -> float:
+def _epsilon(positive: np.ndarray, negative: np.ndarray, delta: float) -> float:
     narrow, wide = sorted((np.ptp(positive), np.ptp(negative)))
     if narrow < PEAKY * wide:
         return EPSILON_CAP
@@ -75,7 +75,7 @@ def _epsilon(positive: Array, negative: Array, delta: float) -> float:
     return max(_largest_epsilon(tp, fp, len(positive), delta) for tp, fp in hits)
 
 
-def _one_threshold(positive: Array, negative: Array) -> tuple[Array, Array]:
+def _one_threshold(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return how many of each side are at or above each threshold."""
     both = np.concatenate([positive, negative])
     low, high = np.min(both), np.max(both)
@@ -84,7 +84,7 @@ def _one_threshold(positive: Array, negative: Array) -> tuple[Array, Array]:
     return tp, fp
 
 
-def _interval(positive: Array, negative: Array) -> tuple[Array, Array]:
+def _interval(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return how many of the narrower and of the wider side are inside each interval."""
     if np.ptp(positive) >= np.ptp(negative):
         positive, negative = negative, positive
@@ -97,13 +97,13 @@ def _interval(positive: Array, negative: Array) -> tuple[Array, Array]:
     return tp.ravel(), fp.ravel()
 
 
-def _inside(sample: Array, left: Array, right: Array) -> Array:
+def _inside(sample: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     sample = np.sort(sample)
     upto = np.searchsorted(sample, right, side="right")
     return np.maximum(upto - np.searchsorted(sample, left), 0)
 
 
-def _largest_epsilon(tp: Array, fp: Array, size: int, delta: float) -> float:
+def _largest_epsilon(tp: np.ndarray, fp: np.ndarray, size: int, delta: float) -> float:
     """Return the largest epsilon of attacks that call `tp` and `fp` of `size` positive."""
     fpr, fnr = fp / size, 1 - tp / size
     if np.any((fpr == 0) & (fnr == 0)):

@@ -3,7 +3,7 @@ r"""Noise on the weights before the first step, for any unlearner.
 .. math:: W \leftarrow W + \epsilon\, \sigma(W)\, \xi, \qquad \xi_{ij} \sim \mathcal N(0, 1),
 
 for every weight matrix :math:`W` with standard deviation :math:`\sigma(W)`. An attack on both
-models (`audit.attacks.two_model`) finds the forget set by what changed. Noise changes everything,
+models (`audit.two_model_auc`) finds the forget set by what changed. Noise changes everything,
 and costs retain accuracy.
 """
 

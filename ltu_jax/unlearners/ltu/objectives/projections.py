@@ -1,7 +1,7 @@
 r"""Sliced-Wasserstein matching of the output distribution along random projections.
 
 A membership model compares one score of the forget set with that of its targets. An attack on the
-full outputs (`audit.attacks.supervised`) can still separate the two. Two distributions are equal if
+full outputs (`audit.supervised_auc`) can still separate the two. Two distributions are equal if
 all their one-dimensional projections are (Cramer & Wold). With features :math:`x_i` of the forget
 set, :math:`y_j` of the surrogate targets and a random unit vector :math:`u_k`, the loss is
 
@@ -98,7 +98,7 @@ def output_features(logits: Array, labels: Array) -> jax.Array:
     """Return the features that are projected, `[B, F]`.
 
     They are log-odds, hinge, entropy, log-probabilities with the label's first, and sorted
-    log-probabilities: the inputs of the membership models and of `audit.attacks.supervised`.
+    log-probabilities: the inputs of the membership models and of `audit.supervised_auc`.
     """
     log_p = jnp.maximum(jax.nn.log_softmax(logits), MIN_LOG_PROBABILITY)
     return jnp.concatenate(
