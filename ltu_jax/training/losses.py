@@ -5,8 +5,10 @@ from __future__ import annotations
 import jax
 import optax
 
+from ltu_jax.types import Array
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+
+def cross_entropy(logits: jax.Array, labels: Array) -> jax.Array:
     """Return `[B]` cross-entropies of `logits` `[B, C]` to integer `labels` `[B]`."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
@@ -24,7 +26,7 @@ def distillation(logits: jax.Array, teacher: jax.Array, temperature: float) -> j
 
 def distilled_cross_entropy(
     logits: jax.Array,
-    labels: jax.Array,
+    labels: Array,
     teacher: jax.Array | None,
     share: float,
     temperature: float,

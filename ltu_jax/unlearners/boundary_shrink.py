@@ -170,7 +170,9 @@ def _as_float(inputs: Array) -> jax.Array:
     """Return inputs as floats; uint8 is divided by 255."""
     # XLA would multiply by 1/255, which differs in the last bit; that decides how a step of 25.5
     # levels, a tenth of the range, is rounded. So divide in NumPy and look the values up.
-    return jnp.asarray(np.arange(256) / 255)[inputs] if inputs.dtype == jnp.uint8 else inputs
+    if inputs.dtype == jnp.uint8:
+        return jnp.asarray(np.arange(256) / 255)[inputs]
+    return jnp.asarray(inputs)
 
 
 def _value_range(data: UnlearnData) -> tuple[jax.Array, jax.Array]:

@@ -92,7 +92,7 @@ class State(NamedTuple):
     order_key: Key
     extra: PyTree = None
     trainable_mask: PyTree | None = None
-    opt_state: optax.OptState = None
+    opt_state: Any = None
 
 
 class Loss(Protocol):

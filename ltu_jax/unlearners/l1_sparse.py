@@ -98,7 +98,8 @@ def l1_sparse(
     def sample(t: jax.Array, state: State, data: UnlearnData) -> L1SparseBatch:
         passed = t // epochs.steps_per_epoch / (config.epochs - config.unpenalised_epochs)
         examples = take(data.retain, epochs.rows(state.order_key, t))
-        return L1SparseBatch(*examples, config.penalty * jnp.maximum(1 - passed, 0))
+        penalty = config.penalty * jnp.maximum(1 - passed, 0)
+        return L1SparseBatch(examples.inputs, examples.labels, penalty)
 
     def loss(
         key: Key, params: PyTree, state: State, batch: L1SparseBatch
@@ -114,7 +115,7 @@ def l1_sparse(
 def _l1_norm(params: PyTree) -> jax.Array:
     # The gradient of jnp.abs at 0 is 1, which would push a weight that is 0 back and forth.
     signs = jax.lax.stop_gradient(jax.tree.map(jnp.sign, params))
-    return optax.tree.vdot(signs, params)
+    return jnp.asarray(optax.tree.vdot(signs, params))
 
 
 METHOD = Method(

@@ -146,14 +146,14 @@ def random_label(
     )
 
 
-def draw_labels(key: Key, labels: jax.Array, num_classes: int) -> jax.Array:
+def draw_labels(key: Key, labels: Array, num_classes: int) -> jax.Array:
     """Return `[N]` labels drawn uniformly from the C classes without the true one.
 
     >>> draw_labels(jax.random.key(0), jnp.array([0, 1, 1]), num_classes=2).tolist()
     [1, 0, 0]
     """
     shift = jax.random.randint(key, labels.shape, 1, num_classes, labels.dtype)
-    return (labels + shift) % num_classes
+    return jnp.asarray(labels + shift) % num_classes
 
 
 class _Order(NamedTuple):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ltu_jax.training.sampling_order import rows_at
-from ltu_jax.types import Examples, Key, PyTree
+from ltu_jax.types import Array, Examples, Key, PyTree
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def shuffled_rows(
     return rows[positions // num_examples - first, jnp.arange(batch_size)]
 
 
-def take(tree: PyTree, rows: jax.Array) -> PyTree:
+def take(tree: PyTree, rows: Array) -> PyTree:
     """Return the rows of every array in `tree`, such as `Examples` with their teacher logits."""
     return jax.tree.map(lambda x: jnp.take(x, rows, axis=0), tree)
 

@@ -11,7 +11,7 @@ examples, and the repair restores those that the retain set has as well.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -152,14 +152,14 @@ def _two_phases(config: UNSIRConfig, impair_steps: int) -> optax.GradientTransfo
     def init(params: PyTree) -> PhaseState:
         return PhaseState(jnp.asarray(0), impair.init(params))
 
-    def update(grads: PyTree, state: PhaseState, params: PyTree) -> tuple[PyTree, PhaseState]:
+    def update(updates: PyTree, state: Any, params: Any = None) -> tuple[PyTree, Any]:
         # The learning rate is part of the state: from the restart on it is that of the repair.
         inner = jax.tree.map(
             lambda new, old: jnp.where(state.count == impair_steps, new, old),
             repair.init(params),
             state.inner,
         )
-        updates, inner = impair.update(grads, inner, params)
+        updates, inner = impair.update(updates, inner, params)
         return updates, PhaseState(state.count + 1, inner)
 
     return optax.GradientTransformation(init, update)
@@ -214,7 +214,9 @@ def mix(retain: Examples, noise: Examples, rows: jax.Array) -> Examples:
 
 def _as_float(inputs: Array) -> jax.Array:
     """Return inputs as floats; uint8 is divided by 255."""
-    return inputs.astype(jnp.float32) / 255 if inputs.dtype == jnp.uint8 else inputs
+    return (
+        jnp.asarray(inputs, jnp.float32) / 255 if inputs.dtype == jnp.uint8 else jnp.asarray(inputs)
+    )
 
 
 def _moments(inputs: Array) -> tuple[jax.Array, jax.Array]:
