@@ -26,8 +26,8 @@ def in_flags(error: InputError, command: Any) -> str:
       command: the options of the command, one of the dataclasses in `cli.options`.
 
     >>> from ltu_jax.cli.options import Unlearn
-    >>> in_flags(InputError("params", "are given", "leave out `data_dir`"), Unlearn())
-    'params: are given; leave out --data-dir'
+    >>> in_flags(InputError("params", "are given", "leave out `checkpoint`"), Unlearn())
+    'params: are given; leave out --checkpoint'
     """
 
     def backticked(match: re.Match) -> str:

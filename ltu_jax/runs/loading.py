@@ -15,8 +15,8 @@ from ltu_jax.errors import DamagedError, InputError
 from ltu_jax.files import array_digest, read_checksummed, write_checksummed, write_json
 from ltu_jax.runs.folder import RunFolder, variables_digest
 from ltu_jax.runs.models import REFERENCES
-from ltu_jax.runs.plan import Plan, as_dataset, make_plan, trace
-from ltu_jax.runs.spec import NO_OBJECTS, InMemory, RunSpec
+from ltu_jax.runs.plan import Plan, make_plan, trace
+from ltu_jax.runs.spec import NO_OBJECTS, InMemory, RunSpec, as_dataset
 from ltu_jax.training.checkpoint import restore
 from ltu_jax.types import Dataset, Examples, TrainedModel
 
@@ -84,7 +84,7 @@ def load_unfinished(run: str | os.PathLike, objects: InMemory = NO_OBJECTS) -> P
     if not folder.is_unfinished():
         raise InputError("run", f"{folder} is finished", f"see {folder.page}")
     if "params" in spec.in_python:
-        spec = replace(spec, checkpoint=folder.original)  # its copy of the given parameters
+        spec = replace(spec, checkpoint=str(folder.original))  # its copy of the given parameters
     plan = _plan(folder, spec, described, objects)
     found = None if plan.original is None else variables_digest(plan.original)
     if found != described["original_sha256"]:

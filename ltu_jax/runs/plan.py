@@ -15,12 +15,10 @@ import ltu_jax.data.history as histories
 import ltu_jax.data.request as requests
 import ltu_jax.unlearners as unlearners
 import ltu_jax.unlearners.parameter_subset as parameter_subset
-from ltu_jax.data import load
-from ltu_jax.data.arrays import validate
 from ltu_jax.errors import InputError
 from ltu_jax.models import MODELS, build, with_preprocessing, wrap
 from ltu_jax.plugins import call
-from ltu_jax.runs.spec import NO_OBJECTS, InMemory, RunSpec
+from ltu_jax.runs.spec import NO_OBJECTS, InMemory, RunSpec, as_dataset
 from ltu_jax.training.checkpoint import as_variables, restore
 from ltu_jax.training.devices import Parallel
 from ltu_jax.training.supervised import Recipe, recipe_for
@@ -113,7 +111,8 @@ def make_plan(
         raise InputError(
             "params", "are parameters of your own model", "give `model` too, and no `checkpoint`"
         )
-    method = unlearners.find(objects.method if spec.method is None else spec.method)
+    named: Any = objects.method if spec.method is None else spec.method
+    method = unlearners.find(named)
     config = (
         configured(method, spec.options)
         if objects.config is None
@@ -139,18 +138,19 @@ def make_plan(
     else:
         original = None if objects.params is None else as_variables(objects.params, like)
     only = spec.only if objects.only is None else objects.only
+    only = None if only is None else parameter_subset.choose(only, like.params)
+    problem = Problem(dataset, split, model, int(spec.seed))
+    config, unlearner = _build(method, config, recipe, problem, only)
     resolved = replace(
         spec,
-        data_dir=None if spec.data_dir is None else os.fspath(spec.data_dir),
         model=spec.model if "model" in spec.in_python else spec.model or bare.name,
-        only=None if only is None else parameter_subset.choose(only, like.params),
+        options=changed_options(method, config, recipe),
+        only=only,
         checkpoint=None if spec.checkpoint is None else os.path.abspath(spec.checkpoint),
         recipe=recipe,
         epochs=None,
     )
-    problem = Problem(dataset, split, model, int(spec.seed))
-    without = Plan(resolved, problem, request, recipe, method, config, None, original, earlier)
-    return with_method(without, method, config)
+    return Plan(resolved, problem, request, recipe, method, config, unlearner, original, earlier)
 
 
 def with_method(
@@ -169,19 +169,30 @@ def with_method(
     """
     method = unlearners.find(method)
     config = as_config(method, config)
-    if isinstance(config, RetrainConfig) and config.recipe is None:
-        config = replace(config, recipe=plan.recipe)
-    seen = (
-        spec_of_split(plan.dataset, plan.split)
-        if data is None
-        else spec_of(data, plan.dataset.num_classes)
-    )
-    unlearner = parameter_subset.build(method, plan.model, seen, config, plan.spec.only)
+    config, unlearner = _build(method, config, plan.recipe, plan.problem, plan.spec.only, data)
     spec = replace(plan.spec, options=changed_options(method, config, plan.recipe))
     if method.name != plan.method.name:
         known = method.name in unlearners.METHODS
         spec = replace(spec, method=method.name if known else None)
     return plan._replace(spec=spec, method=method, config=config, unlearner=unlearner)
+
+
+def _build(
+    method: Method,
+    config: Any,
+    recipe: Recipe,
+    problem: Problem,
+    only: tuple[str, ...] | None,
+    data: UnlearnData | None = None,
+) -> tuple[Any, Unlearner]:
+    """Return the complete options of a method, and the method built."""
+    if isinstance(config, RetrainConfig) and config.recipe is None:
+        config = replace(config, recipe=recipe)
+    if data is None:
+        seen = spec_of_split(problem.dataset, problem.split)
+    else:
+        seen = spec_of(data, problem.dataset.num_classes)
+    return config, parameter_subset.build(method, problem.model, seen, config, only)
 
 
 def as_config(method: Method, config: Any) -> Any:
@@ -230,33 +241,6 @@ def as_request(forget: Forget, seed: int) -> requests.Request:
     if isinstance(forget, requests.Request):
         return forget
     return requests.by_fraction(0.1, seed=seed) if forget is None else requests.by_ids(forget)
-
-
-def as_dataset(spec: RunSpec, data: Any = None) -> Dataset:
-    """Return the data set that the specification names, or the one in memory, checked."""
-    if spec.data is not None:
-        return load(
-            spec.data,
-            data_dir=spec.data_dir,
-            train_size=spec.train_size,
-            seed=spec.seed,
-            stream=spec.stream,
-        )
-    if not isinstance(data, Dataset):
-        raise InputError(
-            "data",
-            f"is a {type(data).__name__}, neither a name nor a Dataset",
-            "make a Dataset with ltu_jax.from_arrays",
-        )
-    if spec.train_size is not None:
-        raise InputError(
-            "train_size",
-            f"is {spec.train_size}, but only data sets given by name are reduced",
-            "take the subset before ltu_jax.from_arrays",
-        )
-    if spec.stream:
-        raise InputError("stream", "needs a data set given by name", "leave it out")
-    return validate(data)
 
 
 def as_model(model: Any, dataset: Dataset) -> Model:

@@ -9,6 +9,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from ltu_jax.data import load
+from ltu_jax.data.arrays import validate
 from ltu_jax.errors import InputError, check_integer, check_path
 from ltu_jax.training.supervised import Recipe
 from ltu_jax.types import Dataset
@@ -56,7 +58,7 @@ class RunSpec:
     """
 
     data: str | None = "digits"
-    data_dir: str | os.PathLike | None = None
+    data_dir: str | None = None
     train_size: int | None = None
     stream: bool = False
     model: str | None = None
@@ -92,8 +94,9 @@ class RunSpec:
             found = type(self.recipe).__name__
             raise InputError("recipe", f"is a {found}", "give an ltu_jax.Recipe")
         for name in ("checkpoint", "data_dir"):
-            if getattr(self, name) is not None:
-                check_path(name, getattr(self, name))
+            if (path := getattr(self, name)) is not None:
+                check_path(name, path)
+                object.__setattr__(self, name, os.fspath(path))
         check_integer("save_every", self.save_every)
         if not self.save_every > 0:
             raise InputError(
@@ -180,3 +183,30 @@ def check_trials(trials: int, select: str, reference: str = "retrain") -> None:
         raise InputError(
             "select", "is oracle, which compares with Retrain", "leave out `reference`"
         )
+
+
+def as_dataset(spec: RunSpec, data: Any = None) -> Dataset:
+    """Return the data set that the specification names, or the one in memory, checked."""
+    if spec.data is not None:
+        return load(
+            spec.data,
+            data_dir=spec.data_dir,
+            train_size=spec.train_size,
+            seed=spec.seed,
+            stream=spec.stream,
+        )
+    if not isinstance(data, Dataset):
+        raise InputError(
+            "data",
+            f"is a {type(data).__name__}, neither a name nor a Dataset",
+            "make a Dataset with ltu_jax.from_arrays",
+        )
+    if spec.train_size is not None:
+        raise InputError(
+            "train_size",
+            f"is {spec.train_size}, but only data sets given by name are reduced",
+            "take the subset before ltu_jax.from_arrays",
+        )
+    if spec.stream:
+        raise InputError("stream", "needs a data set given by name", "leave it out")
+    return validate(data)

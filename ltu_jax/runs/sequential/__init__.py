@@ -1,3 +1,5 @@
 """Sequential requests: the next deletion, the queue of requests, the ledger and the drift."""
 
-__all__ = ["drift", "ledger", "queue", "unlearn_next"]
+from ltu_jax.runs.sequential import drift, ledger
+
+__all__ = ["drift", "ledger"]

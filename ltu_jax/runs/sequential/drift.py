@@ -100,14 +100,14 @@ def recommend(drift: Mapping[str, Any], *, retrained: bool = False) -> dict[str,
       drift: the other values of `measure_drift`.
       retrained: whether this request was itself a retraining, so that nothing is recommended.
     """
-    change, auc, band = drift["utility_since_training"], drift["auc"], None
-    if drift["band"] is not None:
-        low, high = drift["band"]
+    change, auc, band = drift["utility_since_training"], drift["auc"], ""
+    low, high = drift["band"] or (0.0, 100.0)
+    if drift["band"]:
         band = f"the interval {number(low)} to {number(high)} that holds 95 % of exact unlearnings"
     reasons = []
     if change < -TOLERATED:
         reasons.append(f"test accuracy has fallen by {number(-change)} points")
-    if band and not drift["band"][0] <= auc <= drift["band"][1]:
+    if band and not low <= auc <= high:
         reasons.append(f"the AUC on everything forgotten so far is {number(auc)}, outside {band}")
     rule = (
         f"The rule: retrain if test accuracy has fallen by more than {number(TOLERATED)} points "
@@ -116,10 +116,9 @@ def recommend(drift: Mapping[str, Any], *, retrained: bool = False) -> dict[str,
         "forgotten so far is outside "
     )
     if band:
-        half = (drift["band"][1] - drift["band"][0]) / 2
         rule += (
             f"{band} (here {number(auc)}). Exact unlearning is outside one time in 20, and a leak "
-            f"that changes this AUC by less than {number(half)} points is not detected."
+            f"that changes this AUC by less than {number((high - low) / 2)} points is not detected."
         )
     else:
         rule += (
@@ -134,7 +133,7 @@ def recommend(drift: Mapping[str, Any], *, retrained: bool = False) -> dict[str,
     return {"retrain": bool(reasons), "sentence": f"Retraining is {advice}. {rule}"}
 
 
-def _on_forgotten(logits: Mapping[str, Array], labels: Mapping[str, Array]) -> dict[str, float]:
+def _on_forgotten(logits: Mapping[str, Array], labels: Mapping[str, Array]) -> dict[str, Any]:
     """Return one model's error and loss AUC on the forgotten examples, in percent."""
     losses = {part: signals.loss(logits[part], labels[part]) for part in logits}
     error = {part: 100.0 - summary.accuracy(logits[part], labels[part]) for part in logits}

@@ -81,8 +81,8 @@ def add(
     again = [name for name in request.value if name in waiting]
     if again:
         raise request.error(
-            f"{len(again)} of {len(request.value)} ids are pending already: {few(again)}; "
-            "leave them out"
+            f"{len(again)} of {len(request.value)} ids are pending already: {few(again)}",
+            "leave them out",
         )
     folder.queue.mkdir(mode=0o700, exist_ok=True)
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")

@@ -113,7 +113,7 @@ def unlearn_next(
         parent.spec,
         **changes,
         options={},
-        checkpoint=folder.unlearned,
+        checkpoint=str(folder.unlearned),
         reference=reference,
         trials=trials,
         select=select,
