@@ -10,7 +10,7 @@ from ltu_jax.errors import InputError
 
 REQUESTS = ("forget_ids", "forget_class", "forget_group", "forget_fraction")
 # Python names that are spelt differently on the command line.
-SPELLINGS = {"ids": "forget_ids", "types": "type"}
+SPELLINGS = {"types": "type"}
 # Python functions that are commands.
 COMMANDS = {
     "resume": "ltu unlearn --resume",

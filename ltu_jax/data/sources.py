@@ -93,11 +93,15 @@ def _digits() -> Dataset:
 
 
 def _from_function(name: str) -> Dataset:
-    result = call(import_function(name, "data"), argument="data", name=name)
-    train, heldout = (None, None) if isinstance(result, Dataset) else _four_arrays(name, result)
     try:
-        return validate(result) if train is None else from_arrays(train, heldout, name=name)
+        result = call(import_function(name, "data"), argument="data", name=name)
+        if isinstance(result, Dataset):
+            return validate(result)
+        train, heldout = _four_arrays(name, result)
+        return from_arrays(train, heldout, name=name)
     except InputError as error:
+        if error.argument == "data":
+            raise
         problem = f"{name}: {error.argument} {error.problem}"
         raise InputError("data", problem, error.remedy) from error
 

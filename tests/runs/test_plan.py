@@ -200,7 +200,8 @@ class Guarded:
     """An array of which nothing but some rows may be read."""
 
     def __init__(self, array, rows):
-        self.array, self.rows, self.shape = array, set(rows.tolist()), array.shape
+        self.array, self.rows = array, set(rows.tolist())
+        self.shape, self.dtype = array.shape, array.dtype
 
     def __getitem__(self, rows):
         assert set(np.asarray(rows).tolist()) <= self.rows, "read what is not its own"
