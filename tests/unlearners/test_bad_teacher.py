@@ -82,7 +82,7 @@ def make_data(num_forget=2, num_retain=4):
 
 
 @pytest.mark.usefixtures("x64")
-def test_forget_examples_end_at_the_fresh_network_and_retain_examples_stay():
+def test_forget_outputs_reach_the_untrained_teacher_and_retain_outputs_stay():
     data = make_data()
     original = LINEAR.init(jax.random.key(5), data.forget.inputs)
     method = bad_teacher(

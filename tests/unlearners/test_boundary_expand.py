@@ -97,7 +97,7 @@ def small(num_forget):
 
 
 @pytest.mark.parametrize("num_forget", [1, 10])
-def test_forget_set_goes_to_the_extra_class_which_is_gone_afterwards(num_forget):
+def test_forget_set_learns_the_extra_class_which_is_then_removed(num_forget):
     data, variables = small(num_forget)
     config = BoundaryExpandConfig(epochs=8, batch_size=4, learning_rate=0.1)
     method = boundary_expand(MODEL, spec_of(data, 3), config)
@@ -106,7 +106,7 @@ def test_forget_set_goes_to_the_extra_class_which_is_gone_afterwards(num_forget)
     assert jax.tree.map(jnp.shape, result) == jax.tree.map(jnp.shape, variables)
 
 
-def test_labels_and_retain_set_are_not_looked_at():
+def test_labels_and_retain_set_are_not_used():
     data, variables = small(10)
     method = boundary_expand(MODEL, spec_of(data, 3))
     bare = UnlearnData(Examples(data.forget.inputs, None), None, None)
@@ -124,7 +124,7 @@ def widened(model, inputs, num_classes):
 
 
 @pytest.mark.parametrize("name", ["resnet20", "vit_tiny"])
-def test_built_in_networks_can_be_widened(name):
+def test_built_in_models_can_be_widened(name):
     model, inputs = build(name, 3), jax.ShapeDtypeStruct((4, 8, 8, 1), jnp.float32)
     where, variables = widened(model, inputs, 3)
     logits, state = jax.eval_shape(
@@ -153,7 +153,7 @@ def test_all_but_the_last_layer_is_computed_once():
     assert two < 1.1 * one
 
 
-def test_extra_logit_is_a_column_s_in_the_place_of_column_0():
+def test_extra_logit_is_that_of_a_column_in_place_of_column_0():
     _, model = linen_and_nnx()
     inputs, key = jax.random.normal(jax.random.key(3), (4, 8, 8, 1)), jax.random.key(0)
     variables = model.init(key, inputs)
@@ -189,14 +189,14 @@ def test_extra_column_is_drawn_like_a_dense_layer():
     assert max(np.abs(one.kernel).max(), np.abs(one.bias)) <= 6**-0.5
 
 
-def test_a_network_without_a_dense_head_is_refused():
+def test_a_model_without_a_dense_head_is_refused():
     data, _ = small(2)
     with pytest.raises(InputError) as error:
         boundary_expand(MODEL, spec_of(data, 4))
     assert error.value.argument == "model"
 
 
-def test_a_network_with_a_softmax_is_refused():
+def test_a_model_with_a_softmax_is_refused():
     data, variables = small(2)
     model = from_functions(init, lambda p, x: jax.nn.log_softmax(apply(p, x)), name="softmax")
     method = boundary_expand(model, spec_of(data, 3))

@@ -70,7 +70,7 @@ def test_nearest_class_is_across_the_boundary_of_a_linear_model():
     assert nearest_classes(LINEAR, variables, data, 0.2).tolist() == [1, 2, 1, 1]
 
 
-def test_no_input_leaves_the_range_of_the_visible_data():
+def test_perturbed_inputs_stay_in_the_range_of_the_data():
     data, variables = on_a_line([0.9], [1], [-5.0, 0.95])
     assert nearest_classes(LINEAR, variables, data, 1.0).tolist() == [1]
 
@@ -91,7 +91,7 @@ def pixels():
     return UnlearnData(examples, examples, examples), Variables(params, {})
 
 
-def test_images_move_by_levels_inside_the_network_s_own_scale():
+def test_images_move_by_whole_levels():
     flat = from_functions(
         None, lambda p, x: x.reshape(len(x), -1) @ p["kernel"] + p["bias"], name="flat"
     )
@@ -103,7 +103,7 @@ def test_images_move_by_levels_inside_the_network_s_own_scale():
     assert nearest_classes(model, variables, data, 57 / 255).tolist() == [0, 1]
 
 
-def test_a_network_with_another_scale_of_images_is_refused():
+def test_a_model_that_scales_images_differently_is_refused():
     raw = from_functions(
         None, lambda p, x: x.reshape(len(x), -1) / 255 @ p["kernel"] + p["bias"], name="raw"
     )
@@ -115,7 +115,7 @@ def test_a_network_with_another_scale_of_images_is_refused():
 
 
 @pytest.mark.parametrize("num_forget", [1, 9])
-def test_forget_set_goes_to_its_nearest_classes(num_forget):
+def test_forget_set_is_predicted_as_its_nearest_classes(num_forget):
     data, variables = on_a_line([0.9] * num_forget, [1] * num_forget, [-5.0, 5.0])
     config = BoundaryShrinkConfig(epochs=10, batch_size=4, learning_rate=0.3, momentum=0.0)
     method = boundary_shrink(LINEAR, spec_of(data, 3), config)

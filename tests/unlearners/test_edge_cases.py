@@ -70,7 +70,7 @@ def compile_quickly():
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_copes_and_keeps_its_claims(name, case):
+def test_every_method_runs_and_keeps_its_invariants(name, case):
     method = METHODS[name]
     known = {field.name for field in fields(method.config)}
     config = replace(method.config, **{k: v for k, v in SMALL.items() if k in known})

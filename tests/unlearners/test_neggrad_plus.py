@@ -116,7 +116,7 @@ def test_statistics_follow_retain_then_forget_or_stay(evaluation_mode):
 
 
 @pytest.mark.parametrize(("num_forget", "num_retain"), [(1, 9), (20, 3)])
-def test_sets_of_any_size_are_walked_evenly(num_forget, num_retain):
+def test_batches_cover_sets_of_any_size_evenly(num_forget, num_retain):
     data = small(num_forget, num_retain)
     config = NegGradPlusConfig(epochs=20, batch_size=2, learning_rate=1e-3)
     method = neggrad_plus(LINEAR, spec_of(data, 3), config)

@@ -85,7 +85,7 @@ def test_an_unknown_parameter_is_refused_with_the_paths():
     ("name", "only"),
     [("l1_sparse", "0"), ("salun", "1/0"), ("fisher_forgetting", "1/0"), ("ltu", "0")],
 )
-def test_the_rest_is_equal_to_the_bit(name, only):
+def test_all_other_parameters_are_equal_to_the_bit(name, only):
     method = METHODS[name]
     config = TINY_LTU if name == "ltu" else method.config
     chosen = choose(only, VARIABLES.params)
@@ -104,7 +104,7 @@ def test_the_rest_is_equal_to_the_bit(name, only):
     assert moved <= set(chosen)
 
 
-def test_the_steps_are_those_of_a_network_that_has_the_rest_built_in():
+def test_steps_equal_those_of_a_model_with_the_other_parameters_built_in():
     fixed = VARIABLES.params[0]
     head = from_functions(
         lambda key, inputs: init(key, inputs)[1],
@@ -139,7 +139,7 @@ def test_statistics_before_the_first_chosen_parameter_stay(model):
         assert all(jax.tree.leaves(same)) is not follows
 
 
-def test_a_frozen_weight_that_moves_is_found():
+def test_a_frozen_weight_that_moves_is_an_error():
     chosen = choose("1", VARIABLES.params)
     config = configure(METHODS["finetune"], {"epochs": 1})
     sound = build(METHODS["finetune"], TINY, spec_of(DATA, 3), config, chosen)

@@ -1,4 +1,4 @@
-"""What every method owes the loop: a pure, jittable step that is traced once and does something."""
+"""The contract of all methods: a pure, jittable step that is traced once and changes the model."""
 
 from dataclasses import fields
 from functools import cache
@@ -15,7 +15,7 @@ from ltu_jax.unlearners import METHODS, configure
 from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu import MembershipSpec
 
-# Every test builds every method anew: compiling the same programs is all that they cost.
+# Every test builds every method: the programs are compiled once and cached.
 
 CLASSES = 3
 WIDTH = 5
@@ -137,11 +137,11 @@ def run_small(name):
 def test_step_is_traced_once(name):
     *_, traced = run_small(name)
     assert len(traced) == build(name).num_steps
-    # A step is told while the next is under way: a second trace would show from there on.
+    # Info of a step arrives while the next one runs: a second trace would show from there on.
     assert len(set(traced)) <= 1
 
 
-def test_run_is_finite_and_claims_hold(name):
+def test_run_is_finite_and_invariants_hold(name):
     unlearned, history, _ = run_small(name)  # `unlearn` checks the claims
     method = build(name)
     assert isinstance(unlearned, Variables)
@@ -152,7 +152,7 @@ def test_run_is_finite_and_claims_hold(name):
     assert all(values.shape == (method.num_steps,) for values in history.values())
 
 
-def test_same_key_same_result_and_validation_only_where_claimed(name):
+def test_same_key_same_result_and_validation_used_only_where_declared(name):
     method = build(name)
     data = DATA
     if not method.invariants.uses_validation:

@@ -26,7 +26,7 @@ def examples(size, seed):
 
 @pytest.fixture(scope="module")
 def data():
-    # Whoever looked at anything but the retain set would not come out finite.
+    # NaN inputs: a result that used them would not be finite.
     unseen = examples(6, 1)._replace(inputs=jnp.full((6, 4), jnp.nan))
     return UnlearnData(unseen, examples(30, 0), unseen)
 
@@ -37,7 +37,7 @@ def original(data):
     return jax.tree.map(lambda x: x + 1.0, MODEL.init(jax.random.key(0), data.retain.inputs))
 
 
-def test_it_is_ordinary_training_with_the_same_keys(data, original):
+def test_equals_supervised_training_with_the_same_keys(data, original):
     key = jax.random.key(1)
     method = retrain_accessible(MODEL, spec_of(data, CLASSES), RetrainConfig(RECIPE))
     retrained, history = unlearn(method, original, data, key=key)
@@ -49,14 +49,14 @@ def test_it_is_ordinary_training_with_the_same_keys(data, original):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_nothing_of_the_original_is_left_at_step_0(data, original):
+def test_step_0_shares_no_value_with_the_original(data, original):
     method = retrain_accessible(MODEL, spec_of(data, CLASSES), RetrainConfig(RECIPE))
     start = method.finish(method.prepare(jax.random.key(2), original, data))
     for one, other in zip(jax.tree.leaves(start), jax.tree.leaves(original)):
         assert not np.any(np.asarray(one) == np.asarray(other))
 
 
-def test_the_recipe_is_the_networks_own_unless_given(data):
+def test_the_recipe_is_that_of_the_model_unless_given(data):
     steps = train_steps(30, RECIPES["mlp"])
     assert retrain_accessible(MODEL, spec_of(data, CLASSES)).num_steps == steps
     assert retrain_accessible(MODEL, spec_of(data, CLASSES), RetrainConfig(RECIPE)).num_steps == 9

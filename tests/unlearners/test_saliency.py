@@ -21,7 +21,7 @@ from tests.unlearners.parity import Case, net
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.usefixtures("x64")
-def test_masks_are_the_reference_s_off_ties(name):
+def test_masks_equal_the_reference_except_at_ties(name):
     case = Case(name)
     args = net(), case.variables(), forget_in_mask_order(case)
     scores = saliency(*args, mask_batch_size(case))

@@ -116,7 +116,7 @@ def test_noise_takes_adams_steps_on_the_closed_form_gradient():
     np.testing.assert_allclose((one.inputs - mean) / std, wanted, rtol=1e-6, atol=1e-9)
 
 
-def test_noise_alone_is_pulled_to_the_mean_image():
+def test_the_penalty_pulls_noise_to_the_mean_image():
     """A network that says nothing leaves the penalty: noise shrinks; a dead pixel stays put."""
     images = np.random.default_rng(0).integers(0, 256, size=(40, 2, 2, 3)).astype(np.uint8)
     images[..., 1] = 51
@@ -129,7 +129,7 @@ def test_noise_alone_is_pulled_to_the_mean_image():
     np.testing.assert_allclose(noise.inputs[..., 1], 0.2, atol=1e-6)
 
 
-def test_phases(one_class):
+def test_phases_see_noise_and_then_retain_examples(one_class):
     original, data = one_class
     config = UNSIRConfig(
         batch_size=10, noise_size=7, noise_share=0.2, noise_steps=0, repair_epochs=2
@@ -166,7 +166,7 @@ def test_repair_starts_with_a_new_adam_at_its_own_rate(one_class):
     assert sizes[8] <= 0.06
 
 
-def test_noise_is_repeated_behind_the_retain_set():
+def test_rows_beyond_the_retain_set_repeat_the_noise():
     retain = Examples(jnp.full((4, 2), 255, jnp.uint8), jnp.zeros(4, jnp.int32))
     noise = Examples(jnp.arange(6.0).reshape(3, 2), jnp.arange(1, 4))
     mixed = mix(retain, noise, jnp.array([0, 3, 4, 6, 7, 12]))

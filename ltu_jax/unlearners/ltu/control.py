@@ -53,6 +53,17 @@ def mi_match(
 
     Raises:
       InputError: the accessible retain set is too small.
+
+    Example:
+      >>> from ltu_jax.models import from_functions
+      >>> model = from_functions(lambda key, x: None, lambda w, x: x @ w, name="linear")
+      >>> spec = DataSpec(50, 200, 100, 3, jax.ShapeDtypeStruct((1, 4), float))
+      >>> mi_match(model, spec, MIMatchConfig(steps=20)).num_steps
+      20
+
+    References:
+      A control of ours for Huang, Foo & Liu, *Learning to Unlearn for Robust Machine Unlearning*,
+      arXiv 2407.10494.
     """
     tasks = make_tasks(model, spec, config, forgetting or config.objective.build())
 
