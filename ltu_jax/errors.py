@@ -23,10 +23,9 @@ class InputError(ValueError):
     epochs: is 0; give a number above 0
     """
 
-    def __init__(self, argument: str, problem: str = "", remedy: str = ""):
+    def __init__(self, argument: str, problem: str, remedy: str):
         self.argument, self.problem, self.remedy = argument, problem, remedy
-        text = f"{argument}: {problem}" if problem else argument
-        super().__init__(f"{text}; {remedy}" if remedy else text)
+        super().__init__(f"{argument}: {problem}; {remedy}")
 
 
 class TamperedError(InputError):

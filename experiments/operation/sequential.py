@@ -118,7 +118,7 @@ def check_same(setting: Setting, chain: Path) -> None:
     """Raise `InputError` if the folder holds runs of another setting; note which it is."""
     path = chain / "setting.json"
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) != asdict(setting):
-        raise InputError(f"{chain}: holds runs of another setting; delete the folder")
+        raise InputError("out", f"{chain} holds runs of another setting", "delete the folder")
     write_json(path, asdict(setting))
 
 
