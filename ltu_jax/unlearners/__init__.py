@@ -12,7 +12,9 @@ from ltu_jax.unlearners.base import (
 )
 from ltu_jax.unlearners.gradient_method import SGDConfig
 from ltu_jax.unlearners.registry import METHODS, configure, find, read_config
+from ltu_jax.unlearners.rewind import with_rewind
 from ltu_jax.unlearners.sampling import Epochs
+from ltu_jax.unlearners.slow_weights import with_slow_weights
 
 __all__ = [
     "METHODS",
@@ -29,4 +31,6 @@ __all__ = [
     "spec_of",
     "spec_of_split",
     "toy_problem",
+    "with_rewind",
+    "with_slow_weights",
 ]

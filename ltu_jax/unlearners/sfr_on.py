@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import (
+    Array,
     DataSpec,
     Examples,
     Info,
@@ -200,14 +201,14 @@ def sfr_on(
     return with_slow_weights(unlearner, config.slow_rate, is_descent)
 
 
-def place(step: jax.Array | int, forget_every: int) -> tuple[jax.Array, jax.Array | bool]:
+def place(step: jax.Array | int, forget_every: int) -> tuple[jax.Array, jax.Array]:
     """Return the iteration of a step, and whether the step is its ascent.
 
     >>> [(int(i), bool(f)) for i, f in (place(t, 2) for t in range(5))]
     [(0, True), (0, False), (1, False), (2, True), (2, False)]
     """
     rounds, position = step // (forget_every + 1), step % (forget_every + 1)
-    return rounds * forget_every + jnp.maximum(position - 1, 0), position == 0
+    return rounds * forget_every + jnp.maximum(position - 1, 0), jnp.asarray(position == 0)
 
 
 def importance(model: Model, variables: Variables, examples: Examples, batch_size: int) -> PyTree:
@@ -272,7 +273,7 @@ def _loss_fn(
     return loss_fn
 
 
-def _precise_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def _precise_cross_entropy(logits: jax.Array, labels: Array) -> jax.Array:
     # A loss that single precision rounds to zero would get all of its batch's weight.
     own = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
     rivals = jax.nn.logsumexp(jnp.where(own, -jnp.inf, logits), axis=-1)
