@@ -54,7 +54,7 @@ def heldout_teacher(context: Context) -> HeldoutTeacher:
     With a reference there are as many rows as validation examples, some of them repeated. So the
     states of an ensemble of runs have equal shapes.
     """
-    logits, labels = context.validation
+    logits, labels = jnp.asarray(context.validation.inputs), context.validation.labels
     rows = np.isin(labels, np.flatnonzero(context.kept))
     if context.reference is None:
         return HeldoutTeacher(jnp.asarray(np.flatnonzero(rows)), logits)

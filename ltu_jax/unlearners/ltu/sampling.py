@@ -52,7 +52,7 @@ class QuerySource(NamedTuple):
         strategy `"cluster"` is used.
     """
 
-    labels: jax.Array
+    labels: Array
     losses: jax.Array
     clusters: jax.Array | None
 

@@ -126,8 +126,9 @@ def batch_sizes(
             f"disjoint query sets of at least {MIN_QUERY_SIZE}",
             "raise it",
         )
-    sizes = (min(size, spec.num_forget) for size in (support_size, config.audit_size))
-    return BatchSizes(*sizes, query_size)
+    return BatchSizes(
+        min(support_size, spec.num_forget), min(config.audit_size, spec.num_forget), query_size
+    )
 
 
 def make_tasks(
@@ -158,7 +159,7 @@ def make_tasks(
         kept = jnp.isin(jnp.arange(num_classes), data.retain.labels)
         source, reference_key = config.objective.target_source, jax.random.fold_in(key, 3)
         context = make_context(reference_key, model, variables, data, source, kept)
-        teacher, labels = context.retain
+        teacher, labels = jnp.asarray(context.retain.inputs), context.retain.labels
         clusters = None
         if "cluster" in query_sampling:
             clusters = jnp.asarray(cluster_outputs(teacher, num_classes, seed=0))
