@@ -66,7 +66,7 @@ def main(args: list[str] | None = None) -> None:
     docs.mkdir(parents=True, exist_ok=True)
     draw_floors(results, docs / "limits_floor.png")
     draw_epsilons(results, docs / "limits_epsilon.png")
-    page = docs / "limits.md"
+    page = docs / "statistical_power.md"
     if page.exists():
         text = replace_block(page.read_text(encoding="utf-8"), "results", tables(results))
         page.write_text(text, encoding="utf-8")
@@ -115,7 +115,7 @@ def of_models(n: int) -> dict[str, Any]:
 def of_guesses(r: int) -> dict[str, Any]:
     """Epsilon that r guesses of one run certify and see, of one candidate and of the group."""
     single = one_run.one_run_bound(r, r, 0, alpha=ALPHA, power=POWER)
-    group = one_run.group_one_run(0, r, alpha=ALPHA, power=POWER)
+    group = one_run.group_bound(0, r, alpha=ALPHA, power=POWER)
     values = {
         "certifiable": single.certifiable,
         "detectable": single.detectable,

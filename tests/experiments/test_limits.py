@@ -18,7 +18,7 @@ PAGE = ROOT / "docs/statistical_power.md"
 
 
 def test_quick_run_writes_numbers_figures_and_page(tmp_path):
-    page = tmp_path / "docs" / "limits.md"
+    page = tmp_path / "docs" / "statistical_power.md"
     page.parent.mkdir()
     page.write_text("before\n<!-- results:start -->\nold\n<!-- results:end -->\nafter\n")
     limits.main(["--quick", "--out", str(tmp_path)])
