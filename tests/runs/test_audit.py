@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 
 import pytest
 
@@ -99,7 +98,7 @@ def test_the_largest_ensemble_of_this_run_is_taken(plan, kept, tmp_path):
     list(ensembles.make_ensembles(plan, ["retrain"], 10, tmp_path / "other", quiet=True))
     with refused("ensembles"):
         find_ensembles(plan, tmp_path / "other")
-    other = plan._replace(spec=replace(plan.spec, seed=plan.seed + 1))
+    other = plan._replace(problem=plan.problem._replace(seed=plan.seed + 1))
     with refused("ensembles"):
         find_ensembles(other, tmp_path / "ensembles")
 
