@@ -2,8 +2,8 @@
 
 python docs/examples/mnist_cnn.py     # about a minute on one CPU core, nothing is downloaded
 
-Prints the result table's last row and the verdict, and leaves a report under runs/. Handwritten
-digits of 8x8 pixels, which come with scikit-learn, stand in for MNIST.
+Prints the unlearned model's row and the verdict, and writes a report under runs/. Scikit-learn's
+digits of 8x8 pixels replace MNIST.
 """
 
 import jax.numpy as jnp

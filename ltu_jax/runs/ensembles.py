@@ -31,9 +31,9 @@ import numpy as np
 
 from ltu_jax.data import inclusion as bits
 from ltu_jax.errors import InputError, check_integer
+from ltu_jax.files import new_folder, write_json
 from ltu_jax.models.fingerprint import fingerprint, program
 from ltu_jax.report.content import plain
-from ltu_jax.files import new_folder, write_json
 from ltu_jax.report.write import versions
 from ltu_jax.runs.plan import Plan, on_device, trace, visible_data, with_method
 from ltu_jax.runs.progress import OnInfo, Progress

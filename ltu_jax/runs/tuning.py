@@ -36,15 +36,14 @@ import scipy.stats.qmc
 import ltu_jax.unlearners as unlearners
 from ltu_jax.audit import signals, summary
 from ltu_jax.errors import DivergedError, InputError, InvariantError
-from ltu_jax.unlearners.ltu import make_context
 from ltu_jax.runs.models import unlearn_model
-from ltu_jax.types import TrainedModel
 from ltu_jax.runs.plan import Plan, visible_data, with_method
 from ltu_jax.runs.spec import Rule
 from ltu_jax.training.supervised import predict
-from ltu_jax.types import Examples, Model, UnlearnData, Variables
+from ltu_jax.types import Examples, Model, TrainedModel, UnlearnData, Variables
 from ltu_jax.unlearners.base import Method
-from ltu_jax.unlearners.sampling import (take)
+from ltu_jax.unlearners.ltu import make_context
+from ltu_jax.unlearners.sampling import take
 
 Oracle = Callable[[TrainedModel], float]
 DEFAULT_TRIALS = 8

@@ -5,8 +5,8 @@ import pytest
 
 from ltu_jax.audit import distances, epsilon
 from ltu_jax.cli import main as cli
-from tests.refusals import refused
 from ltu_jax.runs import selfcheck
+from tests.refusals import refused
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ltu_jax import unlearners
+from ltu_jax.data.request import by_group
+from ltu_jax.errors import DivergedError, InputError
 from ltu_jax.runs import plan as plans
 from ltu_jax.runs import tuning
-from ltu_jax import unlearners
-from ltu_jax.errors import DivergedError, InputError
 from ltu_jax.runs.models import train_model
 from ltu_jax.runs.spec import check_trials
-from ltu_jax.data.request import by_group
-from ltu_jax.types import Invariants, Examples, UnlearnData
+from ltu_jax.types import Examples, Invariants, UnlearnData
 from ltu_jax.unlearners.base import Choice, LogUniform, Method, one_shot
 from tests import tiny
 from tests.runs.test_plan import make

@@ -18,8 +18,8 @@ import ltu_jax.unlearners as unlearners
 from ltu_jax.audit.summary import GAP_METRICS
 from ltu_jax.data.scenarios import SCENARIOS
 from ltu_jax.errors import DivergedError, InputError, InvariantError
-from ltu_jax.report.content import plain
 from ltu_jax.files import write_json
+from ltu_jax.report.content import plain
 from ltu_jax.runs.comparison.bench import Bench
 from ltu_jax.runs.comparison.jobs import Job, Result, Variant, make_missing
 from ltu_jax.runs.comparison.options import Comparison

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ltu_jax import files
-from ltu_jax.report.content import plain
 from ltu_jax.files import write_json
+from ltu_jax.report.content import plain
 from ltu_jax.runs.comparison.bench import Setting
 
 MODELS = ("original", "retrain", "retrain_2")  # trained, not unlearned

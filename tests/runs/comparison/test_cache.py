@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 import ltu_jax
-from ltu_jax.runs.comparison import cache
-from ltu_jax.runs.comparison.cache import cached_model
 from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
+from ltu_jax.runs.comparison import cache
+from ltu_jax.runs.comparison.cache import cached_model
 from ltu_jax.runs.models import training_digest
 from tests import tiny
 from tests.runs.test_plan import make

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 
 from ltu_jax import unlearners
+from ltu_jax.data.scenarios import SCENARIOS
+from ltu_jax.errors import InputError, InvariantError
+from ltu_jax.report import comparison as report
 from ltu_jax.runs.comparison import bench, compare
 from ltu_jax.runs.comparison.bench import Bench
 from ltu_jax.runs.comparison.jobs import Job, Variant
-from ltu_jax.runs.plan import visible_data
-from ltu_jax.report import comparison as report
 from ltu_jax.runs.comparison.options import Comparison
-from ltu_jax.data.scenarios import SCENARIOS
-from ltu_jax.errors import InputError, InvariantError
-from ltu_jax.unlearners.base import Choice
+from ltu_jax.runs.plan import visible_data
 
 DATA = "tests.tiny:table"
 SOURCE = {"command": "pytest", "versions": {}}
