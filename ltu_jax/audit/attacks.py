@@ -130,7 +130,11 @@ def supervised_auc(
     forget, test = _outputs(forget_logits, forget_labels), _outputs(test_logits, test_labels)
     # Small leaves split sets of a few dozen examples; few leaves do not memorise them.
     trees = HistGradientBoostingClassifier(
-        max_iter=60, max_leaf_nodes=8, min_samples_leaf=5, early_stopping=False, random_state=seed
+        max_iter=60,
+        max_leaf_nodes=8,
+        min_samples_leaf=5,
+        early_stopping=False,  # pyright: ignore[reportArgumentType]  # inferred from "auto"
+        random_state=seed,
     )
     is_forget = np.repeat([1, 0], [len(forget), len(test)])
     features = np.concatenate([forget, test])

@@ -121,7 +121,7 @@ def epsilon_lower_bound(
     if rule != "bonferroni":
         if threshold is None:
             positive, negative, threshold = _split(positive, negative, alpha, delta, mirror, seed)
-        tp, fp = np.sum(positive >= threshold), np.sum(negative >= threshold)
+        tp, fp = int(np.sum(positive >= threshold)), int(np.sum(negative >= threshold))
         tests, fewest_tests = 1, 1
     else:
         fp, tp = roc_hull(positive, negative)

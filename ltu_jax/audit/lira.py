@@ -36,7 +36,7 @@ _NEEDS = {
 
 class _Normal(NamedTuple):
     mean: np.ndarray
-    std: np.ndarray | float
+    std: np.ndarray | np.floating | float
 
 
 def lira_scores(

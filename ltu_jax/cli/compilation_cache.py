@@ -28,7 +28,8 @@ def keep_programs(folder: Path | None = None) -> None:
       folder: programs are kept in its subfolder `programs`; None takes `ltu_jax` in the user's
         cache folder (`$XDG_CACHE_HOME`, or `~/.cache`).
     """
-    if jax.config.jax_compilation_cache_dir is not None:
+    # JAX defines its options at run time.
+    if jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore[reportAttributeAccessIssue]
         return
     if folder is None:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ltu_jax"

@@ -116,8 +116,7 @@ def ensemble(options: Ensemble, command: str) -> None:
 
     check_writable("ensembles", options.ensembles)
     keep_programs(options.ensembles)
-    specified = None if options.run else specify(options, command, request)
-    plan = make_plan(*specified) if specified else load_plan(options.run)
+    plan = load_plan(options.run) if options.run else make_plan(*specify(options, command, request))
     for made in ensembles.make_ensembles(
         plan, options.type, options.size, options.ensembles, quiet=options.quiet
     ):

@@ -9,20 +9,20 @@ from typing import Annotated, Literal
 import tyro
 
 
-def _unset(kind: type, metavar: str):
-    """Return the type of an option that may be left out; its help says what happens then."""
-    return Annotated[kind | None, tyro.conf.arg(metavar=metavar, help_behavior_hint="")]
+def _unset(metavar: str):
+    """Return the mark of an option that may be left out; its help says what happens then."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
-_Text = _unset(str, "NAME")
-_Folder = _unset(Path, "DIR")
-_Run = _unset(Path, "RUN")
-_File = _unset(Path, "FILE")
-_Count = _unset(int, "N")
-_Address = _unset(str, "HOST:PORT")
-_Share = _unset(float, "SHARE")
-_Classes = _unset(tuple[str, ...], "CLASS [CLASS ...]")
-_Group = _unset(str, "COLUMN=VALUE")
+_Text = Annotated[str | None, _unset("NAME")]
+_Folder = Annotated[Path | None, _unset("DIR")]
+_Run = Annotated[Path | None, _unset("RUN")]
+_File = Annotated[Path | None, _unset("FILE")]
+_Count = Annotated[int | None, _unset("N")]
+_Address = Annotated[str | None, _unset("HOST:PORT")]
+_Share = Annotated[float | None, _unset("SHARE")]
+_Classes = Annotated[tuple[str, ...] | None, _unset("CLASS [CLASS ...]")]
+_Group = Annotated[str | None, _unset("COLUMN=VALUE")]
 _Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")]
 _Patterns = Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATTERN [PATTERN ...]")]
 _Seeds = Annotated[tuple[int, ...], tyro.conf.arg(metavar="N [N ...]")]
@@ -108,7 +108,7 @@ class Unlearn(Deletion):
     """Only print what would be done, with which data and at what cost."""
     tensorboard: tyro.conf.FlagCreatePairsOff[bool] = False
     """Also write every step for TensorBoard, into the folder of the results."""
-    wandb: _unset(str, "PROJECT") = None
+    wandb: Annotated[str | None, _unset("PROJECT")] = None
     """Also send every step to this project of Weights & Biases."""
     devices: _Count = None
     """Number of devices that share each step; by default all."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from ltu_jax.data.on_disk import OnDisk
 from ltu_jax.errors import InputError, is_text, short
-from ltu_jax.types import Dataset, Examples, Triggered
+from ltu_jax.types import Array, Dataset, Examples, Triggered
+
+_Values = Sequence | np.ndarray
 
 
 def from_arrays(
@@ -16,9 +19,9 @@ def from_arrays(
     heldout: Examples | tuple,
     *,
     name: str = "arrays",
-    ids: Sequence | None = None,
+    ids: _Values | None = None,
     class_names: Sequence[str] | None = None,
-    groups: Mapping[str, Sequence] | None = None,
+    groups: Mapping[str, _Values] | None = None,
     mean: Sequence[float] = (0.5,),
     std: Sequence[float] = (0.25,),
     augment: bool = False,
@@ -55,10 +58,9 @@ def from_arrays(
     if ids is None:
         ids = np.arange(len(train.labels))
     if class_names is None:
-        class_names = range(_count_classes(train.labels, heldout.labels))
-    return validate(
-        Dataset(name, train, heldout, ids, class_names, groups or {}, mean, std, augment, triggered)
-    )
+        class_names = [str(i) for i in range(_count_classes(train.labels, heldout.labels))]
+    fields = (name, train, heldout, ids, class_names, groups or {}, mean, std, augment, triggered)
+    return validate(Dataset._make(fields))
 
 
 def validate(dataset: Dataset) -> Dataset:
@@ -96,7 +98,7 @@ def validate(dataset: Dataset) -> Dataset:
     )
 
 
-def stratified_rows(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
+def stratified_rows(labels: Array, size: int, seed: int) -> np.ndarray:
     """Return `size` sorted row indices, each class within one of its proportional share.
 
     Rows are shuffled, sorted by class and picked at equal distances.
@@ -130,7 +132,7 @@ def _examples(argument: str, examples: Examples | tuple) -> Examples:
     return Examples(inputs, _labels(argument, labels, len(inputs)))
 
 
-def _inputs(argument: str, inputs: np.ndarray) -> np.ndarray:
+def _inputs(argument: str, inputs: Any) -> Any:
     if inputs.ndim < 2 or 0 in inputs.shape:
         raise InputError(
             argument, f"has inputs of shape {inputs.shape}", "give a non-empty array [N, ...]"
@@ -155,7 +157,7 @@ def _inputs(argument: str, inputs: np.ndarray) -> np.ndarray:
     return inputs
 
 
-def _check_alike(argument: str, inputs: np.ndarray, train: np.ndarray) -> None:
+def _check_alike(argument: str, inputs: Array, train: Array | OnDisk) -> None:
     """Raise `InputError` unless inputs have shape and dtype of the training inputs."""
     if inputs.shape[1:] != train.shape[1:] or inputs.dtype != train.dtype:
         problem = (
@@ -180,7 +182,7 @@ def _labels(argument: str, labels: np.ndarray, length: int) -> np.ndarray:
     return labels
 
 
-def _count_classes(*labels: np.ndarray) -> int:
+def _count_classes(*labels: Array) -> int:
     largest = max(int(part.max()) for part in labels)
     if largest >= sum(len(part) for part in labels):
         problem = f"has the label {largest}, which exceeds the number of examples"
@@ -188,7 +190,7 @@ def _count_classes(*labels: np.ndarray) -> int:
     return largest + 1
 
 
-def _check_classes(class_names: tuple[str, ...], labels: dict[str, np.ndarray]) -> None:
+def _check_classes(class_names: tuple[str, ...], labels: Mapping[str, Array]) -> None:
     if len(class_names) < 2 or len(set(class_names)) != len(class_names):
         problem = f"has {len(class_names)} names, {len(set(class_names))} of them distinct"
         raise InputError("class_names", problem, "give two or more different names")
@@ -210,7 +212,7 @@ def _check_constants(argument: str, values: Sequence[float], channels: int) -> N
         raise InputError(argument, f"is {short(values)}", "give positive numbers")
 
 
-def _ids(ids: Sequence, length: int) -> np.ndarray:
+def _ids(ids: _Values, length: int) -> np.ndarray:
     ids = np.asarray(_texts("ids", ids), dtype=np.str_)
     if len(ids) != length:
         problem = f"has {len(ids)} entries for {length} training examples"
@@ -222,7 +224,7 @@ def _ids(ids: Sequence, length: int) -> np.ndarray:
     return ids
 
 
-def _groups(groups: Mapping[str, Sequence], length: int) -> dict[str, np.ndarray]:
+def _groups(groups: Mapping[str, _Values], length: int) -> dict[str, np.ndarray]:
     if not isinstance(groups, Mapping):
         problem = f"is a {type(groups).__name__}"
         raise InputError("groups", problem, "give a mapping from names to columns")
@@ -237,7 +239,7 @@ def _groups(groups: Mapping[str, Sequence], length: int) -> dict[str, np.ndarray
     return columns
 
 
-def _column(values: Sequence) -> np.ndarray:
+def _column(values: _Values) -> np.ndarray:
     try:
         return np.asarray(values)
     except ValueError:  # rows of unequal length
@@ -245,7 +247,7 @@ def _column(values: Sequence) -> np.ndarray:
 
 
 def _triggered(
-    triggered: Triggered | tuple | None, train: np.ndarray | OnDisk, class_names: tuple[str, ...]
+    triggered: Triggered | tuple | None, train: Array | OnDisk, class_names: tuple[str, ...]
 ) -> Triggered | None:
     if triggered is None:
         return None
@@ -259,14 +261,17 @@ def _triggered(
     _check_alike("triggered", inputs, train)
     if isinstance(target, str) and target in class_names:
         target = class_names.index(target)
-    is_index = isinstance(target, int | np.integer) and not isinstance(target, bool)
-    if not (is_index and 0 <= target < len(class_names)):
+    if (
+        not isinstance(target, int | np.integer)
+        or isinstance(target, bool)
+        or not 0 <= target < len(class_names)
+    ):
         remedy = f"give its index, 0 to {len(class_names) - 1}, or its name"
         raise InputError("triggered", f"has the target {short(target)}, not a class", remedy)
     return Triggered(inputs, int(target))
 
 
-def _texts(argument: str, values: Sequence) -> list[str]:
+def _texts(argument: str, values: Iterable) -> list[str]:
     """Return `values` as strings that can be written to a report."""
     try:
         texts = [v.decode() if isinstance(v, bytes) else str(v) for v in values]

@@ -35,12 +35,12 @@ def read_ids(
     if column is not None and not (is_path and Path(source).suffix.lower() == ".csv"):
         raise _error(f"{name} has no column {column!r}", "give a .csv file, or no column")
     if is_path:
-        source, header = _read_file(Path(source), column, name)
-    elif hasattr(source, "tolist"):
-        source = source.tolist()
-    if isinstance(source, str | bytes | Mapping) or not isinstance(source, Iterable):
+        values, header = _read_file(Path(source), column, name)
+    else:
+        values = getattr(source, "tolist", lambda: source)()
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise _error(f"{name} is not a list of ids", "give a flat list, or the path of a file")
-    return tuple(_as_id(value, name) for value in source), header
+    return tuple(_as_id(value, name) for value in values), header
 
 
 def _read_file(path: Path, column: str | None, name: str) -> tuple[Any, str | None]:

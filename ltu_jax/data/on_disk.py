@@ -112,7 +112,7 @@ def scan(
         (one, i), (other, j), *_ = shapes.items()
         problem = f"{name} has images of {one} in row {i} and {other} in row {j}"
         raise InputError("data", problem, "choose images of one shape")
-    shape = next(iter(shapes), tuple(fixed))
+    shape = next(iter(shapes), tuple(side for side in fixed if side is not None))
     return rows, np.stack(digests), shape
 
 

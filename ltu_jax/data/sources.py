@@ -6,6 +6,7 @@ import importlib.util
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -13,7 +14,7 @@ import ltu_jax.data.on_disk as on_disk
 from ltu_jax.data.arrays import from_arrays, stratified_rows, take_train, validate
 from ltu_jax.errors import InputError, check_integer, check_path
 from ltu_jax.plugins import call, import_function
-from ltu_jax.types import Dataset, Examples
+from ltu_jax.types import Array, Dataset, Examples
 
 HANDED = ("svhn_cropped",)  # colour images that change their meaning when mirrored
 
@@ -60,7 +61,7 @@ def load(
     return take_train(dataset, _train_rows(dataset.train.labels, train_size, seed))
 
 
-def _train_rows(labels: np.ndarray, train_size: int | None, seed: int) -> np.ndarray:
+def _train_rows(labels: Array, train_size: int | None, seed: int) -> np.ndarray:
     if train_size is None:
         return np.arange(len(labels))
     check_integer("train_size", train_size)
@@ -77,7 +78,7 @@ def _train_rows(labels: np.ndarray, train_size: int | None, seed: int) -> np.nda
 def _digits() -> Dataset:
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
+    bunch = cast(Any, load_digits())
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
     # Rows are ordered by writer. Every third example of a class spreads writers and classes evenly;
     # one random division, shared by all seeds, might hold out the easy ones.
@@ -153,8 +154,8 @@ def _from_tfds(
     heldout_rows = heldout_source.__getitems__(range(len(heldout_source)))
     heldout = _decode(name, features[image_key], [row[image_key] for row in heldout_rows])
     return from_arrays(
-        Examples(images, np.array([row["label"] for row in train_rows])),
-        Examples(heldout, np.array([row["label"] for row in heldout_rows])),
+        (images, np.array([row["label"] for row in train_rows])),
+        (heldout, np.array([row["label"] for row in heldout_rows])),
         name=name,
         ids=ids,
         class_names=features["label"].names,
@@ -163,7 +164,7 @@ def _from_tfds(
     )
 
 
-def _tfds_builder(name: str, data_dir: str | None):
+def _tfds_builder(name: str, data_dir: str | None) -> Any:
     """Return the TFDS builder of prepared data; prepare the data if that is possible here."""
     import tensorflow_datasets as tfds
 

@@ -14,7 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import tensorflow_datasets as tfds
 from PIL import Image
@@ -92,8 +92,9 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
         archive = self._archive or read_archive(dl_manager.download(URL))
-        self.info.features["label"].names = list(archive.class_names)
-        self.info.metadata["digest"] = archive.digest
+        info = cast(Any, self.info)
+        info.features["label"].names = list(archive.class_names)
+        info.metadata["digest"] = archive.digest
         return {
             "train": self._generate_examples(archive.path, archive.train),
             "validation": self._generate_examples(archive.path, archive.validation),
@@ -154,7 +155,7 @@ def prepare(zip_path: str | os.PathLike, data_dir: str | os.PathLike) -> TinyIma
     archive = read_archive(zip_path)
     builder = TinyImagenet(data_dir=data_dir, archive=archive)
     if builder.data_path.exists():
-        if builder.info.metadata.get("digest") != archive.digest:
+        if cast(Any, builder.info).metadata.get("digest") != archive.digest:
             remedy = f"give another folder, or delete {builder.data_path}"
             raise _error(data_dir, f"was built from another zip than {zip_path}", remedy)
         return builder

@@ -53,7 +53,7 @@ def from_linen(module: nn.Module, *, name: str) -> Model:
         collections = dict(module.init(key, inputs, **_mode(takes, train=False)))
         return Variables(params=collections.pop("params", {}), state=collections)
 
-    def apply(variables, inputs, *, train=False, key=None):
+    def apply(variables, inputs, *, train=False, key=None) -> tuple[Any, PyTree]:
         collections = {"params": variables.params, **variables.state}
         if not train:
             return module.apply(collections, inputs, **_mode(takes, train)), variables.state
@@ -184,8 +184,7 @@ def with_preprocessing(
 
     def apply(variables, inputs, *, train=False, key=None):
         if train and augment:
-            _require_key(key, model.name)
-            augment_key, key = jax.random.split(key)
+            augment_key, key = jax.random.split(_require_key(key, model.name))
             inputs = pad_crop_flip(augment_key, inputs)
         return model.apply(variables, normalise(inputs, mean, std), train=train, key=key)
 
@@ -243,9 +242,10 @@ def _mode(takes: set[str], train: bool) -> dict[str, Any]:
     return {flag: value is train for flag, value in _VALUE_IN_TRAINING.items() if flag in takes}
 
 
-def _require_key(key: Key | None, name: str) -> None:
+def _require_key(key: Key | None, name: str) -> Key:
     if key is None:
         raise InputError("key", f"is None, but training passes of {name} are random", "give a key")
+    return key
 
 
 def _flat(state: nnx.State) -> dict[tuple, Any]:

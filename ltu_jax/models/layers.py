@@ -18,6 +18,7 @@ from ltu_jax.errors import InputError
 from ltu_jax.types import Array, Model, PyTree, Variables
 
 Path = tuple[Any, ...]
+Inputs = Array | jax.ShapeDtypeStruct
 
 
 class Head(NamedTuple):
@@ -27,7 +28,7 @@ class Head(NamedTuple):
     bias: Path
 
 
-def layers(model: Model, variables: Variables, inputs: Array) -> list[list[Path]]:
+def layers(model: Model, variables: Variables, inputs: Inputs) -> list[list[Path]]:
     """Return the layers from input to output, each as the paths of its parameters.
 
     Arrays with the same parent in the pytree are one layer. Unused layers come first.
@@ -48,7 +49,7 @@ def layers(model: Model, variables: Variables, inputs: Array) -> list[list[Path]
     return _grouped(_first_uses(model, variables, inputs).params)
 
 
-def last_layers(model: Model, variables: Variables, inputs: Array, k: int) -> Variables:
+def last_layers(model: Model, variables: Variables, inputs: Inputs, k: int) -> Variables:
     """Return booleans like `variables`, True in the last `k` layers (or all, if there are fewer).
 
     Only layers with an array of two or more dimensions count, as in the code of Goel et al. 2022
@@ -77,7 +78,7 @@ def last_layers(model: Model, variables: Variables, inputs: Array, k: int) -> Va
     )
 
 
-def used_after(model: Model, variables: Variables, inputs: Array, chosen: PyTree) -> PyTree:
+def used_after(model: Model, variables: Variables, inputs: Inputs, chosen: PyTree) -> PyTree:
     """Return booleans like the model state, True where it is used after the first chosen array.
 
     Args:
@@ -94,7 +95,7 @@ def used_after(model: Model, variables: Variables, inputs: Array, chosen: PyTree
     return jax.tree.map(lambda use: use > first, uses.state)
 
 
-def head(model: Model, variables: Variables, inputs: Array, num_classes: int) -> Head:
+def head(model: Model, variables: Variables, inputs: Inputs, num_classes: int) -> Head:
     """Return the paths of the output layer, the last of `layers`: kernel `[d, C]`, bias `[C]`.
 
     Raises:
@@ -128,7 +129,7 @@ def _grouped(uses: PyTree) -> list[list[Path]]:
     return sorted(groups.values(), key=lambda paths: min(rank[path] for path in paths))
 
 
-def _first_uses(model: Model, variables: Variables, inputs: Array) -> Variables:
+def _first_uses(model: Model, variables: Variables, inputs: Inputs) -> Variables:
     """Return the rank of the first use of every array; -1 if it is unused.
 
     An array is used by the first operation that combines it, or a value computed from arrays only,
@@ -152,7 +153,7 @@ def _follow(jaxpr: Jaxpr, origins: Sequence[_Origin], ranks: dict[int, int]) -> 
     known: dict[Any, _Origin] = dict(zip(jaxpr.invars, origins, strict=True))
     for equation in jaxpr.eqns:
         operands = _look_up(known, equation.invars)
-        arrays = set().union(*(origin for origin in operands if origin is not _DATA))
+        arrays = set().union(*(origin for origin in operands if origin is not None))
         inner = _inner(equation)
         if inner is not None:
             results = _follow(inner, operands, ranks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 from flax import nnx
@@ -85,7 +85,8 @@ def wrap(module: Any, *, name: str | None = None) -> Model:
     if isinstance(module, nn.Module):
         return from_linen(module, name=name or _name_of(type(module)))
     if callable(module) and not isinstance(module, nnx.Module):
-        return from_nnx(module, name=name or _name_of(module))
+        build = cast(Callable[..., nnx.Module], module)
+        return from_nnx(build, name=name or _name_of(module))
     given = type(module).__name__
     if isinstance(module, nnx.Module):
         raise InputError(

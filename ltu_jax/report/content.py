@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -90,7 +90,7 @@ def label(model: str) -> str:
     return LABELS.get(model, model)
 
 
-def measured(value: Any) -> bool:
+def measured(value: Any) -> TypeGuard[float]:
     """Return whether `value` is a finite number."""
     return value is not None and bool(np.isfinite(value))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from itertools import cycle
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -85,11 +85,12 @@ def confidences(content: ReportContent) -> Picture | None:
 
 
 def _histogram(axes: Axes, forget: np.ndarray, test: np.ndarray) -> None:
-    bins = np.linspace(0, 1, 26)
-    for values, name, look in (
+    bins = np.linspace(0, 1, 26).tolist()
+    samples: tuple[tuple[np.ndarray, str, dict[str, Any]], ...] = (
         (forget, "forget set", {"histtype": "stepfilled", "color": ORANGE}),
         (test, "test set", {"histtype": "step", "color": BLACK, "linewidth": 1.4}),
-    ):
+    )
+    for values, name, look in samples:
         share = np.full(values.size, 100 / max(values.size, 1))
         axes.hist(values, bins, weights=share, label=name, **look)
     # A memorised set concentrates at 1; the root scale keeps the rest readable.
@@ -152,7 +153,7 @@ def _roc_title(content: ReportContent) -> str:
         return "The loss attack on every model"
     title = f"Loss attack on {label(content.run['method'])}: AUC {number(auc)}"
     level = verdict(content).level
-    if level in ("inside", "outside", "powerless"):
+    if content.auc_band is not None and level in ("inside", "outside", "powerless"):
         low, high = content.auc_band
         where = "outside" if level == "outside" else "inside"
         also = ", as the original's" if level == "powerless" else ""
@@ -284,8 +285,7 @@ def _bars(
     axes.set_xticks(places, names, parse_math=False, **look)
     axes.set_ylim(0, 100)
     axes.set_ylabel("test accuracy (%)", fontsize=9)
-    figure = axes.get_figure()
-    figure.legend(
+    axes.figure.legend(
         *axes.get_legend_handles_labels(),
         loc="outside lower center",
         ncols=3,
@@ -315,7 +315,7 @@ def _differences(
     ends = [(0, "left", 6), (1, "left", 6), (-1, "right", -6), (-2, "right", -6)]
     for at, side, offset in ends[: order.size]:
         axes.annotate(
-            _short(content.class_names[order[at]]),
+            _short(content.class_names[int(order[at])]),
             (ranks[at], change[order[at]]),
             (offset, 0),
             textcoords="offset points",

@@ -114,7 +114,7 @@ def _tiles(content: ReportContent) -> list[tuple[str, str, str]]:
             "Loss attack's AUC",
             number(method.get("auc")),
             f"exact unlearning {number(band[0])} to {number(band[1])}"
-            if _band_applies(content)
+            if band is not None and _band_applies(content)
             else f"{reference[0]} {number(reference[1].get('auc'))}",
         ),
         (
@@ -168,8 +168,9 @@ def _cell(content: ReportContent, row: Mapping[str, Any], key: str) -> str:
     if key in GAP_METRICS and row["model"] != "retrain":
         gap = (row.get("gaps") or {}).get(key)
         below = signed(gap) if measured(gap) else ""
-    if key == "auc" and measured(value) and _band_applies(content):
-        low, high = content.auc_band
+    band = content.auc_band
+    if key == "auc" and measured(value) and band is not None and _band_applies(content):
+        low, high = band
         below = "in interval" if low <= value <= high else "outside"
     return number(value) + (f"<small>{below}</small>" if below else "")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from itertools import repeat
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +27,11 @@ History = dict[str, np.ndarray]
 class Step(Protocol):
     """One pure update of a state."""
 
-    def __call__(self, key: Key, t: jax.Array, state: PyTree, data: PyTree) -> tuple[PyTree, Info]:
+    def __call__(
+        self, key: Key, t: jax.Array, state: PyTree, data: PyTree, /
+    ) -> tuple[PyTree, Info]:
         """Return the next state and scalar diagnostics of step `t`."""
+        ...
 
 
 def run(
@@ -70,11 +73,13 @@ def run(
     steps_per_call = 1 if feed else steps_per_call or default_steps_per_call()
     take_steps = _compiled(step, parallel)
     state = jax.tree.map(jnp.copy, state)
-    start, infos, pending = 0, [], []
+    start, infos = 0, []
+    pending: list[tuple[int, Info]] = []
     if saver is not None:
         start, state, infos = saver.restore(state, key)
-        for t, info in enumerate(infos if on_info else ()):
-            on_info(t, info)
+        if on_info is not None:
+            for t, info in enumerate(infos):
+                on_info(t, info)
     if parallel is not None:
         state, data = replicate((state, data), parallel)
     seen = feed(start) if feed else repeat(data)
@@ -178,7 +183,7 @@ def step_cost(method: Unlearner, variables: Variables, data: UnlearnData) -> Cos
         return Cost(0, 0.0)
     key = jax.random.key(0)
     state = method.prepare(key, variables, data)
-    memory = _lower(method, key, state, data).compile().memory_analysis()
+    memory = cast(Any, _lower(method, key, state, data).compile().memory_analysis())
     peak = (
         memory.argument_size_in_bytes
         + memory.output_size_in_bytes

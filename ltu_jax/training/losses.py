@@ -13,7 +13,7 @@ def cross_entropy(logits: jax.Array, labels: Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
-def distillation(logits: jax.Array, teacher: jax.Array, temperature: float) -> jax.Array:
+def distillation(logits: jax.Array, teacher: Array, temperature: float) -> jax.Array:
     r"""Return `[B]` values :math:`T^2\, KL(p_{teacher} \| p)`, both softened by T.
 
     The factor keeps the gradient's size as T grows (Hinton et al. 2015, arXiv 1503.02531).
@@ -27,12 +27,14 @@ def distillation(logits: jax.Array, teacher: jax.Array, temperature: float) -> j
 def distilled_cross_entropy(
     logits: jax.Array,
     labels: Array,
-    teacher: jax.Array | None,
+    teacher: Array | None,
     share: float,
     temperature: float,
 ) -> jax.Array:
     """Return `[B]` cross-entropies of which `share` is KL to the teacher's outputs instead."""
     if not share:
         return cross_entropy(logits, labels)
+    if teacher is None:
+        raise TypeError("teacher: is None, but share is not 0")
     kl = distillation(logits, teacher, temperature)
     return (1 - share) * cross_entropy(logits, labels) + share * kl

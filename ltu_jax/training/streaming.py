@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from ltu_jax.training.devices import Parallel, batch_layout
-from ltu_jax.types import Examples
+from ltu_jax.types import Array, Examples
 
 THREADS, AHEAD = 8, 16  # reading threads; batches read ahead
 
@@ -46,7 +46,7 @@ def batches(
         rows = rows_of(step)[share]
         return Examples(examples.inputs[rows], examples.labels[rows])
 
-    def place(array: np.ndarray) -> jax.Array:
+    def place(array: Array) -> jax.Array:
         if layout is None:
             return jax.device_put(array)
         shape = (batch_size, *array.shape[1:])

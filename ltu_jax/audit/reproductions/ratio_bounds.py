@@ -138,7 +138,7 @@ def _katz_log(tp: Array, fp: Array, n_pos: int, n_neg: int, z: float) -> Array:
     return tp / n_pos / (fp / n_neg) * np.exp(z * spread)
 
 
-def _adjusted_log(tp: Array, fp: Array, n_pos: int, n_neg: int, z: float) -> Array:
+def _adjusted_log(tp: Array, fp: Array, n_pos: float, n_neg: float, z: float) -> Array:
     tp, fp, n_pos, n_neg = tp + 0.5, fp + 0.5, n_pos + 0.5, n_neg + 0.5
     spread = np.sqrt(1 / tp - 1 / n_pos + 1 / fp - 1 / n_neg)
     return tp / n_pos / (fp / n_neg) * np.exp(z * spread)

@@ -57,7 +57,7 @@ def grids(audit: Mapping[str, Any]) -> list[Grid]:
     return [grid for grid in found if grid.rows]
 
 
-def examples(per_example: Mapping[str, Any]) -> Grid:
+def examples(per_example: Mapping[str, Mapping[str, Any]]) -> Grid:
     """Return the results of attacks on single examples, in percent, by attack and ensemble."""
     return Grid(
         "Attacks on single examples",
@@ -161,7 +161,8 @@ _KEYS = ("epsilon", "certifiable", "detectable")
 
 
 def _bounds(
-    per_example: Mapping[str, Any], distinguishing: Mapping[str, Any]
+    per_example: Mapping[str, Mapping[str, Any]],
+    distinguishing: Mapping[str, Mapping[str, Mapping[str, Any]]],
 ) -> Iterator[tuple[str, Any]]:
     for attack, found in per_example.get("shadow_unlearned", {}).items():
         for key, what in (

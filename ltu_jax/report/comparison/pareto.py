@@ -35,8 +35,9 @@ def draw(results: Mapping[str, Any], scenario: str, path: Path) -> None:
     axes.step(front[:, 0], front[:, 1], where="post", color="0.75", zorder=1)
     for number, (summary, (x, y)) in enumerate(zip(found, points, strict=True), start=1):
         reference = summary.method in REFERENCES
-        style = {"color": "black", "marker": "s"} if reference else {"color": "C0", "marker": "o"}
-        axes.scatter(x, y, s=25, label=f"{number}  {summary.method}", **style)
+        color, marker = ("black", "s") if reference else ("C0", "o")
+        name = f"{number}  {summary.method}"
+        axes.scatter(x, y, s=25, label=name, color=color, marker=marker)
         axes.annotate(str(number), (x, y), xytext=(4, 3), textcoords="offset points", size=8)
     # Square roots spread the small gaps, where the good methods are.
     axes.set_xscale("function", functions=(_root, np.square))
@@ -64,7 +65,7 @@ def front_of(points: np.ndarray) -> np.ndarray:
     """
     no_worse = (points[:, None] <= points[None]).all(-1)
     better = (points[:, None] < points[None]).any(-1)
-    return ~(no_worse & better).any(0)
+    return np.logical_not((no_worse & better).any(0))
 
 
 def _distance(summary: Summary, metrics: tuple[str, ...]) -> float:

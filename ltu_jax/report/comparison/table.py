@@ -85,14 +85,14 @@ def interval(values: Sequence[float], level: float = 0.95) -> Interval:
     >>> str(interval([2.0]))
     '2.0'
     """
-    values = np.asarray(values, float)
-    if not len(values):
+    sample = np.asarray(values, float)
+    if not len(sample):
         return Interval(np.nan, np.nan, np.nan)
     half = np.inf
-    if len(values) > 1:
-        quantile = scipy.stats.t.ppf((1 + level) / 2, len(values) - 1)
-        half = quantile * values.std(ddof=1) / np.sqrt(len(values))
-    mean = float(values.mean())
+    if len(sample) > 1:
+        quantile = scipy.stats.t.ppf((1 + level) / 2, len(sample) - 1)
+        half = quantile * sample.std(ddof=1) / np.sqrt(len(sample))
+    mean = float(sample.mean())
     return Interval(mean, float(mean - half), float(mean + half))
 
 

@@ -168,19 +168,18 @@ def model_digest(folder: Path) -> str:
     """
     from orbax.checkpoint import v1 as ocp
 
+    path = str(folder.absolute())
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     try:
         shapes = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-            ocp.metadata(folder.absolute()).metadata,
+            ocp.metadata(path).metadata,
         )
-        stored = ocp.load(folder.absolute(), shapes)
+        stored = ocp.load(path, shapes)
     except Exception as error:  # Orbax raises bare exceptions for missing and damaged files
         raise OSError(f"{folder.name} cannot be read ({type(error).__name__})") from error
     leaves, _ = jax.tree_util.tree_flatten_with_path(stored)
-    return files.array_digest(
-        {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
-    )
+    return files.array_digest({jax.tree_util.keystr(at): np.asarray(leaf) for at, leaf in leaves})
 
 
 def verify(run: str | os.PathLike, *, head: str | None = None) -> list[str]:

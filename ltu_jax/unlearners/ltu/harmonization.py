@@ -11,7 +11,7 @@ one-way projection is A-GEM (Chaudhry et al., 1812.00420).
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 import jax
 import jax.numpy as jnp
@@ -147,7 +147,7 @@ def _measure(remember: PyTree, forget: PyTree) -> _Gram:
     scaled, scales = zip(*map(_scale_to_one, (remember, forget)), strict=True)
     squares = jnp.stack([optax.tree.norm(tree, squared=True) for tree in scaled])
     product = optax.tree.vdot(*scaled)
-    return _Gram(jnp.stack(scales), squares, product)
+    return _Gram(jnp.stack(scales), squares, cast(jax.Array, product))
 
 
 def _join(remember: PyTree, forget: PyTree, gram: _Gram, mode: HarmonisationMode) -> PyTree:

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ltu_jax.types import Array, Key
+from ltu_jax.types import Array, Key, PyTree
 
 HUBER_DELTA = 0.1  # below this distance the matching loss is quadratic, above it linear
 NUM_LARGEST = 5  # sorted log-probabilities that the features `sorted` and `labelled` keep
@@ -179,7 +179,7 @@ def fit(
 
     tx = optax.adam(learning_rate)
 
-    def step(carry, _):
+    def step(carry: PyTree, _: None) -> tuple[PyTree, None]:
         weights, opt_state = carry
         updates, opt_state = tx.update(jax.grad(loss_fn)(weights), opt_state)
         return (optax.apply_updates(weights, updates), opt_state), None

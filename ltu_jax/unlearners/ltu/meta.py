@@ -141,7 +141,7 @@ def _descend(params: PyTree, grad: PyTree, inner: InnerStep) -> PyTree:
     return optax.tree.add_scale(params, -_step_size(grad, inner), grad)
 
 
-def _step_size(grad: PyTree, inner: InnerStep) -> jax.Array:
+def _step_size(grad: PyTree, inner: InnerStep) -> jax.Array | float:
     """Learning rate times the clipping scale, a constant to differentiation."""
     if inner.max_norm == float("inf"):
         return inner.lr

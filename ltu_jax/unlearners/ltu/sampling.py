@@ -120,4 +120,9 @@ def cluster_outputs(logits: Array, num_clusters: int, seed: int) -> np.ndarray:
     from sklearn.cluster import KMeans
 
     num_clusters = min(num_clusters, len(logits))
-    return KMeans(num_clusters, n_init=4, random_state=seed).fit_predict(np.asarray(logits))
+    kmeans = KMeans(
+        num_clusters,
+        n_init=4,  # pyright: ignore[reportArgumentType]  # inferred from "auto"
+        random_state=seed,
+    )
+    return kmeans.fit_predict(np.asarray(logits))

@@ -91,7 +91,7 @@ class Forgetting(NamedTuple):
 
     init: Callable[[Key, Context, int], Any]
     sample: Callable[[Key, Any, int], Any]
-    losses: Callable[[Any, Any, jax.Array, jax.Array, jax.Array], jax.Array]
+    losses: Callable[[Any, Any, jax.Array, Array, Array], jax.Array]
     num_tasks: int
     num_support: int
 

@@ -21,7 +21,7 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -227,7 +227,7 @@ def calibrated_losses(
         huber_distance(scores, calibration.targets[rows].T, ensemble.unit),
     )
     total = sum(weight * part for weight, part in zip(weights, distances, strict=True))
-    return total / sum(weights)
+    return cast(jax.Array, total / sum(weights))
 
 
 def fit_lines(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

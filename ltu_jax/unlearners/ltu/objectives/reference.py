@@ -194,11 +194,13 @@ def two_sample_statistic(forget: Examples, retain: Examples) -> float:
     )
     folds = StratifiedKFold(3, shuffle=True, random_state=0)
     features = np.column_stack([outputs, labels[:, None] == shared])
-    scores = cross_val_predict(forest, features, is_forget, cv=folds, method="predict_proba")[:, 1]
-    return rank_statistic(scores, labels, is_forget)
+    scores = cross_val_predict(forest, features, is_forget, cv=folds, method="predict_proba")
+    return rank_statistic(np.asarray(scores)[:, 1], labels, is_forget)
 
 
-def _of_classes(outputs: Array, labels: Array, classes: Array) -> tuple[np.ndarray, np.ndarray]:
+def _of_classes(
+    outputs: np.ndarray, labels: np.ndarray, classes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the examples of these classes, at most `MAX_TESTED` at evenly spaced positions."""
     rows = np.flatnonzero(np.isin(labels, classes))
     if len(rows) > MAX_TESTED:
