@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import tyro
 
-from ltu_jax.cli import main as cli
-
+# The module; `ltu_jax.cli.main` is the function.
+cli = importlib.import_module("ltu_jax.cli.main")
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 TOP = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY", "CHANGELOG")]

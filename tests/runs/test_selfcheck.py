@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ltu_jax.audit import distances, epsilon
-from ltu_jax.cli import main as cli
+from ltu_jax.cli import main
 from ltu_jax.runs import selfcheck
 from tests.refusals import refused
 
@@ -17,7 +17,7 @@ def few(monkeypatch):
 
 
 def test_all_answers_are_right(few, capsys):
-    cli.main(["selfcheck", "--seed", "1"])
+    main(["selfcheck", "--seed", "1"])
     shown = capsys.readouterr().out
     assert "WRONG" not in shown
     assert shown.count("right") >= 10
@@ -40,7 +40,7 @@ def test_a_wrong_answer_ends_with_exit_code_1(monkeypatch, capsys):
     wrong = selfcheck.Check("a case", "0", "1", False)
     monkeypatch.setattr(selfcheck, "run", lambda seed: [wrong])
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["selfcheck"])
+        main(["selfcheck"])
     assert stopped.value.code == 1
     assert "a case" in capsys.readouterr().err
 
