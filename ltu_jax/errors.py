@@ -7,8 +7,6 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
 
 class InputError(ValueError):
     """Bad input, found before any compute.
@@ -116,5 +114,6 @@ def few(values: Iterable) -> str:
 
 def short(value: Any) -> str:
     """Return `repr(value)` on one line of at most 80 characters."""
-    text = " ".join(repr(value.item() if isinstance(value, np.generic) else value).split())
+    plain = value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+    text = " ".join(repr(plain).split())
     return text if len(text) <= 80 else f"{text[:77]}..."

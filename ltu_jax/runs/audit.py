@@ -104,7 +104,8 @@ def audit_ensembles(
       on_done: called with 0, 1, ... after each ensemble.
     """
     problem = plan.problem
-    noise_std = NOISE * float(np.std(problem.dataset.train.inputs))
+    if found:  # images that stay on disk have no ensembles
+        noise_std = NOISE * float(np.std(problem.dataset.train.inputs))
     outputs = {}
     for done, (name, ensemble) in enumerate(found.items()):
         if ensemble.inclusion is None:

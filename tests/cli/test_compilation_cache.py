@@ -13,7 +13,7 @@ CODE = """
 import json
 import jax
 from pathlib import Path
-from ltu_jax import programs
+from ltu_jax.cli import compilation_cache as programs
 
 programs.LEAST_SECONDS = 0.0
 programs.keep_programs({folder})
@@ -27,10 +27,10 @@ print(json.dumps([jax.config.jax_compilation_cache_dir, value, found]))
 
 def run(folder, **environment):
     """Compile something in a new process: where programs are kept, the result, hits."""
-    untold = {name: text for name, text in os.environ.items() if "CACHE" not in name}
+    without = {name: text for name, text in os.environ.items() if "CACHE" not in name}
     done = subprocess.run(
         [sys.executable, "-c", CODE.format(folder=folder)],
-        env={**untold, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", **environment},
+        env={**without, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", **environment},
         capture_output=True,
         text=True,
         check=True,
@@ -51,7 +51,7 @@ def test_what_one_process_compiled_the_next_one_finds(tmp_path):
     [
         (None, {"XDG_CACHE_HOME": "", "HOME": "HERE"}, ".cache/ltu_jax/programs"),
         ("Path('HERE/mine')", {}, "mine/programs"),
-        ("Path('HERE/mine')", {"JAX_COMPILATION_CACHE_DIR": "HERE/told"}, "told"),
+        ("Path('HERE/mine')", {"JAX_COMPILATION_CACHE_DIR": "HERE/other"}, "other"),
     ],
 )
 def test_where_they_are_kept(tmp_path, folder, environment, where):

@@ -7,9 +7,9 @@ import pytest
 
 import ltu_jax
 from ltu_jax.data.arrays import take_train, validate
-from ltu_jax.errors import InputError
-from ltu_jax.report import sentences as words
+from ltu_jax.report import sentences
 from tests import tiny
+from tests.refusals import refused
 from tests.report.conftest import make_content
 
 INPUTS = np.ones((7, 6), np.float32)
@@ -24,24 +24,24 @@ def test_the_target_is_an_index_or_a_name(target):
 
 
 @pytest.mark.parametrize(
-    ("triggered", "message"),
+    ("triggered", "shown"),
     [
-        (INPUTS, r"triggered must be a pair"),
-        ((INPUTS[:, :3], 1), r"triggered inputs are float32 of shape \(3,\).* bring both"),
-        ((INPUTS.astype(np.uint8), 1), r"triggered inputs are uint8"),
-        ((np.full((1, 6), np.nan, np.float32), 1), r"triggered inputs .*row 0"),
-        ((INPUTS[:0], 1), r"triggered inputs have shape \(0, 6\)"),
-        ((INPUTS, 3), r"triggered target 3 is no class; give its index, 0 to 2"),
-        ((INPUTS, "nobody"), r"triggered target 'nobody' is no class"),
-        ((INPUTS, True), r"triggered target True is no class"),
+        (INPUTS, ["pair"]),
+        ((INPUTS[:, :3], 1), ["float32[3]", "float32[6]"]),
+        ((INPUTS.astype(np.uint8), 1), ["uint8"]),
+        ((np.full((1, 6), np.nan, np.float32), 1), ["row 0"]),
+        ((INPUTS[:0], 1), ["(0, 6)"]),
+        ((INPUTS, 3), ["3", "0 to 2"]),
+        ((INPUTS, "nobody"), ["'nobody'"]),
+        ((INPUTS, True), ["True"]),
     ],
 )
-def test_bad_input_is_named(triggered, message):
-    with pytest.raises(InputError, match=message):
+def test_bad_input_is_named(triggered, shown):
+    with refused("triggered", *shown):
         tiny.table(triggered=triggered)
 
 
-def test_every_network_of_a_run_is_measured_and_reported(small_run):
+def test_every_model_of_a_run_is_measured_and_reported(small_run):
     result = small_run(data=tiny.table(triggered=(INPUTS, "ill")), method="finetune", config=None)
     report = json.loads((result.folder / "report.json").read_text())
     rates = [row["attack_success"] for row in report["rows"]]
@@ -49,13 +49,13 @@ def test_every_network_of_a_run_is_measured_and_reported(small_run):
     assert all(rate in (0.0, 100.0) for rate in rates)  # all seven are the same
     page = (result.folder / "report.html").read_text()
     assert ">ASR<" in page
-    assert "The backdoor&#x27;s trigger gives test inputs of other classes" in page
+    assert "Share of triggered test inputs classified as the backdoor&#x27;s target" in page
 
 
-def test_without_triggered_inputs_nothing_is_said(complete):
+def test_without_triggered_inputs_there_is_no_rate(complete):
     assert ">ASR<" not in (complete.folder / "report.html").read_text()
     assert complete.metrics["original"].attack_success is None
-    assert words.backdoor(make_content().rows) == ""
+    assert sentences.backdoor(make_content().rows) == ""
 
 
 def test_poisoned_rows_are_named_by_their_group():

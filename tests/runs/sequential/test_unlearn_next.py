@@ -87,7 +87,7 @@ def test_the_report_tells_of_everything_forgotten_so_far(second):
     assert set(drift["models"]) == {"original", "retrain", "retrain_2", "finetune"}
     assert report["run"]["sizes"]["train"] == 108
     page = (second.folder / "report.html").read_text(encoding="utf-8")
-    assert "Earlier requests had this model forget 12 other examples" in page
+    assert "Earlier requests removed 12 other examples" in page
     assert "The rule: retrain if test accuracy has fallen by more than 2.0 points" in page
     assert ledger.read(second.folder)[-1]["sha256"] in page
     assert "patient-" not in page
