@@ -13,6 +13,8 @@ from ltu_jax.runs.spec import InMemory
 from tests import tiny
 from tests.refusals import refused
 
+pytestmark = pytest.mark.slow
+
 NETWORKS = ["original", "retrain", "retrain_2", "ltu"]
 
 

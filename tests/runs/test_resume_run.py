@@ -112,6 +112,7 @@ def contents(result):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_stopped_run_ends_as_if_it_had_not_been(moment, stopped, complete, caplog):
     folder = stopped(moment)
@@ -156,6 +157,7 @@ def test_a_damaged_network_and_what_was_half_written_are_made_again(stopped, com
     assert line.endswith("differs from what was written")
 
 
+@pytest.mark.slow
 def test_damaged_records_have_everything_made_again(stopped, complete, caplog):
     folder = stopped("a reference")
     records = folder / "running" / "finished.json"
@@ -164,6 +166,7 @@ def test_damaged_records_have_everything_made_again(stopped, complete, caplog):
     assert caplog.messages[0].startswith(f"all phases of {folder} are repeated: finished.json")
 
 
+@pytest.mark.slow
 def test_networks_and_checkpoints_of_another_seed_are_not_used(stopped, complete, tmp_path, caplog):
     folder = stopped("a step of the method")
     other = stopped("a step of the method", out=tmp_path / "other", seed=1)
@@ -214,6 +217,7 @@ def test_nothing_of_the_running_state_stays(small_run, tmp_path, monkeypatch):
     }
 
 
+@pytest.mark.slow
 def test_a_choice_of_options_is_not_made_again(stopped, small_run, tmp_path, monkeypatch):
     options = {"method": "finetune", "config": None, "trials": 2, "reference": "none"}
     expected = small_run(out=tmp_path / "whole", **options).folder
@@ -261,6 +265,7 @@ def test_another_checkpoint_than_at_the_start_is_refused(stopped, complete, tmp_
     jax.tree.map(np.testing.assert_array_equal, result.unlearned, complete.unlearned)
 
 
+@pytest.mark.slow
 def test_a_run_that_never_began_is_started_again(stopped, small_run, complete):
     folder = stopped(lambda patched: patched.setattr(loading, "data_digest", killed))
     assert {path.name for path in folder.iterdir()} == {"running", "request.json", "split.npz"}

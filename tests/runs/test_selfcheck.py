@@ -16,6 +16,7 @@ def few(monkeypatch):
     monkeypatch.setattr(selfcheck, "DRAWS", 40)
 
 
+@pytest.mark.slow
 def test_all_answers_are_right(few, capsys):
     main(["selfcheck", "--seed", "1"])
     shown = capsys.readouterr().out

@@ -15,6 +15,8 @@ from ltu_jax.training.checkpoint import restore
 from tests import tiny
 from tests.data.conftest import ToyImages
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -24,6 +24,8 @@ from ltu_jax.training.checkpoint import export, restore
 from tests.data.conftest import ToyImages
 from tests.refusals import refused
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 # The pieces of what Gloo prints on standard output; those of two threads may mix.
 GLOO = r"\[Gloo\] Rank | is connected to | peer ranks\. |Expected number of [a-z ]+ is : |\d+"
