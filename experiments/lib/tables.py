@@ -275,7 +275,8 @@ def span(interval: Sequence[float | None], digits: int = 1) -> str:
 
 def mean(one: Mapping[str, Any], measure: str) -> str:
     """Return a measure's mean, or nothing where it was not measured."""
-    return f"{one[measure][0]:.1f}" if measure in one else ""
+    value = one[measure][0] if measure in one else None
+    return "" if value is None else f"{value:.1f}"
 
 
 def seeds(one: Mapping[str, Any]) -> str:
