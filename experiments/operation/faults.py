@@ -42,7 +42,7 @@ MODELS = ("original", "retrain", "retrain_2", "unlearned")
 METHOD = {"steps": 24, "query_size": 16, "audit_size": 16}
 SAVE_EVERY = 5
 EARLY, IMPORT_SECONDS = 0.1, 4.0  # share of kills during imports and reading of data
-LIMIT_BYTES = 100_000  # less than a checkpoint, more than any other file of a run that began
+LIMIT_BYTES = 50_000  # less than the largest file of a checkpoint, more than any other file
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def main(args: list[str] | None = None) -> None:
             "config": {"kills": options.kills, "seed": options.seed, "method": METHOD},
             **kills,
             **damage_runs(work, expected, stopped, options.corruptions, rng),
-            "full_disk": {"by": "RLIMIT_FSIZE", **full_disk(work, stopped)},
+            **bad_disks(work, expected, stopped),
         }
     write_json(options.out, results)
     print(json.dumps({name: results[name] for name in results if name not in ("source", "config")}))
@@ -280,13 +280,52 @@ def _pick(run: Path, rng: random.Random) -> Path:
     return rng.choice(sorted(p for p in folder.rglob("*") if p.is_file() and p.stat().st_size))
 
 
-def full_disk(work: Path, stopped: Path) -> dict[str, Any]:
-    """Resume a run that cannot write a checkpoint; return how it ended, and its checkpoints."""
-    run = work / "full"
-    shutil.copytree(stopped, run)
+def bad_disks(work: Path, expected: dict[str, Any], stopped: Path) -> dict[str, Any]:
+    """Resume a stopped run on a full and on a read-only disk, then on a good one.
+
+    The disk is a file system in memory where mounting is permitted. Elsewhere a limit on the size
+    of files replaces the full disk, and the read-only disk is left out.
+    """
+    disk = work / "disk"
+    disk.mkdir()
+    if not mount(disk, "size=64m"):
+        shutil.copytree(stopped, disk / "run")
+        return {"full_disk": {"by": "RLIMIT_FSIZE"} | fail(work, disk / "run", LIMIT_BYTES)}
+    try:
+        shutil.copytree(stopped, disk / "run")
+        used = shutil.disk_usage(disk).used
+        mount(disk, f"remount,size={used // 1024 + 64}k")
+        full = {"by": "tmpfs"} | fail(work, disk / "run")
+        mount(disk, "remount,size=64m,ro")
+        read_only = {"by": "tmpfs"} | fail(work, disk / "run")
+        mount(disk, "remount,rw")
+        finish(work, ["unlearn", "--resume", str(disk / "run"), "--quiet"])
+        identical = outcome(disk / "run") == expected
+        return {"full_disk": full, "read_only_disk": read_only, "identical_afterwards": identical}
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def mount(disk: Path, options: str) -> bool:
+    """Mount a file system in memory, or change its options; return whether that is permitted."""
+    if shutil.which("mount") is None:
+        return False
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def fail(work: Path, run: Path, limit: int | None = None) -> dict[str, Any]:
+    """Resume a run that cannot write; return how it ended and whether checkpoints are intact.
+
+    Args:
+      work: scratch folder.
+      run: a run with checkpoints.
+      limit: largest size of a file in bytes.
+    """
     before = [file_digests(path) for path in checkpoints(run)]
     process = launch(work, ["unlearn", "--resume", str(run), "--quiet"])
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (LIMIT_BYTES, LIMIT_BYTES))
+    if limit is not None:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
     _, errors = process.communicate()
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]
     return {

