@@ -1,11 +1,17 @@
-"""Exceptions of the library, checks of arguments, and short forms of values for messages."""
+"""Exceptions of the library, warnings, checks of arguments, and short forms of values."""
 
 from __future__ import annotations
 
+import logging
 import operator
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
+
+_log = logging.getLogger(__name__)
+_collected: ContextVar[list[str] | None] = ContextVar("collected", default=None)
 
 
 class InputError(ValueError):
@@ -40,6 +46,36 @@ class DivergedError(ArithmeticError):
 
 class InvariantError(RuntimeError):
     """A result breaks an invariant of its method, such as a frozen weight that changed."""
+
+
+def warn(message: str, details: str = "") -> None:
+    """Log what may be a mistake of the user but need not be; the report of the run repeats it.
+
+    Args:
+      message: one sentence without ids or values of group columns, which stay out of reports.
+      details: what only the log shows, such as the ids that are meant.
+    """
+    _log.warning("%s", f"{message}: {details}" if details else message)
+    collected = _collected.get()
+    if collected is not None and message not in collected:
+        collected.append(message)
+
+
+@contextmanager
+def collect_warnings() -> Iterator[list[str]]:
+    """Yield a list that receives every message of `warn` inside the block.
+
+    >>> with collect_warnings() as found:
+    ...     warn("one class has no examples")
+    >>> found
+    ['one class has no examples']
+    """
+    collected: list[str] = []
+    token = _collected.set(collected)
+    try:
+        yield collected
+    finally:
+        _collected.reset(token)
 
 
 def check_range(

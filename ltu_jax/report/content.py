@@ -39,7 +39,8 @@ class ReportContent(NamedTuple):
     Attributes:
       run: `data`, `model`, `method` (the `model` of the row the report is about), `seeds` (name to
         integer), `command` (the exact command line) and `sizes` (`train`, `forget`, `retain`,
-        `accessible`, `validation`, `test`, in examples).
+        `accessible`, `validation`, `test`, in examples). `warnings` lists what may be a mistake of
+        the user.
       request: the result of `data.request.describe`: `kind` (`ids`, `class`, `group` or `fraction`)
         with `sha256`, `value`, `column` and `value`, or `fraction`. Never the ids.
       rows: one per model, an `audit.summary.Row` as a dict; `model` is `original`, `retrain`,

@@ -65,6 +65,7 @@ def render(content: ReportContent, pictures: Sequence[Picture]) -> str:
         level=level,
         worst="outside" if audit_html.level(content) == "outside" else level,
         request=escape(sentences.request(content)),
+        warnings=_warnings(content.run.get("warnings", [])),
         actions=escape(sentences.actions(content)),
         claims=_claims(content),
         confidence=_paragraphs(sentences.confidence(content)),
@@ -89,6 +90,11 @@ def render(content: ReportContent, pictures: Sequence[Picture]) -> str:
 def _claims(content: ReportContent) -> str:
     finding, *others = sentences.measurements(content)
     return f'<p class="finding">{escape(finding)}</p>{_paragraphs(others)}'
+
+
+def _warnings(warnings: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(text)}</li>" for text in warnings)
+    return f'<dt>Warnings</dt><dd class="outside"><ul>{items}</ul></dd>' if items else ""
 
 
 def _paragraphs(sentences: Sequence[str]) -> str:

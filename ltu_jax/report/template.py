@@ -133,6 +133,7 @@ li { margin-bottom: .35rem; }
 <h1 id="title">$title</h1>
 <dl class="card summary $worst">
 <dt>Request</dt><dd>$request</dd>
+$warnings
 <dt>Actions</dt><dd>$actions</dd>
 <dt>You can claim</dt><dd class="$level">$claims</dd>
 $headline

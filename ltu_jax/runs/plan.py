@@ -15,7 +15,7 @@ import ltu_jax.data.history as histories
 import ltu_jax.data.request as requests
 import ltu_jax.unlearners as unlearners
 import ltu_jax.unlearners.parameter_subset as parameter_subset
-from ltu_jax.errors import InputError
+from ltu_jax.errors import InputError, collect_warnings
 from ltu_jax.models import MODELS, build, with_preprocessing, wrap
 from ltu_jax.plugins import call
 from ltu_jax.runs.spec import NO_OBJECTS, InMemory, RunSpec, as_dataset
@@ -50,6 +50,7 @@ class Plan(NamedTuple):
       original: the model to start from; None if it is to be trained.
       earlier: examples that earlier requests removed from the data set; None if there are none.
       parallel: devices that share each step; None is one.
+      warnings: what may be a mistake of the user; the report repeats it.
     """
 
     spec: RunSpec
@@ -62,6 +63,7 @@ class Plan(NamedTuple):
     original: Variables | None
     earlier: Examples | None = None
     parallel: Parallel | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def dataset(self) -> Dataset:
@@ -105,6 +107,17 @@ def make_plan(
     Raises:
       InputError: the input is wrong.
     """
+    with collect_warnings() as warnings:
+        plan = _checked_plan(spec, forget, objects, history)
+    return plan._replace(warnings=tuple(warnings))
+
+
+def _checked_plan(
+    spec: RunSpec,
+    forget: Forget,
+    objects: InMemory,
+    history: histories.DeletionHistory | None,
+) -> Plan:
     if objects.params is not None and (
         (objects.model is None and spec.model is None) or spec.checkpoint is not None
     ):

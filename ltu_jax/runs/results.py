@@ -46,6 +46,7 @@ def report_content(
             "uses_validation": plan.unlearner.invariants.uses_validation,
             "options_chosen": "default" if chosen is None else chosen.rule,
             "seeds": {"run": plan.seed},
+            "warnings": list(plan.warnings),
             "signs": diagnostics.diagnose(history),
             "command": command,
             "sizes": {"train": len(plan.dataset.train.labels), **sizes},
