@@ -8,6 +8,10 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 COLOURS = ("red", "blue")
+OBJECTS = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
 
 
 def png(array):
@@ -63,6 +67,40 @@ class ToyImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _image(self, i, side):
         noise = np.random.default_rng(i).integers(0, self.noise + 1, (side, side, self.channels))
         return ((i + noise) % 256).astype(np.uint8)
+
+
+class Cifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A hundred images in the form in which TFDS keeps CIFAR-10."""
+
+    VERSION = tfds.core.Version("3.0.2")
+
+    def _info(self):
+        features = {
+            "id": tfds.features.Text(),
+            "image": tfds.features.Image(shape=(32, 32, 3)),
+            "label": tfds.features.ClassLabel(names=OBJECTS),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {
+            "train": self._generate_examples("train", 80),
+            "test": self._generate_examples("test", 20),
+        }
+
+    def _generate_examples(self, split, count):
+        rng = np.random.default_rng(count)
+        for i in range(count):
+            image = rng.integers(0, 256, (32, 32, 3), np.uint8)
+            name = f"{split}_{OBJECTS[i % 10]}_{i}"
+            yield i, {"id": name, "image": png(image), "label": i % 10}
+
+
+@pytest.fixture
+def cifar10_dir(tmp_path):
+    """A folder of TFDS that holds a small CIFAR-10."""
+    Cifar10(data_dir=tmp_path).download_and_prepare(file_format="array_record")
+    return str(tmp_path)
 
 
 @pytest.fixture
