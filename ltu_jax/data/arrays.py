@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ltu_jax.data.columns import as_array, is_missing
+from ltu_jax.data.labels import as_classes
 from ltu_jax.data.on_disk import OnDisk
 from ltu_jax.errors import InputError, is_text, short
 from ltu_jax.types import Array, Dataset, Examples, Triggered
@@ -30,12 +32,13 @@ def from_arrays(
     """Make a `Dataset` from arrays `(inputs [N, ...], labels [N])`.
 
     Args:
-      train: training set; inputs uint8 (images), float32 (features) or other integers (tokens,
-        kept as int32), labels integers in `[0, C)`.
+      train: training set; inputs uint8 (images), floats (features, kept as float32) or other
+        integers (tokens, kept as int32); labels integers in `[0, C)`, names, one-hot rows or a
+        column `[N, 1]`, see `data.labels.as_classes`.
       heldout: examples that no model trains on, of the same dtype and shape.
       name: name of the data set in reports.
       ids: `[N]` unique ids of the training examples. Default: their row indices.
-      class_names: `C` names. Default: "0", "1", ... up to the largest label.
+      class_names: `C` names. Default: those of the labels, or "0", "1", ... up to the largest.
       groups: named columns of `[N]` values, by which a request may select examples.
       mean: one constant, or one per channel, subtracted from the inputs; uint8 is divided by 255
         first, and tokens are not changed. Statistics of the training set would keep a trace of the
@@ -53,12 +56,13 @@ def from_arrays(
     >>> from_arrays((x, y), (x, y)).num_classes
     3
     """
-    train = _examples("train", train)
-    heldout = _examples("heldout", heldout)
+    given = {"train": _pair("train", train), "heldout": _pair("heldout", heldout)}
+    inputs = {argument: _inputs(argument, part.inputs) for argument, part in given.items()}
+    labels = {argument: part.labels for argument, part in given.items()}
+    labels, class_names = as_classes(labels, class_names)
+    train, heldout = (Examples(inputs[part], labels[part]) for part in given)
     if ids is None:
         ids = np.arange(len(train.labels))
-    if class_names is None:
-        class_names = [str(i) for i in range(_count_classes(train.labels, heldout.labels))]
     fields = (name, train, heldout, ids, class_names, groups or {}, mean, std, augment, triggered)
     return validate(Dataset._make(fields))
 
@@ -119,25 +123,32 @@ def take_train(dataset: Dataset, rows: np.ndarray) -> Dataset:
     )
 
 
-def _examples(argument: str, examples: Examples | tuple) -> Examples:
+def _pair(argument: str, examples: Examples | tuple) -> Examples:
+    """Return inputs and labels, neither of them checked."""
     try:
         inputs, labels = examples
-        inputs = inputs if isinstance(inputs, OnDisk) else np.asarray(inputs)
-        labels = np.asarray(labels)
     except (TypeError, ValueError) as error:
         problem = f"is not a pair of arrays ({error})"
-        remedy = "give (inputs [N, ...], labels [N]), all inputs of one shape"
-        raise InputError(argument, problem, remedy) from error
+        raise InputError(argument, problem, "give (inputs [N, ...], labels [N])") from error
+    return Examples(inputs, labels)
+
+
+def _examples(argument: str, examples: Examples | tuple) -> Examples:
+    inputs, labels = _pair(argument, examples)
     inputs = _inputs(argument, inputs)
-    return Examples(inputs, _labels(argument, labels, len(inputs)))
+    return Examples(inputs, _labels(argument, as_array(argument, labels), len(inputs)))
 
 
 def _inputs(argument: str, inputs: Any) -> Any:
+    inputs = inputs if isinstance(inputs, OnDisk) else as_array(argument, inputs)
     if inputs.ndim < 2 or 0 in inputs.shape:
         raise InputError(
-            argument, f"has inputs of shape {inputs.shape}", "give a non-empty array [N, ...]"
+            argument,
+            f"has inputs of shape {inputs.shape}",
+            "give a non-empty array [N, ...], all inputs of one shape",
         )
-    if inputs.dtype == np.float64:
+    inputs = _numbers(argument, inputs)
+    if inputs.dtype.kind == "f" and inputs.dtype != np.float32:
         with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused below
             inputs = inputs.astype(np.float32)
     if inputs.dtype.kind in "iu" and inputs.dtype != np.uint8:
@@ -167,12 +178,30 @@ def _check_alike(argument: str, inputs: Array, train: Array | OnDisk) -> None:
         raise InputError(argument, problem, "convert both to one shape and dtype")
 
 
+def _numbers(argument: str, inputs: Any) -> Any:
+    """Return inputs of this machine's byte order, objects and bfloat16 as floats."""
+    if isinstance(inputs, OnDisk):
+        return inputs
+    if inputs.dtype.name == "bfloat16":
+        return inputs.astype(np.float32)
+    if inputs.dtype != object:
+        return inputs.astype(inputs.dtype.newbyteorder("="), copy=False)
+    # A data frame whose columns differ in type.
+    values = inputs.ravel()
+    texts = [value for value in values.tolist() if isinstance(value, str | bytes)]
+    try:
+        if texts:
+            raise TypeError(f"text such as {short(texts[0])}")
+        return inputs.astype(np.float32)
+    except (TypeError, ValueError) as error:
+        problem = f"has inputs that are not numbers ({error})"
+        raise InputError(argument, problem, "encode them as numbers") from error
+
+
 def _labels(argument: str, labels: np.ndarray, length: int) -> np.ndarray:
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         problem = f"has labels {labels.dtype}{list(labels.shape)}"
-        remedy = "give integers [N], one class per example"
-        if labels.ndim == 2:
-            remedy += "; convert one-hot rows by labels.argmax(1), multi-label is not supported"
+        remedy = "make the data set with ltu_jax.from_arrays, or give integers [N]"
         raise InputError(argument, problem, remedy)
     if len(labels) != length:
         problem = f"has {length} inputs but {len(labels)} labels"
@@ -180,14 +209,6 @@ def _labels(argument: str, labels: np.ndarray, length: int) -> np.ndarray:
     if (low := int(labels.min())) < 0:
         raise InputError(argument, f"has the label {low}", "number the classes from 0")
     return labels
-
-
-def _count_classes(*labels: Array) -> int:
-    largest = max(int(part.max()) for part in labels)
-    if largest >= sum(len(part) for part in labels):
-        problem = f"has the label {largest}, which exceeds the number of examples"
-        raise InputError("train", problem, "number the classes 0, 1, 2, ... or give `class_names`")
-    return largest + 1
 
 
 def _check_classes(class_names: tuple[str, ...], labels: Mapping[str, Array]) -> None:
@@ -213,7 +234,16 @@ def _check_constants(argument: str, values: Sequence[float], channels: int) -> N
 
 
 def _ids(ids: _Values, length: int) -> np.ndarray:
-    ids = np.asarray(_texts("ids", ids), dtype=np.str_)
+    if np.ma.is_masked(ids):
+        raise InputError("ids", "has masked entries", "give one id per training example")
+    values = ids.to_numpy() if hasattr(ids, "to_numpy") else ids  # type: ignore
+    if isinstance(values, np.ndarray) and values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    texts = _texts("ids", values)
+    for row, value in enumerate(values):
+        if is_missing(value) or not texts[row]:
+            raise InputError("ids", f"has no id in row {row}", "give one id per training example")
+    ids = np.asarray(texts, dtype=np.str_)
     if len(ids) != length:
         problem = f"has {len(ids)} entries for {length} training examples"
         raise InputError("ids", problem, "give one id per example")
@@ -240,10 +270,18 @@ def _groups(groups: Mapping[str, _Values], length: int) -> dict[str, np.ndarray]
 
 
 def _column(values: _Values) -> np.ndarray:
+    """Return a column as a NumPy array; entries that are masked become None."""
+    if np.ma.is_masked(values):
+        return np.where(np.ma.getmaskarray(values), None, np.ma.getdata(values))
     try:
-        return np.asarray(values)
+        column = np.asarray(values)
     except ValueError:  # rows of unequal length
         return np.asarray(values, dtype=object)
+    if column.dtype.kind in "SU" and not isinstance(values, np.ndarray):
+        kinds = {type(value) for value in values}
+        if len(kinds) > 1:  # NumPy would make 12 and "12" the same string
+            return np.array(list(values), dtype=object)
+    return column
 
 
 def _triggered(
@@ -253,7 +291,6 @@ def _triggered(
         return None
     try:
         inputs, target = triggered
-        inputs = np.asarray(inputs)
     except (TypeError, ValueError) as error:
         remedy = "give (inputs [T, ...], target class)"
         raise InputError("triggered", f"is not a pair ({error})", remedy) from error

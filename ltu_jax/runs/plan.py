@@ -270,7 +270,8 @@ def as_model(model: Any, dataset: Dataset) -> Model:
             "give your own model, or features as float32",
         )
     if model is None:
-        small = dataset.train.inputs.ndim != 4 or dataset.train.inputs.shape[1] < 16
+        shape = dataset.train.inputs.shape
+        small = len(shape) != 4 or min(shape[1:3]) < 16
         model = "mlp" if small else "cnn"
     return build(model, dataset.num_classes)
 

@@ -1,5 +1,6 @@
 """Arrays become a checked `Dataset`, and training subsets are stratified."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -68,8 +69,8 @@ def test_tables_are_accepted():
         ({"train": (with_value(np.nan), TRAIN[1])}, "train", ["NaN", "row 4"]),
         ({"train": (with_value(np.inf), TRAIN[1])}, "train", ["infinity", "row 4"]),
         ({"train": (with_value(0).astype(np.float64) + 1e300, TRAIN[1])}, "train", ["infinity"]),
-        ({"train": (TRAIN[0], TRAIN[1].astype(np.float32))}, "train", ["float32"]),
-        ({"train": (TRAIN[0], np.eye(6, dtype=int))}, "train", ["[6, 6]", "argmax(1)"]),
+        ({"train": (TRAIN[0], TRAIN[1] + 0.5)}, "train", ["float64", "0.5"]),
+        ({"train": (TRAIN[0], np.tri(6, dtype=int))}, "train", ["[6, 6]", "row 1"]),
         ({"train": (TRAIN[0], TRAIN[1][:5])}, "train", ["6 inputs", "5 labels"]),
         ({"train": (TRAIN[0], TRAIN[1] - 1)}, "train", ["-1"]),
         ({"heldout": (HELDOUT[0], HELDOUT[1] - 1)}, "heldout", ["-1"]),
@@ -82,6 +83,15 @@ def test_tables_are_accepted():
         ),
         ({"class_names": ["a", "b", "b"]}, "class_names", ["3 names", "2 of them"]),
         ({"ids": ["a", "b", "c"]}, "ids", ["3 entries", "6 training"]),
+        ({"ids": ["a", None, "c", "d", "e", "f"]}, "ids", ["row 1"]),
+        ({"ids": [1.0, 2.0, np.nan, 4.0, 5.0, 6.0]}, "ids", ["row 2"]),
+        ({"ids": ["a", "b", "c", "d", "", "f"]}, "ids", ["row 4"]),
+        ({"ids": np.ma.masked_equal(np.arange(6), 3)}, "ids", ["masked"]),
+        ({"train": (np.ma.masked_less(images(6), 9), TRAIN[1])}, "train", ["masked"]),
+        ({"heldout": (HELDOUT[0], np.ma.masked_equal(HELDOUT[1], 1))}, "heldout", ["1 masked"]),
+        ({"train": (images(6).astype(complex), TRAIN[1])}, "train", ["complex128"]),
+        ({"train": (images(6).astype(str), TRAIN[1])}, "train", ["<U"]),
+        ({"train": (images(6).astype(str).astype(object), TRAIN[1])}, "train", ["text"]),
         ({"ids": ["a", "b", "c", "c", "d", "e"]}, "ids", ["'c'"]),
         ({"groups": {"sex": ["m", "f"]}}, "groups", ["'sex'", "(2,)"]),
         ({"mean": (0.5, 0.5)}, "mean", ["(0.5, 0.5)", "3 channels"]),
@@ -94,6 +104,56 @@ def test_bad_arrays_are_refused(change, argument, values):
     arguments = {"train": TRAIN, "heldout": HELDOUT, **change}
     with refused(argument, *values):
         from_arrays(arguments.pop("train"), arguments.pop("heldout"), name="mine", **arguments)
+
+
+@pytest.mark.parametrize("dtype", [">f2", ">f8", "<f4", ">f4", "f2", "bfloat16", "object"])
+def test_floats_of_every_kind_become_float32(dtype):
+    values = np.random.default_rng(0).integers(0, 9, (6, 5))
+    expected = from_arrays((values.astype(np.float32), TRAIN[1]), (values[:3] + 0.0, HELDOUT[1]))
+    given = values.astype(np.dtype(dtype) if dtype != "bfloat16" else jnp.bfloat16)
+    dataset = from_arrays((given, TRAIN[1].astype(">u2")), (given[:3], HELDOUT[1]))
+    assert dataset.train.inputs.dtype == np.dtype("=f4")
+    np.testing.assert_array_equal(dataset.train.inputs, expected.train.inputs)
+    np.testing.assert_array_equal(dataset.train.labels, TRAIN[1])
+
+
+def test_tokens_of_another_byte_order_are_native():
+    dataset = from_arrays((images(6, dtype=">i8"), TRAIN[1]), (images(3, dtype=">u2"), HELDOUT[1]))
+    assert dataset.train.inputs.dtype == dataset.heldout.inputs.dtype == np.dtype("=i4")
+
+
+def test_a_group_keeps_numbers_and_text_apart_and_masked_entries_empty():
+    groups = {"age": [12, "12", 3, 4, 5, 6], "ward": np.ma.masked_equal([1, 2, 3, 1, 2, 3], 3)}
+    columns = from_arrays(TRAIN, HELDOUT, groups=groups).groups
+    assert columns["age"].tolist() == [12, "12", 3, 4, 5, 6]
+    assert columns["ward"].tolist() == [1, 2, None, 1, 2, None]
+
+
+class Frame:
+    """What a data frame of one column shares with pandas: an array on demand, columns to walk."""
+
+    def __init__(self, values):
+        self.values = np.asarray(values, object)[:, None]
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values.astype(dtype or object)
+
+    def __iter__(self):
+        return iter(["column"])
+
+    def to_numpy(self):
+        return self.values
+
+
+def test_frames_and_device_arrays_are_arrays():
+    dataset = from_arrays(
+        (jnp.asarray(TRAIN[0]), Frame(TRAIN[1])),
+        (jnp.asarray(HELDOUT[0]), jnp.asarray(HELDOUT[1])),
+        ids=Frame(["a", "b", "c", "d", "e", 6]),
+    )
+    np.testing.assert_array_equal(dataset.train.inputs, TRAIN[0])
+    np.testing.assert_array_equal(dataset.train.labels, TRAIN[1])
+    assert dataset.train_ids.tolist() == ["a", "b", "c", "d", "e", "6"]
 
 
 def test_tables_cannot_be_augmented():
