@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def import_function(name: str, argument: str) -> Callable:
 def import_object(name: str, argument: str, fits: Callable[[Any], bool], expected: str) -> Any:
     """Import the object `package.module:object`.
 
-    The working directory is searched too, as by `python -m` but not by console scripts.
+    The working directory is searched first, as by `python -m` but not by console scripts.
 
     Args:
       name: of the object.
@@ -36,10 +37,11 @@ def import_object(name: str, argument: str, fits: Callable[[Any], bool], expecte
       InputError: the module cannot be imported, or has no suitable object of this name.
     """
     module_name, _, object_name = name.partition(":")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
+    if module_name.endswith(".py") or "/" in module_name or "\\" in module_name:
+        raise _is_a_path(name, argument)
     try:
-        module = importlib.import_module(module_name)
+        with _working_directory_first():
+            module = importlib.import_module(module_name)
     except (ImportError, ValueError, TypeError) as error:
         problem = f"{name} cannot be imported ({error})"
         remedy = f"run from the folder of {module_name!r}, or install it"
@@ -48,9 +50,34 @@ def import_object(name: str, argument: str, fits: Callable[[Any], bool], expecte
         raise _failed(error, argument, f"importing {module_name}") from error
     candidate = getattr(module, object_name, None)
     if not fits(candidate):
-        problem = f"{module_name} has no {expected} {object_name!r}"
-        raise InputError(argument, problem, f"name an existing {expected}")
+        where = getattr(module, "__file__", None) or "built into Python"
+        problem = f"{module_name} ({where}) has no {expected} {object_name!r}"
+        remedy = f"name an existing {expected}, and a module that has no other module's name"
+        raise InputError(argument, problem, remedy)
     return candidate
+
+
+@contextmanager
+def _working_directory_first() -> Iterator[None]:
+    """Search the working directory first inside the block, and last after it.
+
+    Packages that are imported later must not find the user's files by their names.
+    """
+    here, before = str(Path.cwd()), list(sys.path)
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path[:] = before if here in before or "" in before else [*before, here]
+
+
+def _is_a_path(name: str, argument: str) -> InputError:
+    """Return the error for a file where a module is expected."""
+    path, _, object_name = name.replace("\\", "/").partition(":")
+    folder, _, file = path.rpartition("/")
+    spelling = f"{file.removesuffix('.py')}:{object_name}"
+    where = f" and run from {folder}" if folder else ""
+    return InputError(argument, f"is {name}, a path", f"write {spelling}{where}")
 
 
 def call(function: Callable, *args: Any, argument: str, name: str) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 
 import ltu_jax.data.on_disk as on_disk
 from ltu_jax.data.arrays import from_arrays, stratified_rows, take_train, validate
-from ltu_jax.errors import InputError, check_integer, check_path
+from ltu_jax.errors import InputError, check_integer, check_path, warn
 from ltu_jax.plugins import call, import_function
 from ltu_jax.types import Array, Dataset, Examples
 
@@ -124,8 +124,8 @@ def _from_tfds(
 ) -> Dataset:
     builder = _tfds_builder(name, data_dir)
     image_key, group_keys = _columns(name, builder.info)
-    heldout_split = next((s for s in ("test", "validation") if s in builder.info.splits), None)
-    if "train" not in builder.info.splits or heldout_split is None:
+    heldout_splits = [split for split in ("test", "validation") if split in builder.info.splits]
+    if "train" not in builder.info.splits or not heldout_splits:
         problem = f"{name} has the splits {', '.join(builder.info.splits)}"
         remedy = "choose a data set with 'train' and 'test' or 'validation'"
         raise InputError("data", problem, remedy)
@@ -137,7 +137,11 @@ def _from_tfds(
         )
     else:
         train_rows = source.__getitems__(range(len(source)))
-    chosen = _train_rows(np.array([row["label"] for row in train_rows]), train_size, seed)
+    labels = np.array([row["label"] for row in train_rows])
+    if labels.min() < 0:
+        problem = f"{name} has examples without a label in 'train' (label {labels.min()})"
+        raise InputError("data", problem, "choose a data set whose training labels are public")
+    chosen = _train_rows(labels, train_size, seed)
     ids = [train_rows[i]["id"] if "id" in features else i for i in chosen]
     train_rows = [train_rows[i] for i in chosen]
     if stream:
@@ -150,11 +154,10 @@ def _from_tfds(
         )
     else:
         images = _decode(name, features[image_key], [row[image_key] for row in train_rows])
-    heldout_source = _source(name, builder, heldout_split, image_key)
-    heldout_rows = heldout_source.__getitems__(range(len(heldout_source)))
+    heldout_rows = _labelled_rows(name, builder, heldout_splits, image_key)
     heldout = _decode(name, features[image_key], [row[image_key] for row in heldout_rows])
     return from_arrays(
-        (images, np.array([row["label"] for row in train_rows])),
+        (images, labels[chosen]),
         (heldout, np.array([row["label"] for row in heldout_rows])),
         name=name,
         ids=ids,
@@ -229,6 +232,20 @@ def _source(name: str, builder, split: str, image_key: str):
         command = f"tfds build {name} --file_format=array_record"
         remedy = f"prepare it again in another `data_dir`: {command}"
         raise InputError("data", problem, remedy) from error
+
+
+def _labelled_rows(name: str, builder, splits: list[str], image_key: str) -> list[dict]:
+    """Return the rows of the first split with labels; a hidden label is stored as -1."""
+    for split in splits:
+        source = _source(name, builder, split, image_key)
+        rows = source.__getitems__(range(len(source)))
+        if min(row["label"] for row in rows) >= 0:
+            return rows
+        if split != splits[-1]:
+            warn(f"{name} hides labels of {split!r}; {splits[-1]!r} is the held-out set")
+    shown = " and ".join(map(repr, splits))
+    remedy = "choose a data set with public labels, or hold out a part in a package.module:function"
+    raise InputError("data", f"{name} hides labels of {shown}", remedy)
 
 
 def _decode(name: str, feature, encoded: list[bytes]) -> np.ndarray:

@@ -27,10 +27,19 @@ class ToyImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version("1.0.0")
 
     def __init__(
-        self, *, sides=(8,), channels=3, size=12, noise=0, heldout="test", with_label=True, **kwargs
+        self,
+        *,
+        sides=(8,),
+        channels=3,
+        size=12,
+        noise=0,
+        heldout="test",
+        with_label=True,
+        hidden=(),
+        **kwargs,
     ):
         self.sides, self.channels, self.size, self.noise = sides, channels, size, noise
-        self.heldout, self.with_label = heldout, with_label
+        self.heldout, self.with_label, self.hidden = heldout, with_label, hidden
         super().__init__(**kwargs)
 
     def _info(self):
@@ -47,17 +56,19 @@ class ToyImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, dl_manager):
+        """A third and a fourth of the training set's size, so that shapes show the split."""
+        sizes = {"train": self.size}
+        sizes |= {name: self.size // (3 + i) for i, name in enumerate(self.heldout.split())}
         return {
-            "train": self._generate_examples(self.size),
-            self.heldout: self._generate_examples(self.size // 3),
+            name: self._generate_examples(size, name in self.hidden) for name, size in sizes.items()
         }
 
-    def _generate_examples(self, count):
+    def _generate_examples(self, count, hidden):
         for i in range(count):
             side = self.sides[i % len(self.sides)]
             row = {
                 "image": png(self._image(i, side)),
-                "label": i % 2,
+                "label": -1 if hidden else i % 2,
                 "coarse_label": i // 2 % 2,
                 "sensor": i,
                 "site": f"site {i % 3}",

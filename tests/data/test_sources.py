@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 
 from ltu_jax.data import load
 from ltu_jax.data.tiny_imagenet import TinyImagenet
+from ltu_jax.errors import collect_warnings
 from tests.refusals import refused
 
 
@@ -177,6 +178,30 @@ def test_grayscale_images_are_not_augmented(toy_dir):
 def test_unsuitable_tfds_sets(toy_dir, arguments, value):
     with refused("data", "toy_images", value):
         load("toy_images", data_dir=toy_dir(**arguments))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_split_with_hidden_labels_is_passed_over(toy_dir, stream):
+    folder = toy_dir(heldout="test validation", hidden=("test",))
+    with collect_warnings() as warnings:
+        dataset = load("toy_images", data_dir=folder, stream=stream)
+    assert len(dataset.heldout.labels) == 3
+    assert len(warnings) == 1
+    assert "'test'" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("heldout", "hidden"),
+    [
+        ("test", ("test",)),
+        ("validation", ("validation",)),
+        ("test validation", ("test", "validation")),
+        ("test", ("train",)),
+    ],
+)
+def test_a_set_without_public_labels_is_refused(toy_dir, heldout, hidden):
+    with refused("data", *map(repr, hidden)):
+        load("toy_images", data_dir=toy_dir(heldout=heldout, hidden=hidden))
 
 
 def test_unknown_name_missing_folder_and_missing_data(tmp_path, monkeypatch):
