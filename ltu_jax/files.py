@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import io
 import json
@@ -128,7 +129,8 @@ def publish(part: Path, folder: Path) -> None:
 
 def remove(folder: Path) -> None:
     """Delete a folder if it exists, and the temporary folders that Orbax left next to it."""
-    for path in [folder, *folder.parent.glob(f"{folder.name}.orbax-checkpoint-tmp*")]:
+    left = f"{glob.escape(folder.name)}.orbax-checkpoint-tmp*"
+    for path in [folder, *folder.parent.glob(left)]:
         if path.exists():
             shutil.rmtree(path)
 

@@ -16,6 +16,7 @@ def _unset(metavar: str):
 
 _Text = Annotated[str | None, _unset("NAME")]
 _Folder = Annotated[Path | None, _unset("DIR")]
+_Place = Annotated[str | None, _unset("DIR")]  # may be a bucket
 _Run = Annotated[Path | None, _unset("RUN")]
 _File = Annotated[Path | None, _unset("FILE")]
 _Count = Annotated[int | None, _unset("N")]
@@ -35,7 +36,7 @@ class Deletion:
 
     data: Annotated[str, tyro.conf.arg(metavar="NAME")] = "digits"
     """digits (embedded), a TFDS image set such as cifar10, or your own package.module:function."""
-    data_dir: _Folder = None
+    data_dir: _Place = None
     """Folder in which TFDS keeps prepared data sets; by default TFDS's own."""
     train_size: _Count = None
     """Train on a stratified subset of this many examples; by default on all."""
@@ -88,7 +89,7 @@ class Unlearn(Deletion):
 
     run: _Run = None
     """Finished run to continue: same data, model and seed, minus what it has forgotten."""
-    checkpoint: _Folder = None
+    checkpoint: _Place = None
     """Trained model to start from (Orbax, such as RUN/original); by default one is trained."""
     reference: Literal["retrain", "none"] = "retrain"
     """retrain: also train two models without the forget set, to compare with; none: do not."""

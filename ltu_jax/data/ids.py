@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ltu_jax import paths
 from ltu_jax.errors import InputError, few, short
 
 _FORMATS = {".csv": "UTF-8 CSV", ".json": "UTF-8 JSON", ".npy": "NumPy array without pickles"}
@@ -32,10 +33,11 @@ def read_ids(
     header = None
     is_path = isinstance(source, str | os.PathLike)
     name = repr(os.fspath(source)) if is_path else short(source)
-    if column is not None and not (is_path and Path(source).suffix.lower() == ".csv"):
+    path = paths.local("forget", source) if is_path else None
+    if column is not None and not (path and path.suffix.lower() == ".csv"):
         raise _error(f"{name} has no column {column!r}", "give a .csv file, or no column")
-    if is_path:
-        values, header = _read_file(Path(source), column, name)
+    if path:
+        values, header = _read_file(path, column, name)
     else:
         values = getattr(source, "tolist", lambda: source)()
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):

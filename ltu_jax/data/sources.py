@@ -11,8 +11,9 @@ from typing import Any, cast
 import numpy as np
 
 import ltu_jax.data.on_disk as on_disk
+import ltu_jax.paths as paths
 from ltu_jax.data.arrays import from_arrays, stratified_rows, take_train, validate
-from ltu_jax.errors import InputError, check_integer, check_path, warn
+from ltu_jax.errors import InputError, check_integer, warn
 from ltu_jax.plugins import call, import_function
 from ltu_jax.types import Array, Dataset, Examples
 
@@ -172,8 +173,8 @@ def _tfds_builder(name: str, data_dir: str | None) -> Any:
     import tensorflow_datasets as tfds
 
     if data_dir is not None:
-        check_path("data_dir", data_dir)
-    if data_dir is not None and not Path(data_dir).exists():
+        data_dir = paths.anywhere("data_dir", data_dir)
+    if data_dir is not None and not (paths.is_bucket(data_dir) or Path(data_dir).exists()):
         remedy = f"give the folder that TFDS prepared {name!r} in, or create it"
         raise InputError("data_dir", f"{data_dir} does not exist", remedy)
     if name == "tiny_imagenet":
@@ -183,6 +184,9 @@ def _tfds_builder(name: str, data_dir: str | None) -> Any:
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except (ValueError, AssertionError, ImportError) as error:
+        if isinstance(error, ImportError) and data_dir is not None and paths.is_bucket(data_dir):
+            problem = f"{data_dir} cannot be reached ({' '.join(str(error).split())[-80:]})"
+            raise InputError("data_dir", problem, "install it, or copy the data") from error
         reason = str(error).strip().partition("\n")[0]
         problem = f"{name} is neither 'digits' nor a TFDS data set ({reason})"
         remedy = "see tensorflow.org/datasets/catalog, or name a package.module:function"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ltu_jax import paths
 from ltu_jax.audit.ensembles import (
     NOISE,
     attack_ensembles,
@@ -74,13 +75,13 @@ def audit_run(
     Raises:
       InputError: the folder holds no finished run, or there are no ensembles of it.
     """
-    folder = Path(folder)
+    folder = paths.local("run", folder)
     if not 0 < alpha < 1:
         raise InputError("alpha", f"is {alpha}", "give a level between 0 and 1, such as 0.05")
     plan = load_plan(folder, InMemory(data, model, method=method))
     files = RunFolder(folder)
     content = read_content(files.report, files.scores, files.metrics)
-    found = {} if ensembles is None else find_ensembles(plan, Path(ensembles))
+    found = {} if ensembles is None else find_ensembles(plan, paths.local("ensembles", ensembles))
     with Progress(None, quiet=quiet) as progress:
         on_info = progress.phase("audit", 1 + len(found))
         result: dict[str, Any] = {"alpha": alpha, "command": command, "method": plan.method.name}

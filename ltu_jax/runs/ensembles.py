@@ -18,6 +18,7 @@ an interrupted command resumes after the last complete part.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ltu_jax import paths
 from ltu_jax.data import inclusion as bits
 from ltu_jax.errors import InputError, check_integer
 from ltu_jax.files import new_folder, write_json
@@ -80,11 +82,12 @@ class _Members(NamedTuple):
 
 
 def make_ensembles(
-    plan: Plan, types: Sequence[str], size: int, folder: Path, *, quiet: bool = False
+    plan: Plan, types: Sequence[str], size: int, folder: str | os.PathLike, *, quiet: bool = False
 ) -> Iterator[Ensemble]:
     """Yield the ensembles of a plan, each when it is complete; see `make_ensemble`."""
     if not types:
         raise InputError("types", "is empty", f"choose among {', '.join(TYPES)}")
+    folder = paths.local("ensembles", folder)
     for name in types:
         _members(plan, name, size)  # bad input is found before any model is trained
     with Progress(None, quiet=quiet) as progress:

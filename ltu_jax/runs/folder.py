@@ -20,10 +20,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from ltu_jax import files
-from ltu_jax.errors import DamagedError, InputError, check_path
+from ltu_jax import files, paths
+from ltu_jax.errors import DamagedError, InputError
 from ltu_jax.runs.spec import SAVE_EVERY
-from ltu_jax.training import hosts
+from ltu_jax.training import hosts, orbax_paths
 from ltu_jax.training.checkpoint import export, restore
 from ltu_jax.training.loop import History
 from ltu_jax.training.resume import Saver
@@ -76,7 +76,7 @@ class RunFolder:
     records = _Entry("running/finished.json")
 
     def __init__(self, path: str | os.PathLike):
-        self.path = Path(path)
+        self.path = paths.local("run", path)
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -108,17 +108,17 @@ class RunFolder:
 
 def check_folder(out: str | os.PathLike | None) -> None:
     """Raise `InputError` unless a run can be written to `out`; leave nothing behind."""
-    if out is not None:
-        check_path("out", out)
     check_writable("out", "runs" if out is None else out)
-    if out is not None and not RunFolder(out).is_unused():
+    if out is not None and not RunFolder(paths.local("out", out)).is_unused():
         raise InputError("out", f"{out} holds another run or other files", "name a new folder")
 
 
 def check_writable(argument: str, folder: str | os.PathLike) -> None:
     """Raise `InputError` unless files can be written below `folder`; leave nothing behind."""
-    check_path(argument, folder)
-    parent = folder = Path(folder)
+    parent = folder = paths.local(argument, folder)
+    if jax.process_count() > 1 and not orbax_paths.is_plain(folder):
+        problem = f"is {folder}, which Orbax cannot use from several processes"
+        raise InputError(argument, problem, "give a path without * ? [ and backslashes")
     try:
         while not parent.exists():
             parent = parent.parent
@@ -135,8 +135,9 @@ def check_writable(argument: str, folder: str | os.PathLike) -> None:
 def make_folder(out: str | os.PathLike | None, name: str) -> RunFolder:
     """Create the folder of a run; without `out` the first free `runs/NAME-001`, `-002`, ..."""
     if out is not None:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        return RunFolder(out)
+        folder = paths.local("out", out)
+        folder.mkdir(parents=True, exist_ok=True)
+        return RunFolder(folder)
     name = re.sub(r"[^\w.-]+", "-", name)[:60]  # no path separators, no overlong names
     for number in range(1, 10_000):
         folder = Path("runs") / f"{name}-{number:03d}"

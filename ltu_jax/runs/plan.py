@@ -13,6 +13,7 @@ import numpy as np
 
 import ltu_jax.data.history as histories
 import ltu_jax.data.request as requests
+import ltu_jax.paths as paths
 import ltu_jax.unlearners as unlearners
 import ltu_jax.unlearners.parameter_subset as parameter_subset
 from ltu_jax.errors import InputError, collect_warnings
@@ -159,11 +160,17 @@ def _checked_plan(
         model=spec.model if "model" in spec.in_python else spec.model or bare.name,
         options=changed_options(method, config, recipe),
         only=only,
-        checkpoint=None if spec.checkpoint is None else os.path.abspath(spec.checkpoint),
+        checkpoint=_absolute(spec.checkpoint),
         recipe=recipe,
         epochs=None,
     )
     return Plan(resolved, problem, request, recipe, method, config, unlearner, original, earlier)
+
+
+def _absolute(checkpoint: str | os.PathLike | None) -> str | os.PathLike | None:
+    if checkpoint is None or paths.is_bucket(checkpoint):
+        return checkpoint
+    return os.path.abspath(checkpoint)
 
 
 def with_method(

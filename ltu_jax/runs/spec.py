@@ -9,9 +9,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from ltu_jax import paths
 from ltu_jax.data import load
 from ltu_jax.data.arrays import validate
-from ltu_jax.errors import InputError, check_integer, check_path
+from ltu_jax.errors import InputError, check_integer
 from ltu_jax.training.supervised import Recipe
 from ltu_jax.types import Dataset
 from ltu_jax.unlearners.base import Method
@@ -95,8 +96,7 @@ class RunSpec:
             raise InputError("recipe", f"is a {found}", "give an ltu_jax.Recipe")
         for name in ("checkpoint", "data_dir"):
             if (path := getattr(self, name)) is not None:
-                check_path(name, path)
-                object.__setattr__(self, name, os.fspath(path))
+                object.__setattr__(self, name, paths.anywhere(name, path))
         check_integer("save_every", self.save_every)
         if not self.save_every > 0:
             raise InputError(

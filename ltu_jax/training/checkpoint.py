@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ltu_jax import files
-from ltu_jax.errors import DamagedError, InputError, check_path
+from ltu_jax import files, paths
+from ltu_jax.errors import DamagedError, InputError
 from ltu_jax.models import nnx_variables
-from ltu_jax.training import hosts
+from ltu_jax.training import hosts, orbax_paths
 from ltu_jax.types import PyTree, Variables
 
 ABOUT = "about.json"
@@ -48,7 +48,8 @@ def export(folder: Path, variables: Variables) -> None:
     if jax.process_count() > 1:  # Orbax cannot write arrays that live on one process's device
         content = jax.tree.map(np.asarray, content)
     try:
-        ocp.save(str(folder.absolute()), content)
+        with orbax_paths.for_writing(folder) as path:
+            ocp.save(path, content)
     except ValueError as error:  # what Orbax raises for a full disk
         raise _disk_error(folder, error) from error
 
@@ -69,10 +70,14 @@ def restore(
     """
     from orbax.checkpoint import v1 as ocp
 
-    folder = Path(folder).absolute()
+    folder = paths.anywhere(argument, folder)
+    folder = folder if paths.is_bucket(folder) else Path(folder).absolute()
     intact = "give an intact copy"
     try:
-        stored = ocp.metadata(str(folder)).metadata
+        with orbax_paths.for_reading(folder) as path:
+            stored = ocp.metadata(path).metadata
+    except ImportError as error:
+        raise bucket_error(argument, str(folder), error) from error
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # InvalidLayout is one
         raise InputError(
             argument,
@@ -93,7 +98,8 @@ def restore(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like._asdict()
     )
     try:
-        loaded = ocp.load(str(folder), abstract)
+        with orbax_paths.for_reading(folder) as path:
+            loaded = ocp.load(path, abstract)
     except Exception as error:  # Orbax raises bare exceptions for missing and truncated files
         problem = f"{folder} is damaged ({type(error).__name__} while its arrays were read)"
         raise InputError(argument, problem, intact) from error
@@ -113,10 +119,31 @@ def save_checkpoint(folder: str | os.PathLike, params: Any) -> None:
       InputError: the folder exists.
       OSError: writing failed.
     """
-    check_path("folder", folder)
-    if Path(folder).exists():
+    variables = jax.tree.map(jnp.asarray, _parts(params, like=None))
+    if paths.is_bucket(folder):
+        _export_to_bucket(paths.anywhere("folder", folder), variables)
+        return
+    folder = paths.local("folder", folder)
+    if folder.exists():
         raise InputError("folder", f"{folder} exists", "name a new one")
-    export(Path(folder), jax.tree.map(jnp.asarray, _parts(params, like=None)))
+    export(folder, variables)
+
+
+def _export_to_bucket(folder: str, variables: Variables) -> None:
+    from orbax.checkpoint import v1 as ocp
+
+    try:
+        ocp.save(folder, variables._asdict())
+    except ImportError as error:
+        raise bucket_error("folder", folder, error) from error
+
+
+def bucket_error(argument: str, folder: str, error: ImportError) -> InputError:
+    """Return the error of a bucket whose client is not installed."""
+    reason = " ".join(str(error).split())
+    return InputError(
+        argument, f"{folder} cannot be reached ({reason})", "install it, or give a local copy"
+    )
 
 
 def as_variables(params: Any, like: Variables) -> Variables:
@@ -170,7 +197,8 @@ def save_state(folder: Path, arrays: Mapping[str, np.ndarray], about: Mapping[st
         part.mkdir()
     hosts.meet(f"begin {folder.name}")
     try:
-        ocp.save(str((part / "arrays").absolute()), dict(arrays))
+        with orbax_paths.for_writing(part / "arrays") as path:
+            ocp.save(path, dict(arrays))
         if hosts.is_main():
             digests = {
                 "arrays": files.array_digest(arrays),
@@ -204,8 +232,8 @@ def load_state(folder: Path, config: str) -> tuple[dict[str, np.ndarray], dict[s
     if about.get("config") != config:
         raise DamagedError("belongs to another run or to other settings")
     files.check_files(folder / "arrays", about["files"])
-    stored = ocp.load(str((folder / "arrays").absolute()))
-    arrays = {name: np.asarray(x) for name, x in stored.items()}
+    with orbax_paths.for_reading(folder / "arrays") as path:
+        arrays = {name: np.asarray(x) for name, x in ocp.load(path).items()}
     if files.array_digest(arrays) != about["arrays"]:
         raise DamagedError("arrays differ from what was written")
     return arrays, about

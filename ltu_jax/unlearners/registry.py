@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from ltu_jax.errors import InputError
+from ltu_jax.paths import local
 from ltu_jax.plugins import import_object
 from ltu_jax.unlearners import (
     bad_teacher,
@@ -166,7 +167,7 @@ def _same_type(default: Any, value: Any) -> bool:
     return isinstance(value, type(default))
 
 
-def read_config(method: str | Method, path: Path) -> Any:
+def read_config(method: str | Method, path: str | os.PathLike) -> Any:
     """Return a method's options from a JSON file.
 
     Args:
@@ -179,7 +180,9 @@ def read_config(method: str | Method, path: Path) -> Any:
     method = find(method)
     remedy = 'give a JSON file of options, such as {"learning_rate": 0.01}'
     try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once_each)
+        values = json.loads(
+            local("config", path).read_text(encoding="utf-8-sig"), object_pairs_hook=_once_each
+        )
         json.dumps(values, allow_nan=False)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError("config", f"cannot read {path} ({error})", remedy) from error

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import ltu_jax.paths as paths
 import ltu_jax.unlearners as unlearners
 from ltu_jax.data.scenarios import SCENARIOS
 from ltu_jax.errors import InputError, check_integer
@@ -77,8 +78,9 @@ class Comparison:
                 check_integer(argument, seed)
                 if seed < 0:
                     raise InputError(argument, f"includes {seed}", "give 0 or more")
-        check_writable("out", self.out)
-        check_writable("cache", self.cache)
+        for name in ("out", "cache"):
+            check_writable(name, getattr(self, name))
+            object.__setattr__(self, name, paths.local(name, getattr(self, name)))
         check_trials(self.trials, "oracle_free")
         if self.select != "default" and self.select_seed in self.train_seeds:
             raise InputError(

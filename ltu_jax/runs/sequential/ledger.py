@@ -38,6 +38,7 @@ import numpy as np
 import ltu_jax.files as files
 from ltu_jax.errors import InputError, TamperedError
 from ltu_jax.runs.folder import RunFolder
+from ltu_jax.training import orbax_paths
 
 NO_ENTRY = "0" * 64  # what the first entry names as the one before it
 FIELDS = (
@@ -168,14 +169,14 @@ def model_digest(folder: Path) -> str:
     """
     from orbax.checkpoint import v1 as ocp
 
-    path = str(folder.absolute())
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     try:
-        shapes = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-            ocp.metadata(path).metadata,
-        )
-        stored = ocp.load(path, shapes)
+        with orbax_paths.for_reading(folder) as path:
+            shapes = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
+                ocp.metadata(path).metadata,
+            )
+            stored = ocp.load(path, shapes)
     except Exception as error:  # Orbax raises bare exceptions for missing and damaged files
         raise OSError(f"{folder.name} cannot be read ({type(error).__name__})") from error
     leaves, _ = jax.tree_util.tree_flatten_with_path(stored)

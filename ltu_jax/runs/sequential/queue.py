@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import ltu_jax.files as files
+import ltu_jax.paths as paths
 import ltu_jax.runs.pipeline as pipeline
 import ltu_jax.runs.sequential.ledger as ledger
 from ltu_jax.data.history import check_not_forgotten
@@ -141,7 +142,7 @@ def complete(
     if batch is None:
         return _begin(folder, waiting, out, objects | options)
     begun = RunFolder(os.path.normpath(folder.path / batch["out"]))
-    if out is not None and Path(out).resolve() != begun.path.resolve():
+    if out is not None and paths.local("out", out).resolve() != begun.path.resolve():
         raise InputError("out", f"is {out}, but a deletion has begun in {begun}", "leave `out` out")
     result = None
     if not begun.spec.exists():
