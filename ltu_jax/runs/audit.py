@@ -23,6 +23,7 @@ from ltu_jax.files import write_json
 from ltu_jax.report import write as report
 from ltu_jax.report.content import plain
 from ltu_jax.report.read import read_content
+from ltu_jax.runs import lock
 from ltu_jax.runs.ensembles import (
     MAX_SIZE,
     TYPES,
@@ -32,7 +33,7 @@ from ltu_jax.runs.ensembles import (
     read_ensemble,
 )
 from ltu_jax.runs.folder import RunFolder
-from ltu_jax.runs.loading import load_models, load_plan
+from ltu_jax.runs.loading import load_models, load_plan, load_spec
 from ltu_jax.runs.models import by_label
 from ltu_jax.runs.plan import Plan
 from ltu_jax.runs.progress import Progress
@@ -78,10 +79,24 @@ def audit_run(
     folder = paths.local("run", folder)
     if not 0 < alpha < 1:
         raise InputError("alpha", f"is {alpha}", "give a level between 0 and 1, such as 0.05")
-    plan = load_plan(folder, InMemory(data, model, method=method))
-    files = RunFolder(folder)
-    content = read_content(files.report, files.scores, files.metrics)
-    found = {} if ensembles is None else find_ensembles(plan, paths.local("ensembles", ensembles))
+    load_spec(folder)
+    with lock.claim(folder, "run"):
+        plan = load_plan(folder, InMemory(data, model, method=method))
+        place = None if ensembles is None else paths.local("ensembles", ensembles)
+        result = plain(_audit(plan, RunFolder(folder), place, alpha, command, quiet))
+    return result
+
+
+def _audit(
+    plan: Plan,
+    folder: RunFolder,
+    ensembles: Path | None,
+    alpha: float,
+    command: str,
+    quiet: bool,
+) -> dict[str, Any]:
+    content = read_content(folder.report, folder.scores, folder.metrics)
+    found = {} if ensembles is None else find_ensembles(plan, ensembles)
     with Progress(None, quiet=quiet) as progress:
         on_info = progress.phase("audit", 1 + len(found))
         result: dict[str, Any] = {"alpha": alpha, "command": command, "method": plan.method.name}
@@ -89,8 +104,8 @@ def audit_run(
         on_info(0, {})
         result |= audit_ensembles(plan, found, alpha, lambda done: on_info(done + 1, {}))
     report.write_report(content._replace(audit=plain(result)), folder)
-    write_json(files.audit, plain(result))
-    return plain(result)
+    write_json(folder.audit, plain(result))
+    return result
 
 
 def audit_ensembles(

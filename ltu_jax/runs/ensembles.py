@@ -37,6 +37,7 @@ from ltu_jax.files import new_folder, write_json
 from ltu_jax.models.fingerprint import fingerprint, program
 from ltu_jax.report.content import plain
 from ltu_jax.report.write import versions
+from ltu_jax.runs import lock
 from ltu_jax.runs.plan import Plan, on_device, trace, visible_data, with_method
 from ltu_jax.runs.progress import OnInfo, Progress
 from ltu_jax.training.checkpoint import export, restore
@@ -113,7 +114,9 @@ def make_ensemble(plan: Plan, name: str, size: int, folder: Path, progress: Prog
     if not (entry / "about.json").exists():
         parent = name in PARENT and make_ensemble(plan, PARENT[name], size, folder, progress)
         members = _members(plan, name, size)
-        _make(plan, name, members, parent.variables if parent else None, entry, progress)
+        entry.mkdir(parents=True, exist_ok=True)
+        with lock.claim(entry, "ensembles"):
+            _make(plan, name, members, parent.variables if parent else None, entry, progress)
     return read_ensemble(plan, name, size, folder)
 
 

@@ -13,7 +13,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 
 from ltu_jax import files, paths
 from ltu_jax.errors import DamagedError, InputError
+from ltu_jax.runs import lock
 from ltu_jax.runs.spec import SAVE_EVERY
 from ltu_jax.training import hosts, orbax_paths
 from ltu_jax.training.checkpoint import export, restore
@@ -97,7 +99,8 @@ class RunFolder:
         if not self.path.is_dir():
             return True
         before = {self.running, self.request, self.split, self.history}
-        found = {path for path in self.path.iterdir() if not path.name.startswith(files.PART)}
+        hidden = (files.PART, lock.LOCK, lock.OWNER)
+        found = {path for path in self.path.iterdir() if not path.name.startswith(hidden)}
         return found <= before
 
     def unwritten(self) -> list[Path]:
@@ -109,8 +112,14 @@ class RunFolder:
 def check_folder(out: str | os.PathLike | None) -> None:
     """Raise `InputError` unless a run can be written to `out`; leave nothing behind."""
     check_writable("out", "runs" if out is None else out)
-    if out is not None and not RunFolder(paths.local("out", out)).is_unused():
-        raise InputError("out", f"{out} holds another run or other files", "name a new folder")
+    if out is not None:
+        _check_unused(RunFolder(out))
+        lock.check_free(RunFolder(out).path, "out", "name a new folder")
+
+
+def _check_unused(folder: RunFolder) -> None:
+    if not folder.is_unused():
+        raise InputError("out", f"{folder} holds another run or other files", "name a new folder")
 
 
 def check_writable(argument: str, folder: str | os.PathLike) -> None:
@@ -147,6 +156,19 @@ def make_folder(out: str | os.PathLike | None, name: str) -> RunFolder:
             continue
         return RunFolder(folder)
     raise InputError("out", f"is not given, and runs/ holds 9,999 runs of {name}", "name a folder")
+
+
+@contextmanager
+def new_run(out: str | os.PathLike | None, name: str) -> Iterator[RunFolder]:
+    """Provide the folder of a new run, see `make_folder`, which no other process may use.
+
+    Raises:
+      InputError: another process took the folder since `check_folder`.
+    """
+    folder = make_folder(out, name)
+    with lock.claim(folder.path, "out", "name a new folder"):
+        _check_unused(folder)
+        yield folder
 
 
 class RunState:

@@ -13,6 +13,7 @@ import ltu_jax.data.request as requests
 from ltu_jax.data.on_disk import content
 from ltu_jax.errors import DamagedError, InputError
 from ltu_jax.files import array_digest, read_checksummed, write_checksummed, write_json
+from ltu_jax.runs import lock
 from ltu_jax.runs.folder import RunFolder, variables_digest
 from ltu_jax.runs.models import REFERENCES
 from ltu_jax.runs.plan import Plan, make_plan, trace
@@ -68,6 +69,7 @@ def load_plan(run: str | os.PathLike, objects: InMemory = NO_OBJECTS) -> Plan:
     folder = RunFolder(run)
     spec, described = _read(folder)
     if folder.is_unfinished():
+        lock.check_free(folder.path, "run")
         raise InputError("run", f"{folder} holds an unfinished run", "finish it with `resume`")
     return _plan(folder, replace(spec, checkpoint=None), described, objects)
 

@@ -19,9 +19,9 @@ from ltu_jax.errors import InputError
 from ltu_jax.files import write_json
 from ltu_jax.report import ReportContent, verdict, versions, write_report
 from ltu_jax.report.content import plain
-from ltu_jax.runs import tuning
-from ltu_jax.runs.folder import RunFolder, RunState, check_folder, make_folder
-from ltu_jax.runs.loading import load_unfinished, save_options, save_plan
+from ltu_jax.runs import lock, tuning
+from ltu_jax.runs.folder import RunFolder, RunState, check_folder, new_run
+from ltu_jax.runs.loading import load_spec, load_unfinished, save_options, save_plan
 from ltu_jax.runs.models import (
     by_label,
     original_model,
@@ -194,10 +194,10 @@ def start(
     """Start a run from its specification; see `unlearn`."""
     check_start(spec, objects, out)
     plan = make_plan(spec, forget, objects)
-    folder = make_folder(out, f"{plan.dataset.name}-{plan.method.name}")
-    RunState(folder).begin()
-    save_plan(plan, folder)
-    return carry_out(plan, folder, quiet=quiet, log=log)
+    with new_run(out, f"{plan.dataset.name}-{plan.method.name}") as folder:
+        RunState(folder).begin()
+        save_plan(plan, folder)
+        return carry_out(plan, folder, quiet=quiet, log=log)
 
 
 def resume(
@@ -233,9 +233,10 @@ def resume(
       >>> result = ltu_jax.resume("runs/digits-ltu-001")  # doctest: +SKIP
     """
     folder = RunFolder(run)
-    plan = load_unfinished(run, InMemory(data, model, method=method))
-    RunState(folder).reopen()
-    with hosts.results_folder(folder.path) as results:
+    load_spec(run)
+    with lock.claim(folder.path, "run"), hosts.results_folder(folder.path) as results:
+        plan = load_unfinished(run, InMemory(data, model, method=method))
+        RunState(folder).reopen()
         return carry_out(plan, RunFolder(results or folder.path), quiet=quiet, log=log)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,8 @@ import ltu_jax.files as files
 import ltu_jax.runs.sequential.ledger as ledger
 import ltu_jax.unlearners as unlearners
 from ltu_jax.errors import InputError
-from ltu_jax.runs.folder import RunFolder, RunState, make_folder
+from ltu_jax.runs import lock
+from ltu_jax.runs.folder import RunFolder, RunState, new_run
 from ltu_jax.runs.loading import load_plan, save_plan
 from ltu_jax.runs.pipeline import Result, carry_out, check_start
 from ltu_jax.runs.plan import Forget, Plan, make_plan
@@ -99,6 +101,7 @@ def unlearn_next(
     changes, given = separate(method=method, config=config, only=only)
     parent = load_plan(run, InMemory(data, model, method=given.method))
     check_not_continued(folder)
+    lock.check_free(folder.path, "run")
     ledger.verify(folder)
     same_method = method is None or unlearners.find(method).name == parent.method.name
     if config is None and trials is None and same_method:
@@ -143,16 +146,20 @@ def _start(
     quiet: bool,
     log: Log,
 ) -> Result:
-    folder = make_folder(out, f"{plan.dataset.name}-{plan.method.name}")
-    state = RunState(folder)
-    state.begin()
-    if hosts.is_main():
-        ledger.copy(parent, state.folder.running)
-    histories.save_history(folder.history, history)
-    save_plan(plan, folder)
-    if hosts.is_main():
-        note_continued(parent, folder)
-    return carry_out(plan, folder, quiet=quiet, log=log)
+    with ExitStack() as parent_claim:
+        parent_claim.enter_context(lock.claim(parent.path, "run"))
+        check_not_continued(parent)  # another process may have been faster
+        with new_run(out, f"{plan.dataset.name}-{plan.method.name}") as folder:
+            state = RunState(folder)
+            state.begin()
+            if hosts.is_main():
+                ledger.copy(parent, state.folder.running)
+            histories.save_history(folder.history, history)
+            save_plan(plan, folder)
+            if hosts.is_main():
+                note_continued(parent, folder)
+            parent_claim.close()
+            return carry_out(plan, folder, quiet=quiet, log=log)
 
 
 def history_after(
