@@ -267,24 +267,27 @@ class Queue:
     """Collect requests and complete them together by one deletion.
 
     1. add checks the ids against the remaining training set, and keeps them in
-       RUN/queue.
+       RUN/queue.sqlite.
     2. run forgets the ids of all pending requests, continuing the newest run of the
-       sequence; then it deletes their files. Repeating an interrupted command
+       sequence; then it deletes them there. Repeating an interrupted command
        resumes it.
 
       ltu queue add RUN --forget-ids ids.txt
       ltu queue show RUN
+      ltu queue remove RUN --request 20260131T
       ltu queue run RUN
     """
 
-    action: tyro.conf.Positional[Literal["add", "show", "run"]]
-    """add: add a request; show: print pending requests; run: complete them."""
+    action: tyro.conf.Positional[Literal["add", "show", "remove", "run"]]
+    """add: add a request; show: print pending ones; remove: take one out; run: complete them."""
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Folder of the run whose queue it is; later runs of its sequence are found from it."""
     forget_ids: _File = None
     """For add: file of ids, as for ltu unlearn."""
     forget_id_column: _Text = None
     """For add: column of the CSV file that holds the ids."""
+    request: _Text = None
+    """For remove: name of the request, or its first characters."""
     reference: Literal["retrain", "none"] = "retrain"
     """For run: as for ltu unlearn."""
     out: _Folder = None

@@ -11,6 +11,7 @@ from ltu_jax.errors import InputError
 OF_ACTION = {
     "add": ("forget_ids", "forget_id_column"),
     "show": (),
+    "remove": ("request",),
     "run": ("reference", "out", "quiet"),
 }
 
@@ -35,7 +36,7 @@ def ledger(options: Ledger) -> None:
 
 
 def queue(options: Queue, command: str) -> None:
-    """Run `ltu queue add`, `show` or `run`."""
+    """Run `ltu queue add`, `show`, `remove` or `run`."""
     allowed = {"action", "run", *OF_ACTION[options.action]}
     for field in fields(options):
         if field.name not in allowed and getattr(options, field.name) != field.default:
@@ -44,6 +45,8 @@ def queue(options: Queue, command: str) -> None:
         _add(options)
     elif options.action == "show":
         _print_pending(options)
+    elif options.action == "remove":
+        _remove(options)
     else:
         _complete(options, command)
 
@@ -57,6 +60,15 @@ def _add(options: Queue) -> None:
     request = by_ids(options.forget_ids, column=options.forget_id_column)
     added = add(options.run, request)
     print(f"Request {added.name}: {len(added.ids)} ids are pending.")
+
+
+def _remove(options: Queue) -> None:
+    if options.request is None:
+        raise InputError("request", "is missing", "name it as `ltu queue show` does")
+    from ltu_jax.runs.sequential.queue import remove
+
+    removed = remove(options.run, options.request)
+    print(f"Request {removed.name} is removed; its {len(removed.ids)} ids are not forgotten.")
 
 
 def _print_pending(options: Queue) -> None:
@@ -83,7 +95,7 @@ def _complete(options: Queue, command: str) -> None:
         command=command,
     )
     if result is None:
-        print("The pending requests were completed before; their files are deleted now.")
+        print("The pending requests had been completed before; they are deleted now.")
     else:
         unlearn.show(result)
 

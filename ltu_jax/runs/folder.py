@@ -71,8 +71,7 @@ class RunFolder:
 
     ledger = _Entry("ledger.jsonl")
     salts = _Entry("ledger.salts.json")
-    queue = _Entry("queue")
-    batch = _Entry("queue/batch.json")
+    queue = _Entry("queue.sqlite")
 
     running = _Entry("running")
     records = _Entry("running/finished.json")

@@ -1,7 +1,7 @@
 """Queued requests are answered together, none of them is lost, and their ids do not stay."""
 
-import json
 import shutil
+import threading
 
 import pytest
 
@@ -52,7 +52,7 @@ def ids_on_disk(folder):
 def test_pending_requests_are_answered_by_one_deletion(run, tmp_path):
     waiting = pending.show(run)
     assert [one.ids for one in waiting] == [ONE, TWO]
-    assert [path.stat().st_mode & 0o077 for path in (run / "queue").iterdir()] == [0, 0]
+    assert (run / "queue.sqlite").stat().st_mode & 0o077 == 0
     result = serve(run, out=tmp_path / "next")
     assert len(result.split.forget) == 3
     entry = ledger.read(tmp_path / "next")[-1]
@@ -94,9 +94,9 @@ def test_whatever_happens_nothing_is_lost(run, tmp_path, monkeypatch, moment):
             serve(run, out=out)
     waiting = pending.show(run)
     assert [(one.ids, one.in_batch) for one in waiting] == [(ONE, True), (TWO, True)]
-    with pytest.raises(InputError, match=r"are pending already|forgotten by an earlier"):
-        add(run, TWO)
     late = add(run, ["patient-0004"])  # waits for the next batch
+    with pytest.raises(InputError, match=late.name[:2]):
+        pending.remove(run, late.name[:2])
     with pytest.raises(InputError, match=r"^out: .*a deletion has begun in .*next"):
         serve(run, out=tmp_path / "other")
     result = serve(run)
@@ -129,7 +129,6 @@ def test_what_is_refused_leaves_the_queue_as_it_was(run, tmp_path):
     [
         (["nobody"], "1 of 1 ids are not in the training set: 'nobody'"),
         (["patient-0010"], "1 of 1 ids were forgotten by an earlier request: 'patient-0010'"),
-        (["patient-0001", "patient-0005"], "1 of 2 ids are pending already: 'patient-0001'"),
         (["patient-0005", "patient-0005"], "1 ids are duplicated"),
         ([], "selects none of the 120"),
         (ltu_jax.by_class("ill"), "^forget: is a class"),
@@ -141,18 +140,71 @@ def test_bad_requests_are_not_filed(run, ids, message):
     assert len(pending.show(run)) == 2
 
 
-def test_a_damaged_file_or_a_lost_one_is_named(run):
-    path = sorted((run / "queue").glob("*.json"))[0]
-    content = path.read_text()
-    path.write_text("[")
-    with pytest.raises(InputError, match=rf"{path.name} is damaged"):
-        pending.show(run)
-    path.write_text(content)
+def test_overlapping_requests_are_noted_and_each_id_is_forgotten_once(run, tmp_path, caplog):
+    add(run, [*TWO, "patient-0004"])
+    assert "1 of 2 ids are pending already" in caplog.text
+    result = serve(run, out=tmp_path / "next")
+    assert len(result.split.forget) == 4
+    assert len(ledger.read(tmp_path / "next")[-1]["completed"]) == 3
+
+
+def test_requests_of_many_clerks_at_once_are_all_kept(run):
+    clerks = [threading.Thread(target=add, args=(run, [f"patient-{i:04d}"])) for i in range(3, 9)]
+    for clerk in clerks:
+        clerk.start()
+    for clerk in clerks:
+        clerk.join()
     names = [one.name for one in pending.show(run)]
-    batch = {"out": "../next", "requests": [*names, "20260101T000000Z-gone"]}
-    (RunFolder(run).batch).write_text(json.dumps(batch))
-    with pytest.raises(InputError, match=r"lacks 1 of the requests that batch\.json names"):
+    assert len(names) == len(set(names)) == 8
+
+
+@pytest.mark.slow
+def test_ids_that_another_deletion_forgot_do_not_block_the_queue(run, tmp_path):
+    options = {"data": tiny.table(), "quiet": True, "reference": "none"}
+    sequential.unlearn_next(run, ONE, out=tmp_path / "direct", **options)
+    result = serve(run, out=tmp_path / "next")
+    assert len(result.split.forget) == len(TWO)
+    with pytest.raises(InputError, match="no pending"):
         serve(run)
+
+
+def test_a_queue_whose_ids_are_all_forgotten_is_emptied(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(pending, "_ids_of", lambda *args: [])
+    assert serve(run, out=tmp_path / "next") is None
+    assert pending.show(run) == []
+    assert not (tmp_path / "next").exists()
+
+
+def test_a_request_is_removed_by_its_name(run, tmp_path, monkeypatch):
+    first, second = pending.show(run)
+    for name in ("", "20", "gone"):
+        with pytest.raises(InputError) as caught:
+            pending.remove(run, name)
+        assert caught.value.argument == "request"
+    assert pending.remove(run, first.name[:-1]) == first
+    assert pending.show(run) == [second]
+    monkeypatch.setattr(sequential, "save_plan", killed)
+    with pytest.raises(Killed):
+        serve(run, out=tmp_path / "next")  # the deletion has no specification yet
+    assert pending.remove(run, second.name).in_batch
+    assert pending.show(run) == []
+
+
+def test_a_deletion_that_has_begun_keeps_its_requests(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "measure_models", killed)
+    with pytest.raises(Killed):
+        serve(run, out=tmp_path / "next")
+    with pytest.raises(InputError, match="has begun"):
+        pending.remove(run, pending.show(run)[0].name)
+
+
+@pytest.mark.parametrize("content", [b"not a database" * 99, b"SQLite format 3\0" + b"x" * 5000])
+def test_a_damaged_queue_is_named(run, content):
+    (run / "queue.sqlite").write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        pending.show(run)
+    assert caught.value.argument == "run"
+    assert "queue.sqlite" in caught.value.problem
 
 
 def test_the_command_line(tmp_path, monkeypatch, capsys):
@@ -178,6 +230,10 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     assert ": 2 ids are pending." in capsys.readouterr().out
     main(["queue", "show", "first"])
     assert "1 pending, 2 ids in all." in capsys.readouterr().out
+    main(["queue", "add", "first", *IDS, *COLUMN])
+    assert "--request: is missing" in refused("remove", "first")
+    newest = pending.show("first")[-1].name
+    main(["queue", "remove", "first", "--request", newest])
     main(["queue", "run", "first", "--reference", "none", "--quiet"])
     assert "runs/first-queue-001/report.html" in capsys.readouterr().out
     main(["ledger", "show", "runs/first-queue-001"])
