@@ -82,11 +82,11 @@ def read_checksummed(path: Path) -> dict[str, Any]:
     return content
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, Any], *, mode: int = 0o644) -> None:
     """Replace the content of an `.npz` file in one step."""
     content = io.BytesIO()
     np.savez(content, **arrays)
-    write(path, content.getvalue())
+    write(path, content.getvalue(), mode=mode)
 
 
 def read_arrays(path: Path, names: Sequence[str], argument: str) -> list[np.ndarray]:

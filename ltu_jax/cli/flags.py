@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -10,7 +11,7 @@ from ltu_jax.errors import InputError
 
 REQUESTS = ("forget_ids", "forget_class", "forget_group", "forget_fraction")
 # Python names that are spelt differently on the command line.
-SPELLINGS = {"types": "type"}
+SPELLINGS = {"types": "type", "column": "forget_id_column"}
 # Python functions that are commands.
 COMMANDS = {
     "resume": "ltu unlearn --resume",
@@ -38,6 +39,39 @@ def in_flags(error: InputError, command: Any) -> str:
     head = flag("resume" if resumed else error.argument, command) or error.argument
     text = f"{head}: {parts[0]}" if parts[0] else head
     return f"{text}; {parts[1]}" if parts[1] else text
+
+
+def check_once(arguments: Sequence[str]) -> None:
+    """Raise `InputError` if an option is given twice; the parser would keep only the last one."""
+    names = [word.partition("=")[0].replace("_", "-") for word in arguments if word[:2] == "--"]
+    for name in names:
+        if names.count(name) > 1:
+            argument = name.removeprefix("--").replace("-", "_")
+            remedy = "give it once; where several values fit, write them after it"
+            raise InputError(argument, f"is given {names.count(name)} times", remedy)
+
+
+def without_values(arguments: Sequence[str]) -> list[str]:
+    """Return a command line for reports, without the values of group columns.
+
+    >>> without_values(["unlearn", "--forget-group", "patient=Ann", "--seed", "1"])
+    ['unlearn', '--forget-group', 'patient=VALUE', '--seed', '1']
+    """
+    shown, in_group = [], False
+    for word in arguments:
+        if word.startswith("--"):
+            name, equals, rest = word.partition("=")
+            in_group = name.replace("_", "-") == "--forget-group"
+            word = f"{name}={_column_of(rest)}" if in_group and equals else word
+        elif in_group:
+            word = _column_of(word)
+        shown.append(word)
+    return shown
+
+
+def _column_of(group: str) -> str:
+    column, equals, _ = group.partition("=")
+    return f"{column}=VALUE" if equals else group
 
 
 def flag(name: str, command: Any) -> str | None:

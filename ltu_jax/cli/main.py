@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from ltu_jax.cli.flags import in_flags
+from ltu_jax.cli.flags import check_once, in_flags, without_values
 from ltu_jax.cli.options import (
     Audit,
     Compare,
@@ -57,7 +57,8 @@ def main(args: list[str] | None = None) -> None:
         for value in given:  # every argument is written into the report
             if not is_text(value):
                 raise InputError("argument", f"{value!r} is not UTF-8", "rename it")
-        run(options, shlex.join(["ltu", *given]))
+        check_once(given)
+        run(options, shlex.join(["ltu", *without_values(given)]))
     except InputError as error:
         _stop(in_flags(error, options), 1 if isinstance(error, TamperedError) else 2)
     except (DivergedError, InvariantError, OSError) as error:

@@ -23,7 +23,10 @@ _Count = Annotated[int | None, _unset("N")]
 _Address = Annotated[str | None, _unset("HOST:PORT")]
 _Share = Annotated[float | None, _unset("SHARE")]
 _Classes = Annotated[tuple[str, ...] | None, _unset("CLASS [CLASS ...]")]
-_Group = Annotated[str | None, _unset("COLUMN=VALUE")]
+_Groups = Annotated[tuple[str, ...] | None, _unset("COLUMN=VALUE [COLUMN=VALUE ...]")]
+_Column = Annotated[
+    str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="", aliases=("--id-column",))
+]
 _Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")]
 _Patterns = Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATTERN [PATTERN ...]")]
 _Seeds = Annotated[tuple[int, ...], tyro.conf.arg(metavar="N [N ...]")]
@@ -47,12 +50,12 @@ class Deletion:
 
     forget_ids: _File = None
     """File of ids to forget: text with one id a line, .csv, .json list or .npy array."""
-    forget_id_column: _Text = None
-    """Column of the CSV file that holds the ids; needed if the file has several."""
+    forget_id_column: _Column = None
+    """Column of the ids in a CSV file; if the data set has it too, all rows of these ids."""
     forget_class: _Classes = None
-    """Forget all examples of these classes, by name or index."""
-    forget_group: _Group = None
-    """Forget all examples that have this value in a column of the data set."""
+    """Forget all examples of these classes, by name or index; name=1 or index=1 says which."""
+    forget_group: _Groups = None
+    """Forget all examples that have one of these values in a column of the data set."""
     forget_fraction: _Share = None
     """Forget a random share of the training set, between 0 and 1."""
 
@@ -284,8 +287,8 @@ class Queue:
     """Folder of the run whose queue it is; later runs of its sequence are found from it."""
     forget_ids: _File = None
     """For add: file of ids, as for ltu unlearn."""
-    forget_id_column: _Text = None
-    """For add: column of the CSV file that holds the ids."""
+    forget_id_column: _Column = None
+    """For add: as for ltu unlearn."""
     request: _Text = None
     """For remove: name of the request, or its first characters."""
     reference: Literal["retrain", "none"] = "retrain"

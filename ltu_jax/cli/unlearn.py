@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,13 +171,18 @@ def read_request(options: Deletion) -> Request | None:
     return next((makers[name](value) for name, value in given.items()), None)
 
 
-def _by_group(text: str) -> Request:
+def _by_group(given: tuple[str, ...]) -> Request:
     from ltu_jax.data import request
 
-    column, equals, value = text.partition("=")
-    if not (column and equals and value):
-        raise InputError("forget_group", f"is {text!r}", "write it as COLUMN=VALUE")
-    return request.by_group(column, value)
+    parts = [text.partition("=") for text in given]
+    for text, (column, equals, value) in zip(given, parts, strict=True):
+        if not (column and equals and value):
+            raise InputError("forget_group", f"is {text!r}", "write it as COLUMN=VALUE")
+    columns = dict.fromkeys(column for column, _, _ in parts)
+    if len(columns) > 1:
+        problem = f"names the columns {' and '.join(columns)}"
+        raise InputError("forget_group", problem, "give values of one column at a time")
+    return replace(request.by_group(parts[0][0], [part[2] for part in parts]), typed=False)
 
 
 def check_alone(

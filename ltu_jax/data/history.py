@@ -7,6 +7,7 @@ The held-out set keeps its division: an example that a method could see never be
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import numpy as np
 
 import ltu_jax.data.request as requests
 from ltu_jax.data.arrays import take_train
+from ltu_jax.data.classes import class_indices
 from ltu_jax.data.request import Request
 from ltu_jax.errors import InputError, few
 from ltu_jax.files import read_arrays, write_arrays
@@ -96,8 +98,8 @@ def split_remaining(
         split = requests.split(dataset, forget, retain_fraction=retain_fraction, seed=seed)
         return dataset, split, None
     rows = remaining_rows(history, len(dataset.train.labels))
-    check_not_forgotten(request, dataset.train_ids[history.forgotten])
     remaining = take_train(dataset, rows)
+    check_not_forgotten(request, dataset, remaining, history.forgotten)
     forget = requests.resolve(request, remaining)
     forgotten = np.union1d(history.forgotten, rows[forget])
     # Drawn from the whole data set, so that validation and test are those of the first request.
@@ -116,21 +118,53 @@ def split_remaining(
     return remaining, split, take_train(dataset, history.forgotten).train
 
 
-def check_not_forgotten(request: Request, forgotten: np.ndarray) -> None:
-    """Raise `InputError` if a requested id is among the `forgotten` ids."""
-    gone = set(np.asarray(forgotten).tolist())
-    again = [name for name in request.value if name in gone] if request.type == "ids" else []
-    if again:
-        raise request.error(
-            f"{len(again)} of {len(request.value)} ids were forgotten by an earlier request: "
-            f"{few(again)}",
-            "leave them out",
-        )
+class ForgottenError(InputError):
+    """A request names examples that an earlier request removed.
+
+    Attributes:
+      request: the request.
+      rows: their rows in the data set before any deletion.
+    """
+
+    def __init__(self, request: Request, rows: np.ndarray, problem: str):
+        self.request, self.rows = request, rows
+        error = request.error(problem, "leave them out")
+        super().__init__(error.argument, error.problem, error.remedy)
+
+
+def check_not_forgotten(
+    request: Request, dataset: Dataset, remaining: Dataset, forgotten: np.ndarray
+) -> None:
+    """Raise `ForgottenError` if a requested id, value or class has only forgotten examples.
+
+    Args:
+      request: the next request.
+      dataset: before any deletion.
+      remaining: without the forgotten examples.
+      forgotten: their rows in `dataset`.
+    """
+    if request.type == "fraction":
+        return
+    gone = take_train(dataset, forgotten)
+    if request.type == "class":
+        classes = class_indices(request.value, dataset.class_names, request.error)
+        absent = np.setdiff1d(classes, remaining.train.labels)
+        rows = forgotten[np.isin(gone.train.labels, absent)]
+        count, what = len(np.intersect1d(gone.train.labels, absent)), "classes"
+    else:
+        absent = requests.matched(request, remaining).unknown
+        found = requests.matched(replace(request, value=tuple(absent)), gone)
+        count, rows = len(absent) - len(found.unknown), forgotten[found.rows]
+        what = "ids" if request.type == "ids" else "values"
+    if len(rows):
+        were = f"{count} of {len(request.value)} {what} were forgotten by an earlier request"
+        shown = "" if request.type == "class" else f": {few(absent)}"
+        raise ForgottenError(request, rows, were + shown)
 
 
 def save_history(path: Path, history: DeletionHistory) -> None:
     """Write the history; like the split, it reveals which examples were forgotten."""
-    write_arrays(path, history._asdict())
+    write_arrays(path, history._asdict(), mode=0o600)
 
 
 def load_history(path: Path) -> DeletionHistory | None:

@@ -10,18 +10,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ltu_jax.data.ids import as_integer, read_ids
+from ltu_jax.data import draws
+from ltu_jax.data.classes import class_indices
+from ltu_jax.data.columns import is_missing
+from ltu_jax.data.ids import as_class, as_value, read_ids, several
+from ltu_jax.data.matching import Match, by_text, by_value, match, text, warn_of_likeness
 from ltu_jax.errors import InputError, few, short
 from ltu_jax.files import digest, read_arrays, write_arrays
 from ltu_jax.types import Dataset, Split
-
-# Each part of a split has its own random stream, so that a changed option changes one part only.
-_FORGET, _ACCESSIBLE, _VALIDATION, _ATTACK = range(4)
 
 
 @dataclass(frozen=True)
@@ -30,21 +32,27 @@ class Request:
 
     Attributes:
       type: which of the four.
-      value: the ids (strings), the classes (names or indices), `(column, value)` or
-        `(fraction, seed)`.
+      value: the ids (strings, or values of `column`), the classes (names or indices), the values of
+        `column`, or `(fraction, seed)`.
+      column: the group column of the values, or the CSV column of the ids.
       header: first line of a one-column CSV, assumed to be the column's name.
+      is_csv: whether ids were read from a CSV; `column` then need not be a group column.
+      typed: whether the types of the values say anything; in text files all are text.
     """
 
     type: Literal["ids", "class", "group", "fraction"]
     value: tuple[Any, ...]
+    column: str | None = None
     header: str | None = None
+    is_csv: bool = False
+    typed: bool = True
 
     def error(self, problem: str, remedy: str) -> InputError:
         """Return an error that shows the requested value before the problem."""
         if self.type == "group":
-            shown = repr("=".join(self.value))
+            shown = few(f"{self.column}={value}" for value in self.value)
         else:
-            shown = few(self.value if self.type in ("ids", "class") else self.value[:1])
+            shown = few(self.value[:1] if self.type == "fraction" else self.value)
         return InputError("forget", f"{self.type} {shown}: {problem}", remedy)
 
 
@@ -63,10 +71,18 @@ class AttackMembers(NamedTuple):
 def by_ids(ids: str | os.PathLike | Iterable, *, column: str | None = None) -> Request:
     """Request the examples with these ids of the data set; an integer 7 means the id `"7"`.
 
+    With `column`, the ids are values of that group column, and all examples that hold one of them
+    are requested: all records of some patients. Of a CSV, `column` is also the column that is read;
+    if the data set has no group column of this name, the ids are those of the data set.
+
+    Ids that are requested twice count once. Ids of the data that differ only in outer spaces or
+    Unicode form are taken with a warning, if no other id is like them.
+
     Args:
       ids: strings or integers, or the path of a file of them: `.csv` with a header line, `.json`
-        (one flat list), `.npy` (one axis), or UTF-8 text with one id per line.
-      column: the CSV column of the ids; needed if there is more than one.
+        (one flat list), `.npy` (one axis), or UTF-8 text with one id per line. Values of a column
+        may also be floats, truth values or dates.
+      column: the group column, and the CSV column that is read.
 
     Raises:
       InputError: the file cannot be read, or an entry is not an id.
@@ -74,24 +90,55 @@ def by_ids(ids: str | os.PathLike | Iterable, *, column: str | None = None) -> R
     >>> by_ids([3, "7"]).value
     ('3', '7')
     """
-    return Request("ids", *read_ids(ids, column))
+    if column is not None and not isinstance(column, str):
+        raise InputError("column", f"is {short(column)}", "give the name of a column")
+    values, header, is_csv, typed = read_ids(ids, column)
+    return Request("ids", values, column, header, is_csv, typed)
 
 
-def by_class(classes: str | int | Iterable[str | int]) -> Request:
+def by_class(
+    classes: str | int | Iterable[str | int] = (),
+    *,
+    name: str | Iterable[str] = (),
+    index: int | Iterable[int] = (),
+) -> Request:
     """Request all examples of one or several classes, given by name or by index.
+
+    Args:
+      classes: names or indices. A value that is the name of one class and the index of another is
+        refused; `"name=1"` and `"index=1"` are not ambiguous, on the command line too.
+      name: names only.
+      index: indices only.
 
     Raises:
       InputError: an entry is neither a string nor an integer.
+
+    >>> by_class(index=1) == by_class("index=1")
+    True
     """
-    several: Iterable[Any] = [classes]
-    if isinstance(classes, Iterable) and not isinstance(classes, str | bytes):
-        several = classes
-    return Request("class", tuple(map(_as_class, several)))
+    values = [as_class(value) for value in several(classes)]
+    values += [f"name={as_class(value)}" for value in several(name)]
+    for value in several(index):
+        if isinstance(as_class(value), str):
+            raise InputError("index", f"is {short(value)}", "give an integer, or use `name`")
+        values.append(f"index={as_class(value)}")
+    return Request("class", tuple(values))
 
 
 def by_group(column: str, value: Any) -> Request:
-    """Request all examples with this value in a group column; values are compared as strings."""
-    return Request("group", (str(column), str(value)))
+    """Request all examples with this value, or one of these values, in a group column.
+
+    Values are compared by type and value. If no example has an equal one, 12, 12.0 and "12" are
+    alike, and so are a date and its text; the match is warned of, and refused if it is ambiguous.
+
+    Raises:
+      InputError: a value is missing or cannot be in a column.
+
+    >>> by_group("site", ["north", "south"]).value
+    ('north', 'south')
+    """
+    values = tuple(as_value(one, short(value)) for one in several(value))
+    return Request("group", values, str(column))
 
 
 def by_fraction(fraction: float, *, seed: int = 0) -> Request:
@@ -100,44 +147,94 @@ def by_fraction(fraction: float, *, seed: int = 0) -> Request:
     Raises:
       InputError: the fraction is outside (0, 1), or the seed is negative.
     """
-    return Request("fraction", (_fraction(fraction, "forget"), _checked_seed(seed)))
+    return Request("fraction", (draws.as_fraction(fraction, "forget"), draws.checked_seed(seed)))
 
 
 def describe(request: Request) -> dict[str, Any]:
-    """Return the request as a JSON-serialisable dict without ids, which stay out of reports.
+    """Return the request as JSON values, without ids and values of columns.
 
-    For ids it holds their number and `sha256`, which is that of `LC_ALL=C sort ids.txt`.
+    Those stay out of reports. Their number and `sha256` are there, which is that of
+    `LC_ALL=C sort -u ids.txt`.
     """
-    if request.type == "ids":
-        lines = "".join(f"{i}\n" for i in sorted(request.value))
-        return {"type": "ids", "count": len(request.value), "sha256": digest(lines.encode())}
     if request.type == "class":
         return {"type": "class", "value": list(request.value)}
-    names = ("column", "value") if request.type == "group" else ("fraction", "seed")
-    return {"type": request.type, **dict(zip(names, request.value, strict=True))}
+    if request.type == "fraction":
+        return {"type": "fraction", **dict(zip(("fraction", "seed"), request.value, strict=True))}
+    texts = sorted({text(value) for value in request.value})
+    by_column = request.column is not None and not request.is_csv
+    return {
+        "type": request.type,
+        **({"column": request.column} if by_column else {}),
+        "count": len(texts),
+        "sha256": digest("".join(f"{line}\n" for line in texts).encode()),
+    }
 
 
 def resolve(request: Request, dataset: Dataset) -> np.ndarray:
     """Return the request's sorted int64 indices into `dataset.train`.
 
     Raises:
-      InputError: an id, class, column or value does not exist, an id occurs twice, or the request
+      InputError: an id, class, column or value does not exist or is ambiguous, or the request
         selects no example or all of them.
     """
     total = len(dataset.train.labels)
-    if request.type == "ids":
-        forget = _resolve_ids(request, dataset)
+    if request.type in ("ids", "group"):
+        forget = _resolve_values(request, dataset)
     elif request.type == "class":
-        forget = np.flatnonzero(np.isin(dataset.train.labels, _resolve_classes(request, dataset)))
-    elif request.type == "group":
-        forget = _resolve_group(request, dataset)
+        forget = np.flatnonzero(
+            np.isin(
+                dataset.train.labels,
+                class_indices(request.value, dataset.class_names, request.error),
+            )
+        )
     else:
         fraction, seed = request.value
-        forget = _rng(seed, _FORGET).permutation(total)[: round(fraction * total)]
+        forget = draws.rng(seed, draws.FORGET).permutation(total)[: round(fraction * total)]
     if not 0 < len(forget) < total:
         which, remedy = ("all", "leave at least one") if len(forget) else ("none", "select some")
         raise request.error(f"selects {which} of the {total} training examples", remedy)
     return np.sort(forget).astype(np.int64)
+
+
+def matched(request: Request, dataset: Dataset) -> Match:
+    """Return what a request by ids or by group finds in the training set.
+
+    Raises:
+      InputError: the data set has no such group column, or has an id twice.
+    """
+    if not _is_by_column(request, dataset):
+        found = match(request.value, dataset.train_ids, by_text, typed=request.typed)
+        if len(set(dataset.train_ids)) < len(dataset.train_ids):
+            raise InputError("data", f"{dataset.name} has training ids twice", "make ids unique")
+        return found
+    if request.column not in dataset.groups:
+        has = f"choose among {few(dataset.groups)}" if dataset.groups else "it has none"
+        raise request.error(f"{dataset.name} has no group column {request.column!r}", has)
+    column = dataset.groups[request.column]
+    try:
+        return match(request.value, column, by_value, typed=request.typed)
+    except TypeError as error:
+        problem = f"group column {request.column!r} of {dataset.name} cannot be searched ({error})"
+        raise request.error(problem, "store it as text, numbers or dates") from error
+
+
+def as_selected(request: Request, dataset: Dataset, forget: np.ndarray) -> Request:
+    """Return the request with the ids, values or class names of the data itself.
+
+    Args:
+      request: as the user made it, or with any value.
+      dataset: of the request.
+      forget: rows of the training set that it selects.
+    """
+    if request.type == "class":
+        classes = class_indices(request.value, dataset.class_names, request.error)
+        return Request("class", tuple(dataset.class_names[index] for index in classes))
+    if request.type == "fraction":
+        return request
+    if not _is_by_column(request, dataset):
+        return Request("ids", tuple(map(str, dataset.train_ids[forget])))
+    found = dict.fromkeys(dataset.groups[str(request.column)][forget])
+    return Request(request.type, tuple(found), request.column)
 
 
 def split(
@@ -163,14 +260,14 @@ def split(
             "give at least 2, one for validation and one for the test",
         )
     retain = np.setdiff1d(np.arange(len(labels)), forget)
-    share = _fraction(retain_fraction, "retain_fraction", closed=True)
+    share = draws.as_fraction(retain_fraction, "retain_fraction", closed=True)
     accessible_size = round(share * len(retain))
     if accessible_size == 0:
         problem = f"is {share}, which selects none of {len(retain)} retained examples"
         raise InputError("retain_fraction", problem, "increase it")
-    picked = _stratified(_rng(seed, _ACCESSIBLE), labels[retain], accessible_size)
+    picked = draws.stratified(draws.rng(seed, draws.ACCESSIBLE), labels[retain], accessible_size)
     validation_size = max(1, min(len(heldout) // 2, round(0.2 * len(labels))))
-    validation = _stratified(_rng(seed, _VALIDATION), heldout, validation_size)
+    validation = draws.stratified(draws.rng(seed, draws.VALIDATION), heldout, validation_size)
     test = np.setdiff1d(np.arange(len(heldout)), validation)
     return Split(forget, retain, retain[picked], validation, test)
 
@@ -187,13 +284,13 @@ def attack_members(split: Split, *, seed: int, size: int) -> AttackMembers:
         raise InputError("size", f"is {size}", "give at least 1")
     unseen = np.setdiff1d(split.retain, split.accessible)
     candidates = unseen if len(unseen) else split.retain
-    picked = _rng(seed, _ATTACK).permutation(len(candidates))[:size]
+    picked = draws.rng(seed, draws.ATTACK).permutation(len(candidates))[:size]
     return AttackMembers(np.sort(candidates[picked]), seen=len(unseen) == 0)
 
 
 def save_split(path: str | os.PathLike, split: Split) -> None:
     """Write the index sets to one `.npz` file."""
-    write_arrays(Path(path), split._asdict())
+    write_arrays(Path(path), split._asdict(), mode=0o600)
 
 
 def load_split(path: str | os.PathLike) -> Split:
@@ -205,98 +302,52 @@ def load_split(path: str | os.PathLike) -> Split:
     return Split(*read_arrays(Path(path), Split._fields, "run"))
 
 
-def _resolve_ids(request: Request, dataset: Dataset) -> np.ndarray:
-    known = np.asarray(dataset.train_ids).astype(str).tolist()
-    index_of = {name: index for index, name in enumerate(known)}
-    if len(index_of) < len(known):
-        raise InputError("data", f"{dataset.name} has training ids twice", "make ids unique")
-    if request.header in index_of:
+def _is_by_column(request: Request, dataset: Dataset) -> bool:
+    """Return whether the values are those of a group column instead of ids of the data set."""
+    return request.column is not None and (not request.is_csv or request.column in dataset.groups)
+
+
+def _resolve_values(request: Request, dataset: Dataset) -> np.ndarray:
+    found = matched(request, dataset)
+    what = "values" if _is_by_column(request, dataset) else "ids"
+    if request.header is not None and request.header in dataset.train_ids:
         # Without this check, a file without a header line would silently lose its first id.
         raise request.error(
             f"the first line of the CSV file, {request.header!r}, is an id instead of a column's "
             "name",
             "add a header line, or save the file as .txt",
         )
-    unknown = [name for name in request.value if name not in index_of]
-    if unknown:
+    if found.ambiguous:
         raise request.error(
-            f"{len(unknown)} of {len(request.value)} ids are not in the training set: "
-            f"{few(unknown)}",
-            f"ids look like {few(known)}",
+            f"{few(found.ambiguous)} may mean several {what}, which differ in spaces, Unicode form "
+            "or type",
+            "write them exactly as the data set does",
         )
-    indices = np.array([index_of[name] for name in request.value], np.int64)
-    values, counts = np.unique(indices, return_counts=True)
-    if len(values) < len(indices):
-        twice = [known[i] for i in values[counts > 1]]
-        raise request.error(f"{len(twice)} ids are duplicated: {few(twice)}", "give each id once")
-    return indices
+    if found.unknown:
+        raise _unknown(request, dataset, found.unknown, what)
+    warn_of_likeness(found, what)
+    return found.rows
 
 
-def _resolve_classes(request: Request, dataset: Dataset) -> list[int]:
-    names = dataset.class_names
-    by_number = {str(index): index for index in range(len(names))}
-
-    def index(value: str | int) -> int:
-        if value in names:
-            return names.index(value)
-        if str(value) in by_number:
-            return by_number[str(value)]
-        remedy = f"give an index below {len(names)} or a name such as {few(names)}"
-        raise request.error(f"there is no class {value!r}", remedy)
-
-    return [index(value) for value in request.value]
-
-
-def _resolve_group(request: Request, dataset: Dataset) -> np.ndarray:
-    column, value = request.value
-    if column not in dataset.groups:
-        remedy = f"choose among {few(dataset.groups)}" if dataset.groups else "it has no columns"
-        raise request.error(f"{dataset.name} has no group column {column!r}", remedy)
-    values = np.asarray(dataset.groups[column]).astype(str)
-    if value not in values:
-        remedy = f"choose among {few(np.unique(values))}"
-        raise request.error(f"column {column!r} does not contain {value!r}", remedy)
-    return np.flatnonzero(values == value)
-
-
-def _stratified(rng: np.random.Generator, labels: np.ndarray, size: int) -> np.ndarray:
-    """Return sorted positions of a random `size`, divided among classes by largest remainder."""
-    classes, counts = np.unique(labels, return_counts=True)
-    quota, remainder = np.divmod(counts * size, len(labels))
-    quota[np.argsort(-remainder, kind="stable")[: size - quota.sum()]] += 1
-    picked = [
-        rng.permutation(np.flatnonzero(labels == c))[:n]
-        for c, n in zip(classes, quota, strict=True)
+def _unknown(request: Request, dataset: Dataset, unknown: list[Any], what: str) -> InputError:
+    """Return the error for values that the training set does not have, with near ones."""
+    by_column = _is_by_column(request, dataset)
+    column = dataset.groups[str(request.column)] if by_column else dataset.train_ids
+    known = list(dict.fromkeys(text(value) for value in column if not is_missing(value)))
+    near = [get_close_matches(text(value), known[:100_000], 1) for value in unknown[:3]]
+    near = list(dict.fromkeys(one for found in near for one in found))
+    remedy = f"near ones are {few(near)}; " if near else ""
+    remedy += f"{what} look like {few(known)}"
+    elsewhere = [
+        name
+        for name, values in dataset.groups.items()
+        if not by_column and set(map(text, unknown)) & set(map(str, values))
     ]
-    return np.sort(np.concatenate(picked))
-
-
-def _as_class(value: Any) -> str | int:
-    if isinstance(value, str):
-        return str(value)
-    try:
-        return as_integer(value)
-    except TypeError as error:
-        problem = f"{short(value)} is not a class"
-        raise InputError("forget", problem, "give a name or an index") from error
-
-
-def _fraction(value: Any, argument: str, *, closed: bool = False) -> float:
-    """Return `value` as a float in (0, 1), or in (0, 1] if `closed`."""
-    try:
-        fraction = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        fraction = float("nan")
-    if not 0 < fraction < 1 and not (closed and fraction == 1):
-        interval = "(0, 1]" if closed else "(0, 1)"
-        raise InputError(argument, f"is {short(value)}", f"give a fraction in {interval}")
-    return fraction
-
-
-def _checked_seed(seed: Any) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError("seed", f"is {short(seed)}", "give an integer of at least 0")
-    return int(seed)
+    if elsewhere:
+        remedy = f"if they are values of the group column {elsewhere[0]!r}, give it as `column`"
+    where = f"in the group column {request.column!r}" if by_column else "in the training set"
+    count = len(unknown), len(request.value)
+    return request.error(f"{count[0]} of {count[1]} {what} are not {where}: {few(unknown)}", remedy)
 
 
 def _checked_forget(forget: np.ndarray, total: int) -> np.ndarray:
@@ -310,7 +361,3 @@ def _checked_forget(forget: np.ndarray, total: int) -> np.ndarray:
         problem = f"is {few(indices)}, not a proper part of the indices below {total}"
         raise InputError("forget", problem, "give the result of `resolve`")
     return indices.astype(np.int64)
-
-
-def _rng(seed: int, stream: int) -> np.random.Generator:
-    return np.random.default_rng([_checked_seed(seed), stream])

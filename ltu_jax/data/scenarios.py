@@ -53,7 +53,7 @@ def one_subclass(seed: int, dataset: Dataset) -> Request:
 SCENARIOS: dict[str, Scenario] = {
     "random_10": Scenario("a random 10 %", lambda seed, data, _: by_fraction(0.1, seed=seed)),
     "random_50": Scenario("a random 50 %", lambda seed, data, _: by_fraction(0.5, seed=seed)),
-    "class": Scenario("one class", lambda seed, data, _: by_class(seed % data.num_classes)),
+    "class": Scenario("one class", lambda seed, data, _: by_class(index=seed % data.num_classes)),
     "subclass": Scenario(
         "one of two classes that are trained as one",
         lambda seed, data, _: one_subclass(seed, data),

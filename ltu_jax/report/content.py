@@ -41,8 +41,8 @@ class ReportContent(NamedTuple):
         integer), `command` (the exact command line) and `sizes` (`train`, `forget`, `retain`,
         `accessible`, `validation`, `test`, in examples). `warnings` lists what may be a mistake of
         the user.
-      request: the result of `data.request.describe`: `kind` (`ids`, `class`, `group` or `fraction`)
-        with `sha256`, `value`, `column` and `value`, or `fraction`. Never the ids.
+      request: the result of `data.request.describe`: `type` (`ids`, `class`, `group` or `fraction`)
+        with `count`, `sha256` and `column`, or `value`, or `fraction`. Never ids or group values.
       rows: one per model, an `audit.summary.Row` as a dict; `model` is `original`, `retrain`,
         `retrain_2` or a method's name, `gaps` holds the signed differences to Retrain.
         A value that was not measured is absent, None or NaN.

@@ -104,8 +104,9 @@ def request_in_words(request: Mapping[str, Any], sizes: Mapping[str, int]) -> st
     if request["type"] == "class":
         named = ", ".join(f"“{value}”" for value in request["value"])
         which = f"all that belong to class {named}"
-    elif request["type"] == "group":
-        which = f"all whose “{request['column']}” is “{request['value']}”"
+    elif "column" in request:
+        values = "one value" if request["count"] == 1 else f"one of {request['count']:,} values"
+        which = f"all that have {values} of “{request['column']}”"
     else:
         which = "drawn at random" if request["type"] == "fraction" else "named by their ids"
     return f"Remove the influence of {share}, {which}."

@@ -164,13 +164,12 @@ def _request(
     history: histories.DeletionHistory | None,
     dataset: Dataset,
 ) -> requests.Request:
-    """Return the request of a run; ids are stored only in the split, as rows of the data set."""
+    """Return the request of a run; ids and values are stored only as rows, in the split."""
     request_type = described["type"]
     if request_type == "class":
-        return requests.by_class(described["value"])
-    if request_type == "group":
-        return requests.by_group(described["column"], described["value"])
+        return requests.by_class(name=described["value"])
     if request_type == "fraction":
         return requests.by_fraction(described["fraction"], seed=described["seed"])
     rows = histories.remaining_rows(history, len(dataset.train.labels))[forget]
-    return requests.by_ids(np.asarray(dataset.train_ids)[rows].tolist())
+    stored = requests.Request(request_type, (), described.get("column"))
+    return requests.as_selected(stored, dataset, rows)

@@ -140,6 +140,7 @@ def _checked_plan(
         retain_fraction=spec.retain_fraction,
         seed=spec.seed,
     )
+    request = requests.as_selected(request, dataset, split.forget)
     bare = as_model(objects.model if spec.model is None else spec.model, dataset)
     recipe = spec.recipe or recipe_for(bare.name)
     recipe = recipe if spec.epochs is None else replace(recipe, epochs=spec.epochs)

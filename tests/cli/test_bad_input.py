@@ -28,7 +28,7 @@ VALUES = {
     "forget-class": ["dead", "²", "1.0", "-1", "9" * 5000, "a\nb"],
     "forget-group": [
         *("site", "=", "site=", "=x"),
-        *("town=north", "site=north=x", "site= north"),
+        *("town=north", "site=north=x", "site=NORTH"),
     ],
     "forget-fraction": ["0", "1", "-1", "nan", "inf", "1e-300", "0.999"],
     "retain-fraction": ["0", "-1", "1.01", "nan", "inf", "1e-9"],
@@ -53,6 +53,11 @@ def test_a_value_is_refused_with_the_name_of_its_option(refused, taken, option, 
 
 
 OTHER_COMMANDS = [
+    ("unlearn --forget-class 0 --forget-class 1", "--forget-class"),
+    ("unlearn --forget-group site=north --forget_group=site=south", "--forget-group"),
+    ("unlearn --seed 1 --method finetune --seed=2", "--seed"),
+    ("unlearn --data tests.tiny:table --forget-group site=north ward=3", "--forget-group"),
+    ("unlearn --data tests.tiny:table --forget-group site=north north", "--forget-group"),
     ("ensemble --type distilled", "--type"),
     ("ensemble --type ../x", "--type"),
     ("ensemble --type", "--type"),

@@ -50,7 +50,6 @@ def workplace(tmp_path, monkeypatch):
     """A working directory with files of ids, networks and a module of the user's own."""
     files = {
         "unknown.txt": "patient-0001\nnobody\n",
-        "twice.txt": "patient-0001\npatient-0002\npatient-0001\n",
         "none.txt": "\n",
         "all.txt": "\n".join(f"patient-{i:04d}" for i in range(120)),
         "columns.csv": "name,age\npatient-0001,44\n",
@@ -102,7 +101,7 @@ BAD_INPUT = {
     **{
         f"ids of {file}": (["--forget-ids", file], "--forget-ids")
         for file in (
-            *("unknown.txt", "twice.txt", "none.txt", "all.txt", "gone.txt", "notes"),
+            *("unknown.txt", "none.txt", "all.txt", "gone.txt", "notes"),
             *("broken.json", "columns.csv"),
         )
     },

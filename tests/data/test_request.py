@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltu_jax.data import request
+from ltu_jax.errors import collect_warnings
 from ltu_jax.types import Dataset, Examples, Split
 from tests.refusals import refused
 
@@ -68,7 +69,7 @@ def expected_forget(data, asked):
         wanted |= {c for c in asked.value if isinstance(c, int)}
         return [i for i, label in enumerate(data.train.labels) if label in wanted]
     if asked.type == "group":
-        return [i for i, value in enumerate(data.groups["g"]) if value == asked.value[1]]
+        return [i for i, value in enumerate(data.groups["g"]) if value in asked.value]
     return None
 
 
@@ -215,22 +216,50 @@ def test_ids_from_arrays(dataset, tmp_path, array):
 
 def test_hashes_and_inner_spaces_are_part_of_ids(tmp_path):
     path = tmp_path / "ids.txt"
-    path.write_text("#1\na b\n\u2028x\n", encoding="utf-8")
-    assert request.by_ids(path).value == ("#1", "a b", "x")
+    path.write_text("#1\na b\n\u2028x\n y \n", encoding="utf-8")
+    assert request.by_ids(path).value == ("#1", "a b", "\u2028x", " y ")
 
 
-def test_class_by_name_comes_before_class_by_index():
+@pytest.mark.parametrize(
+    ("value", "index"),
+    [("cat", 2), (2, 2), ("2", 2), ("index=0", 0), ("name=0", 1), (["index=1", "name=1"], [1, 0])],
+)
+def test_classes_by_name_and_index(value, index):
     data = make_dataset([0, 1, 2], [0, 1], 3)._replace(class_names=("1", "0", "cat"))
-    assert request.resolve(request.by_class("1"), data).tolist() == [0]
-    assert request.resolve(request.by_class(1), data).tolist() == [1]
-    assert request.resolve(request.by_class("2"), data).tolist() == [2]
-    assert request.resolve(request.by_class(["cat", np.int32(0)]), data).tolist() == [0, 2]
+    expected = np.sort(np.atleast_1d(index)).tolist()
+    assert request.resolve(request.by_class(value), data).tolist() == expected
+
+
+def test_names_and_indices_have_arguments_of_their_own():
+    data = make_dataset([0, 1, 2, 3], [0, 1], 4)._replace(class_names=("3", "2", "1", "4"))
+    assert request.resolve(request.by_class(name="3"), data).tolist() == [0]
+    assert request.resolve(request.by_class(index=[np.int8(3), 1]), data).tolist() == [1, 3]
+    assert request.resolve(request.by_class("4"), data).tolist() == [3]
+    with refused("index"):
+        request.by_class(index="3")
+
+
+@pytest.mark.parametrize(
+    "names", [("1", "2", "3"), ("5", "4", "3", "2", "1", "0"), ("2", "b", "c")]
+)
+def test_a_name_that_is_another_classs_index_is_refused_as_text_and_as_a_number(names):
+    data = make_dataset(range(len(names)), [0, 1], len(names))._replace(class_names=names)
+    for value in (2, "2", np.int64(2)):
+        with refused("forget", "name=2", "index=2"):
+            request.resolve(request.by_class(value), data)
+
+
+def test_names_of_classes_are_found_in_another_unicode_form():
+    data = make_dataset([0, 1], [0, 1], 2)._replace(class_names=("Caf\u00e9", "bar"))
+    with collect_warnings() as warnings:
+        assert request.resolve(request.by_class("Cafe\u0301 "), data).tolist() == [0]
+    assert len(warnings) == 1
 
 
 @pytest.mark.parametrize(
     ("column", "value"), [("colour", "blue"), ("colour", np.str_("blue")), ("age", 2), ("age", "2")]
 )
-def test_group_values_compare_as_strings(dataset, column, value):
+def test_a_group_is_found_by_its_value(dataset, column, value):
     expected = [i for i in range(12) if str(dataset.groups[column][i]) == str(value)]
     assert request.resolve(request.by_group(column, value), dataset).tolist() == expected
 
@@ -245,7 +274,15 @@ def test_describe_holds_no_ids():
     ("asked", "described"),
     [
         (request.by_class(["cat", np.int64(1)]), {"type": "class", "value": ["cat", 1]}),
-        (request.by_group("age", np.int64(3)), {"type": "group", "column": "age", "value": "3"}),
+        (
+            request.by_group("age", [np.int64(3), 20]),
+            {
+                "type": "group",
+                "column": "age",
+                "count": 2,
+                "sha256": hashlib.sha256(b"20\n3\n").hexdigest(),
+            },
+        ),
         (
             request.by_fraction(np.float64(0.5), seed=np.int64(4)),
             {"type": "fraction", "fraction": 0.5, "seed": 4},
@@ -262,7 +299,6 @@ WRONG_REQUESTS = {
         lambda: request.by_ids([0, "no", "nay", "never", "nil"]),
         ["4 of 5", "'no', 'nay', 'never', ... (4 in all)", "'0', '1', '2'"],
     ),
-    "duplicated ids": (lambda: request.by_ids([4, "4", 5]), ["1 ids", "'4'"]),
     "no ids": (lambda: request.by_ids([]), ["none", "12"]),
     "every id": (lambda: request.by_ids(range(12)), ["all of the 12"]),
     "a path as a list": (lambda: request.by_ids("7,8"), ["'7,8'"]),
@@ -270,10 +306,20 @@ WRONG_REQUESTS = {
     "a number": (lambda: request.by_ids(7), ["7"]),
     "an array without axes": (lambda: request.by_ids(np.array(7)), ["7"]),
     "a mapping": (lambda: request.by_ids({"7": 1}), ["{'7': 1}"]),
-    "float ids": (lambda: request.by_ids(np.array([7.0])), ["7.0"]),
+    "float ids": (lambda: request.by_ids(np.array([7.0])), ["7.0", "write 7"]),
+    "a missing id": (lambda: request.by_ids(["7", None]), ["None"]),
+    "a missing value": (lambda: request.by_ids([1.0, np.nan], column="age"), ["nan"]),
+    "a list as a value": (lambda: request.by_group("age", [[1], [2]]), ["[1]"]),
+    "masked ids": (lambda: request.by_ids(np.ma.masked_equal([7, 8], 8)), ["masked"]),
+    "a near id": (lambda: request.by_ids(["O7", "3"]), ["'O7'", "near ones are '7'"]),
+    "values of a column": (lambda: request.by_ids(["red"]), ["'colour'", "`column`"]),
+    "no such value": (lambda: request.by_ids([9], column="age"), ["'age'", "1 of 1 values"]),
     "a mask": (lambda: request.by_ids([True, False]), ["True"]),
     "nested ids": (lambda: request.by_ids([[1, 2]]), ["[1, 2]"]),
-    "column of a list": (lambda: request.by_ids([7], column="id"), ["[7]", "'id'"]),
+    "column of a list": (
+        lambda: request.by_ids([7], column="id"),
+        ["7", "'id'", "'colour', 'age'"],
+    ),
     "class name": (lambda: request.by_class("dog"), ["'dog'", "'class 0'", "3"]),
     "class index": (lambda: request.by_class(3), ["class 3"]),
     "negative class": (lambda: request.by_class(-1), ["class -1"]),
@@ -284,6 +330,7 @@ WRONG_REQUESTS = {
     "class by a bool": (lambda: request.by_class(True), ["True"]),
     "column": (lambda: request.by_group("size", 1), ["'size=1'", "'colour', 'age'"]),
     "value": (lambda: request.by_group("age", 9), ["'age=9'", "'0', '1', '2', ... (4"]),
+    "one value of two": (lambda: request.by_group("age", [9, 1]), ["1 of 2 values", "9"]),
     "fraction 0": (lambda: request.by_fraction(0), ["0", "(0, 1)"]),
     "fraction 1": (lambda: request.by_fraction(1.0), ["1.0", "(0, 1)"]),
     "fraction -0.1": (lambda: request.by_fraction(-0.1), ["-0.1", "(0, 1)"]),
@@ -320,7 +367,6 @@ WRONG_FILES = {
     "hole.csv": (b"name,id\na,7\nb,\n", "id", "row 3"),
     "short.csv": (b"name,id\na,7\nb\n", "id", "row 3"),
     "blank.csv": (b"", "id", "(none)"),
-    "column.txt": (b"7\n", "id", "'id'"),
 }
 
 

@@ -56,7 +56,7 @@ def named(name):
     return content._replace(
         run=content.run
         | {"data": name, "model": name, "method": name, "command": name, "seeds": {name: 0}},
-        request={"type": "group", "column": name, "value": name},
+        request={"type": "group", "column": name, "count": 2, "sha256": name},
         rows=[*content.rows[:-1], {**content.rows[-1], "model": name}],
         config={name: {name: [name]}},
         versions={name: name},

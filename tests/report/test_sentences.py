@@ -70,7 +70,14 @@ def test_a_missing_second_retrain_is_named():
     [
         ({"type": "ids", "count": 1000, "sha256": "00"}, "named by their ids"),
         ({"type": "class", "value": ["cat", "dog"]}, "all that belong to class “cat”, “dog”"),
-        ({"type": "group", "column": "writer", "value": "12"}, "all whose “writer” is “12”"),
+        (
+            {"type": "group", "column": "writer", "count": 1, "sha256": "00"},
+            "all that have one value of “writer”",
+        ),
+        (
+            {"type": "ids", "column": "patient", "count": 1200, "sha256": "00"},
+            "all that have one of 1,200 values of “patient”",
+        ),
         ({"type": "fraction", "fraction": 0.1, "seed": 0}, "drawn at random"),
     ],
 )

@@ -96,7 +96,7 @@ def test_every_value_is_escaped_and_no_name_is_read_as_maths():
         run=content.run
         | {"data": HOSTILE, "model": HOSTILE, "method": HOSTILE, "command": HOSTILE}
         | {"seeds": {HOSTILE: 0}},
-        request={"type": "group", "column": HOSTILE, "value": HOSTILE},
+        request={"type": "group", "column": HOSTILE, "count": 2, "sha256": HOSTILE},
         rows=[*content.rows[:-1], {**content.rows[-1], "model": HOSTILE}],
         config={HOSTILE: {HOSTILE: HOSTILE}},
         versions={HOSTILE: HOSTILE},

@@ -43,6 +43,7 @@ def test_the_report_says_what_was_run():
         "uses_validation": True,
         "options_chosen": "default",
         "seeds": {"run": 0},
+        "warnings": [],
         "signs": [],
         "command": "ltu unlearn --seed 0",
         "sizes": {
@@ -54,7 +55,7 @@ def test_the_report_says_what_was_run():
             "test": 36,
         },
     }
-    assert content.request == {"type": "class", "value": [1]}
+    assert content.request == {"type": "class", "value": ["1"]}
     assert content.config["ltu"]["query_size"] == plan.config.query_size
     assert content.config["training"]["epochs"] == plan.recipe.epochs
     assert content.history == {"step": [0, 1, 2], "cosine": [0.5, -0.5, 0.0]}

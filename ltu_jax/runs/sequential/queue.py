@@ -26,15 +26,17 @@ import numpy as np
 import ltu_jax.paths as paths
 import ltu_jax.runs.pipeline as pipeline
 import ltu_jax.runs.sequential.ledger as ledger
-from ltu_jax.data.history import check_not_forgotten
+from ltu_jax.data.arrays import take_train
+from ltu_jax.data.history import check_not_forgotten, remaining_rows
 from ltu_jax.data.request import Request, by_ids, resolve
 from ltu_jax.errors import InputError, few, warn
 from ltu_jax.runs.folder import RunFolder, check_folder, make_folder
 from ltu_jax.runs.loading import load_plan, load_spec, load_unfinished
 from ltu_jax.runs.pipeline import Result
 from ltu_jax.runs.plan import Plan
-from ltu_jax.runs.sequential.unlearn_next import newest, unlearn_next
-from ltu_jax.runs.spec import InMemory
+from ltu_jax.runs.sequential.earlier import dated
+from ltu_jax.runs.sequential.unlearn_next import history_after, newest, unlearn_next
+from ltu_jax.runs.spec import InMemory, as_dataset
 from ltu_jax.types import Dataset, Model
 from ltu_jax.unlearners.base import Method
 
@@ -72,7 +74,7 @@ def add(
 
     Args:
       run: the folder of a run; the ids are checked against the newest run of its sequence.
-      ids: the ids, a file of them, or `by_ids`.
+      ids: the ids, a file of them, or `by_ids`; the queue keeps the ids of the data set.
       data: the data set, if it was made in Python.
       model: the model, if it was made in Python.
       method: the method, if it was made in Python.
@@ -81,7 +83,7 @@ def add(
       The request.
 
     Raises:
-      InputError: an id is unknown, repeated or forgotten already, or the queue cannot be written.
+      InputError: an id is unknown or forgotten already, or the queue cannot be written.
     """
     folder = RunFolder(run)
     request = ids if isinstance(ids, Request) else by_ids(ids)
@@ -103,9 +105,12 @@ def add(
 def _remaining_ids(folder: RunFolder, request: Request, objects: InMemory) -> list[str]:
     """Return the ids of the requested examples, out of what remains after a run."""
     plan = _plan(folder, objects)
-    check_not_forgotten(request, np.asarray(plan.dataset.train_ids)[plan.split.forget])
-    resolve(request, plan.dataset)
-    return list(request.value)
+    dataset, history = as_dataset(plan.spec, objects.data), history_after(folder, plan)
+    total = len(dataset.train.labels)
+    remaining = take_train(dataset, remaining_rows(history, total))
+    with dated(folder, total):
+        check_not_forgotten(request, dataset, remaining, history.forgotten)
+    return remaining.train_ids[resolve(request, remaining)].tolist()
 
 
 def show(run: str | os.PathLike) -> list[Pending]:

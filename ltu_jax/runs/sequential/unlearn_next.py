@@ -24,6 +24,7 @@ from ltu_jax.runs.loading import load_plan, save_plan
 from ltu_jax.runs.pipeline import Result, carry_out, check_start
 from ltu_jax.runs.plan import Forget, Plan, make_plan
 from ltu_jax.runs.progress import Log
+from ltu_jax.runs.sequential.earlier import dated
 from ltu_jax.runs.spec import SAVE_EVERY, InMemory, Reference, Rule, separate
 from ltu_jax.training import hosts
 from ltu_jax.types import Dataset, Model
@@ -133,7 +134,9 @@ def unlearn_next(
     objects = given._replace(data=data, model=model)
     check_start(spec, objects, out)
     history = history_after(folder, parent, redraw=retain_fraction is not None)
-    plan = make_plan(spec, forget, objects, history=history)
+    total = len(parent.dataset.train.labels) + len(history.forgotten) - len(parent.split.forget)
+    with dated(folder, total):
+        plan = make_plan(spec, forget, objects, history=history)
     return _start(plan, history, folder, out, quiet=quiet, log=log)
 
 

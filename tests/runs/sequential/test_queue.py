@@ -129,8 +129,7 @@ def test_what_is_refused_leaves_the_queue_as_it_was(run, tmp_path):
     [
         (["nobody"], "1 of 1 ids are not in the training set: 'nobody'"),
         (["patient-0010"], "1 of 1 ids were forgotten by an earlier request: 'patient-0010'"),
-        (["patient-0005", "patient-0005"], "1 ids are duplicated"),
-        ([], "selects none of the 120"),
+        ([], "selects none of the 108"),
         (ltu_jax.by_class("ill"), "^forget: is a class"),
     ],
 )
@@ -138,6 +137,13 @@ def test_bad_requests_are_not_filed(run, ids, message):
     with pytest.raises(InputError, match=message):
         add(run, ids)
     assert len(pending.show(run)) == 2
+
+
+def test_the_queue_keeps_the_ids_of_the_data_set(run):
+    added = add(run, [" patient-0005", "patient-0005", "patient-0006"])
+    assert added.ids == ["patient-0005", "patient-0006"]
+    south = add(run, ltu_jax.by_ids(["south"], column="site"))
+    assert south.ids == [f"patient-{i:04d}" for i in range(4, 120, 5)]
 
 
 def test_overlapping_requests_are_noted_and_each_id_is_forgotten_once(run, tmp_path, caplog):

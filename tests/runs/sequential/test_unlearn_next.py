@@ -17,6 +17,7 @@ from ltu_jax.runs.loading import load_plan, load_spec
 from ltu_jax.runs.sequential import ledger
 from ltu_jax.runs.sequential import unlearn_next as sequential
 from ltu_jax.runs.sequential.drift import recommend
+from ltu_jax.runs.sequential.ledger import read
 from ltu_jax.runs.spec import InMemory
 from ltu_jax.training.checkpoint import restore
 from tests import tiny
@@ -127,8 +128,18 @@ def test_nothing_that_is_computed_sees_what_was_forgotten(first, tmp_path, monke
     assert all(not rows & gone for rows in seen.values())
 
 
-def test_an_id_that_was_forgotten_before_is_refused_at_once(second, monkeypatch):
+def test_an_id_that_was_forgotten_before_is_refused_with_date_and_run(first, second, monkeypatch):
     monkeypatch.setattr(sequential, "carry_out", killed)
+    for ids, runs in (
+        (["patient-0010", "patient-0005"], [first]),
+        ([SECOND[0], "patient-0005"], [second]),
+        ([SECOND[0], "patient-0010"], [second, first]),
+    ):
+        dates = [f"on {read(one.folder)[-1]['time'][:10]} in {one.folder}" for one in runs]
+        with pytest.raises(InputError) as caught:
+            unlearn_next(second.folder, [*ids, f" {ids[0]}"])
+        assert caught.value.argument == "forget"
+        assert f"({', '.join(dates)})" in caught.value.problem
     with pytest.raises(InputError, match="2 of 3 ids were forgotten by an earlier request: 'pat"):
         unlearn_next(second.folder, ["patient-0010", "patient-0003", "patient-0013"])
     with pytest.raises(InputError, match="1 of 2 ids are not in the training set: 'nobody'"):
@@ -240,7 +251,7 @@ def test_the_command_line_goes_on(tmp_path, monkeypatch, capsys):
         ([*follow, "--seed", "1"], "error: --run: is run, which decides --seed;"),
         ([*follow, "--data", "cifar10", "--model", "cnn"], "which decides --data, --model;"),
         (["unlearn", "--run", "run", "--forget-ids", "ill.txt"], "1 of 2 ids were forgotten by an"),
-        (["unlearn", "--run", "run", "--forget-class", "ill"], "selects none of the 80"),
+        (["unlearn", "--run", "run", "--forget-class", "ill"], "1 of 1 classes were forgotten by"),
         (
             ["unlearn", "--run", "gone", "--forget-ids", "next.txt"],
             "error: --run: gone holds no run",
