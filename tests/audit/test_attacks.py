@@ -124,7 +124,9 @@ def test_supervised_finds_a_forget_set_that_thresholds_on_the_loss_do_not():
     assert attacks.supervised_auc(*both) == found
 
 
-@pytest.mark.parametrize("sizes", [(20, 20), (20, 60), (150, 150)])
+@pytest.mark.parametrize(
+    "sizes", [(20, 20), pytest.param((20, 60), marks=pytest.mark.slow), (150, 150)]
+)
 def test_supervised_finds_memorised_examples(sizes):
     rng = np.random.default_rng(sizes)
     forget, test = outputs(rng, sizes[0], gain=8.0), outputs(rng, sizes[1])

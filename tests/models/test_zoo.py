@@ -18,7 +18,10 @@ CLASSES = 5
 # Eight digits, as BatchNorm over two single pixels has no usable gradient.
 DIGITS, PHOTOS = (8, 8, 8, 1), (2, 32, 32, 3)
 NORMALISED = ("resnet20", "resnet18")
-each_model = pytest.mark.parametrize("name", list(MODELS))
+LARGE = pytest.param("resnet18", marks=pytest.mark.slow)
+each_model = pytest.mark.parametrize(
+    "name", [LARGE if name == "resnet18" else name for name in MODELS]
+)
 # ResNet-18 is ResNet-20's class at other sizes; once is enough for what costs a compilation each.
 each_class = pytest.mark.parametrize("name", [name for name in MODELS if name != "resnet18"])
 

@@ -174,6 +174,7 @@ def test_a_run_from_a_checkpoint_has_the_same_original_and_unlearns_alike(
     assert entries[0]["seconds"] is None  # nobody knows how long a given network took
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers(complete, small_run):
     again = small_run()
     for one, other in zip(leaves(complete.unlearned), leaves(again.unlearned), strict=True):

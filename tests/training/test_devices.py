@@ -219,6 +219,7 @@ def eight(tmp_path_factory):
     return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["train", *METHODS])
 def test_parameters_do_not_depend_on_the_number_of_devices(eight, name):
     cases = {case: x for case, x in eight["differences"].items() if case.split()[0] == name}
@@ -227,10 +228,12 @@ def test_parameters_do_not_depend_on_the_number_of_devices(eight, name):
         assert difference < TOLERANCE[case.split()[1]], (case, difference)
 
 
+@pytest.mark.slow
 def test_training_passes_with_interactions_are_not_split(eight):
     assert eight["noisy"] < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "shares", "whole"), [("jit", {3, 13}, {12, 24}), ("pmap", {2, 3}, {12, 13, 24})]
 )
@@ -244,6 +247,7 @@ def test_every_device_computes_its_share_of_the_examples(eight, way, shares, who
     assert not whole & rows
 
 
+@pytest.mark.slow
 def test_the_number_of_devices_is_checked(eight):
     assert eight["one"]
     assert eight["all"] == 8

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ltu_jax.training.sampling_order import rows_at
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**31 - 1), size=st.integers(1, 300))
 def test_every_row_has_one_position(seed, size):

@@ -49,6 +49,8 @@ def examples(labels, seed):
 
 
 HELDOUT = examples(np.arange(24) % CLASSES, 2)
+# Methods whose step shares its code with `ltu`, and which take long to compile.
+COSTLY = ("ltu_calibrated", "ltu_joint", "ltu_paper", "mi_match")
 CASES = {
     "one example": UnlearnData(examples([1], 0), examples(np.arange(12) % CLASSES, 1), HELDOUT),
     # It is larger than the retain set too, and larger than a batch.
@@ -69,7 +71,10 @@ def compile_quickly():
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in COSTLY else name for name in METHODS],
+)
 def test_every_method_runs_and_keeps_its_invariants(name, case):
     method = METHODS[name]
     known = {field.name for field in fields(method.config)}

@@ -72,6 +72,7 @@ def outcome(**options):
     return flat, loop.step_cost(method, start, data).peak_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "share"), [({"remat": True}, 1.0), ({"micro_batches": 7}, 0.75)]
 )

@@ -5,6 +5,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import scipy.stats
 
 from ltu_jax.models import from_functions
@@ -109,6 +110,7 @@ def test_detects_a_difference_that_no_single_score_shows():
     assert same < 1e-3 < 1 < found
 
 
+@pytest.mark.slow
 def test_gradient_is_finite_where_the_network_is_certain():
     logits, labels = jnp.eye(CLASSES) * 300.0, jnp.arange(CLASSES)
     wanted = output_targets(KEY, *some_outputs(60), 8)
@@ -123,6 +125,7 @@ def test_many_classes_are_cut_to_the_largest():
     assert output_features(logits, jnp.zeros(3, int)).shape == (3, 3 + 2 * NUM_LARGEST)
 
 
+@pytest.mark.slow
 def test_projections_are_drawn_in_every_step_and_change_no_other_draw():
     data = make_data()
     _, state, batch = prepared(CONFIG, data)
@@ -182,6 +185,7 @@ def test_half_of_the_projections_are_the_support():
     assert CONFIG.objective.build()[-2:] == (8, 4)
 
 
+@pytest.mark.slow
 def test_a_step_reports_the_effective_number_of_its_projections():
     data = make_data()
     method = ltu(LINEAR, spec_of(data, CLASSES), CONFIG)

@@ -220,6 +220,7 @@ def test_a_diverging_reference_is_trained_at_a_lower_learning_rate(good, monkeyp
         assert tried == sorted(tried, reverse=True)
 
 
+@pytest.mark.slow
 def test_a_subpopulation_that_shares_a_label_is_forgotten(tmp_path):
     data = tiny.two_sites()
     errors = {}
