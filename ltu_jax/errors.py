@@ -48,6 +48,18 @@ class InvariantError(RuntimeError):
     """A result breaks an invariant of its method, such as a frozen weight that changed."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C stopped a run that can be continued.
+
+    Attributes:
+      run: the folder of the run.
+    """
+
+    def __init__(self, run: str):
+        self.run = run
+        super().__init__(f"stopped by Ctrl-C; continue with ltu_jax.resume({run!r})")
+
+
 def warn(message: str, details: str = "") -> None:
     """Log what may be a mistake of the user but need not be; the report of the run repeats it.
 

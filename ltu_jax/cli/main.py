@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import fields
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import tyro
 
@@ -24,7 +24,15 @@ from ltu_jax.cli.options import (
 )
 from ltu_jax.cli.sequential import ledger, queue
 from ltu_jax.cli.unlearn import check_alone, read_request, specify, unlearn
-from ltu_jax.errors import DivergedError, InputError, InvariantError, TamperedError, is_text
+from ltu_jax.errors import (
+    DivergedError,
+    InputError,
+    Interrupted,
+    InvariantError,
+    TamperedError,
+    is_text,
+)
+from ltu_jax.terminal import Terminal, accept_any_text, discard, write_line
 
 DESCRIPTION = "Machine unlearning for JAX: ids in, an unlearned checkpoint and an audit out."
 
@@ -33,9 +41,10 @@ def main(args: list[str] | None = None) -> None:
     """Run the command line.
 
     Exit codes: 2 for bad input, 1 for a ledger or model that was edited and for a run that fails,
-    143 after SIGTERM.
+    130 after Ctrl-C, 143 after SIGTERM, 141 if nobody reads the output of a command.
     """
     given = sys.argv[1:] if args is None else args
+    accept_any_text()
     if given == ["--version"]:
         print_version()
         return
@@ -61,8 +70,24 @@ def main(args: list[str] | None = None) -> None:
         run(options, shlex.join(["ltu", *without_values(given)]))
     except InputError as error:
         _stop(in_flags(error, options), 1 if isinstance(error, TamperedError) else 2)
+    except KeyboardInterrupt as error:
+        _stop(_after_interrupt(error, options), 130)
+    except BrokenPipeError:
+        discard(sys.stdout)
+        raise SystemExit(141) from None
     except (DivergedError, InvariantError, OSError) as error:
         _stop(str(error), 1)
+
+
+def _after_interrupt(error: KeyboardInterrupt, options: Any) -> str:
+    """Return what Ctrl-C left, and how to continue."""
+    if isinstance(options, Queue):
+        return "interrupted; the requests stay pending, repeat the command to continue"
+    if isinstance(error, Interrupted):
+        return f"interrupted; continue with {shlex.join(['ltu', 'unlearn', '--resume', error.run])}"
+    if isinstance(options, Compare | Ensemble):
+        return "interrupted; what is finished is kept, repeat the command to continue"
+    return "interrupted; nothing was kept of this command"
 
 
 def run(options: Any, command: str) -> None:
@@ -87,8 +112,6 @@ def run(options: Any, command: str) -> None:
 
 def compare(options: Compare, command: str) -> None:
     """Run `ltu compare`, print a table for every scenario and say where the files are."""
-    from rich.console import Console
-
     from ltu_jax.cli.compilation_cache import keep_programs
     from ltu_jax.report import comparison as report
     from ltu_jax.report.write import versions
@@ -99,9 +122,8 @@ def compare(options: Compare, command: str) -> None:
     source = {"command": command, "versions": versions()}
     results = run(comparison, source=source)
     report.write(results, options.out)
-    console = Console(width=max(Console().width, 120))
     for table in report.tables(results):
-        console.print(table)
+        Terminal().show(table)
     print(f"Results, tables and figures: {options.out}")
 
 
@@ -126,8 +148,6 @@ def ensemble(options: Ensemble, command: str) -> None:
 
 def audit(options: Audit, command: str) -> None:
     """Run `ltu audit`, print its results and say where the report is."""
-    from rich.console import Console
-
     from ltu_jax.cli.compilation_cache import keep_programs
     from ltu_jax.report.audit import sentences, tables
     from ltu_jax.report.content import label
@@ -142,9 +162,9 @@ def audit(options: Audit, command: str) -> None:
         command=command,
         quiet=options.quiet,
     )
-    console = Console()
+    console = Terminal()
     for table in tables.tables(audited):
-        console.print(table)
+        console.show(table)
     method = label(audited["method"])
     for sentence in sentences.verdicts(audited, method):
         console.print(sentence, markup=False, highlight=False)
@@ -153,14 +173,12 @@ def audit(options: Audit, command: str) -> None:
 
 def selfcheck(options: Selfcheck) -> None:
     """Run `ltu selfcheck`, print every case, and stop with exit code 1 if one is wrong."""
-    from rich.console import Console
-
     from ltu_jax.cli.compilation_cache import keep_programs
     from ltu_jax.runs.selfcheck import run, table
 
     keep_programs()
     checks = run(options.seed)
-    Console().print(table(checks))
+    Terminal().show(table(checks))
     wrong = [check.name for check in checks if not check.passed]
     if wrong:
         raise InvariantError(f"selfcheck: wrong answers from {', '.join(wrong)}")
@@ -168,7 +186,6 @@ def selfcheck(options: Selfcheck) -> None:
 
 def list_methods() -> None:
     """Print every method with one line and its reference."""
-    from rich.console import Console
     from rich.table import Table
 
     from ltu_jax.unlearners import METHODS
@@ -176,7 +193,7 @@ def list_methods() -> None:
     table = Table("method", "what it does", "reference")
     for name, method in METHODS.items():
         table.add_row(name, method.summary, method.reference)
-    Console().print(table)
+    Terminal().print(table)
 
 
 def print_version() -> None:
@@ -186,6 +203,6 @@ def print_version() -> None:
     print(f"ltu-jax {version('ltu-jax')}")
 
 
-def _stop(message: str, code: int) -> None:
-    print("error:", *message.split(), file=sys.stderr)  # one line, whatever it holds
+def _stop(message: str, code: int) -> NoReturn:
+    write_line(" ".join(["error:", *message.split()]), sys.stderr)  # one line, whatever it holds
     raise SystemExit(code)

@@ -6,6 +6,7 @@ from dataclasses import fields
 
 from ltu_jax.cli.options import Ledger, Queue
 from ltu_jax.errors import InputError
+from ltu_jax.terminal import Terminal
 
 # The options of `ltu queue` that belong to each action.
 OF_ACTION = {
@@ -103,7 +104,6 @@ def _complete(options: Queue, command: str) -> None:
 def _print_entries(entries: list[dict]) -> None:
     """Print a line for each deletion, and the drift after the last."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     from ltu_jax.report.content import number, signed
@@ -124,7 +124,7 @@ def _print_entries(entries: list[dict]) -> None:
             signed(drift["utility_since_training"]),
             number(drift["auc"]),
         )
-    Console().print(table)
+    Terminal().show(table)
     print("Gap and floor: distance to Retrain on the same remaining set, in percentage points.")
     print("Utility: percentage points of test accuracy since the last training.")
     print("AUC: the loss attack's, on everything forgotten so far, in percent.")

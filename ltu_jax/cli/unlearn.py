@@ -128,13 +128,12 @@ def dry_run(options: Unlearn, request: Request | None, command: str) -> None:
 
 def show(result: Result, log: str = "text") -> None:
     """Print the results of a run and say where its files are."""
-    from rich.console import Console
-
     from ltu_jax.report import sentences
     from ltu_jax.report.content import plain
     from ltu_jax.report.result_table import result_table
     from ltu_jax.runs.folder import RunFolder
     from ltu_jax.runs.progress import write_event
+    from ltu_jax.terminal import Terminal
 
     rows = [row._asdict() for row in result.metrics.values()]
     folder = RunFolder(result.folder)
@@ -142,7 +141,7 @@ def show(result: Result, log: str = "text") -> None:
         paths = {"unlearned": str(folder.unlearned), "report": str(folder.page)}
         write_event("result", **paths, rows=plain(rows))
         return
-    Console().print(result_table(rows))
+    Terminal().show(result_table(rows))
     if backdoor := sentences.backdoor(rows):
         print(f"{backdoor}\n")
     print(f"Unlearned checkpoint: {folder.unlearned}")

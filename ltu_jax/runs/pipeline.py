@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import ltu_jax.runs.sequential.ledger as ledger
 import ltu_jax.unlearners as unlearners
 from ltu_jax.audit.measure import Measurements, measure_models
 from ltu_jax.audit.summary import GAP_METRICS, Row
-from ltu_jax.errors import InputError
+from ltu_jax.errors import InputError, Interrupted
 from ltu_jax.files import write_json
 from ltu_jax.report import ReportContent, verdict, versions, write_report
 from ltu_jax.report.content import plain
@@ -36,7 +37,7 @@ from ltu_jax.runs.spec import SAVE_EVERY, InMemory, Reference, Rule, RunSpec, se
 from ltu_jax.training import hosts
 from ltu_jax.training.devices import over_devices
 from ltu_jax.training.loop import History
-from ltu_jax.training.resume import exit_on_sigterm
+from ltu_jax.training.resume import exit_on_signals
 from ltu_jax.training.supervised import Recipe
 from ltu_jax.types import Dataset, Model, Split, TrainedModel, Variables
 from ltu_jax.unlearners.base import Method
@@ -105,7 +106,7 @@ def unlearn(
     """Unlearn training examples, audit the result and write the report.
 
     `resume` continues a run that was stopped at any moment. On SIGTERM the run saves its state and
-    the process exits with code 143.
+    the process exits with code 143; on Ctrl-C it saves its state and raises `KeyboardInterrupt`.
 
     Args:
       data: `"digits"`, a TFDS name, `"package.module:function"`, or a `Dataset` from
@@ -266,7 +267,7 @@ def carry_out(plan: Plan, folder: RunFolder, *, quiet: bool, log: Log = "text") 
     state = RunState(folder, spec.save_every)
     trackers = open_trackers(folder.path, spec.tensorboard, spec.wandb)
     progress = Progress(folder.metrics, quiet=quiet, trackers=trackers, log=log)
-    with exit_on_sigterm(), progress:
+    with _resumable(state.folder), exit_on_signals(), progress:
         models = {"original": original_model(plan, state, progress)}
         if spec.trials is not None and spec.select == "oracle":
             models |= reference_models(plan, models["original"], state, progress)
@@ -293,6 +294,15 @@ def carry_out(plan: Plan, folder: RunFolder, *, quiet: bool, log: Log = "text") 
     return Result(
         folder.path, unlearned.variables, plan.model, metrics, plan.split, history, content
     )
+
+
+@contextmanager
+def _resumable(folder: RunFolder) -> Iterator[None]:
+    """Name the run in the exception of Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(str(folder)) from error
 
 
 def _tune(

@@ -6,19 +6,21 @@ import importlib.util
 import json
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import rich.progress
-from rich.console import Console
 
 from ltu_jax import files
 from ltu_jax.errors import InputError
+from ltu_jax.terminal import Terminal, is_unicode, write_line
 from ltu_jax.training import hosts
 
 OnInfo = Callable[[int, dict[str, float]], None]
 Log = Literal["text", "json"]
 EVENT_SECONDS = 1.0  # least time between two JSON events of a phase
+REPEATED_SECONDS = 0.05  # steps of a checkpoint are repeated faster than this
 
 
 class Tracker(Protocol):
@@ -117,9 +119,9 @@ class Progress:
             rich.progress.BarColumn(),
             rich.progress.MofNCompleteColumn(),
             rich.progress.TimeElapsedColumn(),
-            rich.progress.TimeRemainingColumn(),
+            rich.progress.TextColumn("{task.fields[eta]}"),
             rich.progress.TextColumn("{task.fields[note]}"),
-            console=Console(stderr=True),
+            console=Terminal(stderr=True),
             disable=quiet or log == "json",
         )
 
@@ -144,20 +146,24 @@ class Progress:
         Returns:
           `(step, {name: value}) -> None`, to be called after each step.
         """
+        repeated = 0
         if self._metrics and self._file and self._resumed:
             self._file.close()
-            _drop_phase(self._metrics, name)
+            repeated = _drop_phase(self._metrics, name)
             self._file = self._metrics.open("a", encoding="utf-8", buffering=1)
-        task = self._bars.add_task(name, total=total, note="")
+        task = self._bars.add_task(name, total=total, note="compiling", eta="")
         write_step = _start_json_phase(name, total) if self._json else None
+        remaining = Remaining(total, repeated)
 
         def on_info(step: int, info: dict[str, float]) -> None:
+            seconds = remaining.seconds(step + 1)
             # One value, a loss if there is one: more would push the counts out of 80 columns.
             losses_first = sorted(info.items(), key=lambda item: not item[0].startswith("loss"))
             note = " ".join(f"{key} {value:.3g}" for key, value in losses_first[:1])
-            self._bars.update(task, completed=step + 1, note=note)
+            eta = "" if seconds is None else str(timedelta(seconds=round(seconds)))
+            self._bars.update(task, completed=step + 1, note=note, eta=eta)
             if write_step:
-                write_step(step, info)
+                write_step(step, seconds, info)
             if self._file:
                 self._file.write(json.dumps({"phase": name, "step": step, **info}) + "\n")
             for tracker in self._trackers:
@@ -166,31 +172,66 @@ class Progress:
         return on_info
 
 
+class Remaining:
+    """Estimate of the time that a phase still takes, from the time of its own steps.
+
+    The first step includes compilation, and a resumed phase repeats the steps of its checkpoint
+    in no time; neither counts.
+
+    Args:
+      total: number of steps.
+      repeated: greatest number of steps that are repeated.
+    """
+
+    def __init__(self, total: int, repeated: int = 0):
+        self._total, self._repeated = total, repeated
+        self._first: tuple[float, int] | None = None
+        self._latest = time.monotonic()
+
+    def seconds(self, done: int) -> float | None:
+        """Return the seconds that remain after `done` steps; None until two steps are timed."""
+        now = time.monotonic()
+        gap, self._latest = now - self._latest, now
+        is_repeated = done <= self._repeated and gap < REPEATED_SECONDS
+        if self._first is None or is_repeated:
+            self._first = (now, done)
+        elif self._repeated and gap >= REPEATED_SECONDS:
+            self._first, self._repeated = (now, done), 0
+        if done >= self._total:
+            return 0.0
+        start, before = self._first
+        return (self._total - done) * (now - start) / (done - before) if done > before else None
+
+
 def write_event(event: str, **values: Any) -> None:
     """Write one event of a run to stdout, as one line of JSON."""
-    print(json.dumps({"event": event, **values}, ensure_ascii=False, allow_nan=False), flush=True)
+    escaped = not is_unicode()
+    write_line(json.dumps({"event": event, **values}, ensure_ascii=escaped, allow_nan=False))
 
 
-def _start_json_phase(name: str, total: int) -> OnInfo:
+def _start_json_phase(
+    name: str, total: int
+) -> Callable[[int, float | None, dict[str, float]], None]:
     """Write the event of a phase; return the writer of its steps: the last, and one per second."""
     write_event("phase", phase=name, steps=total)
-    start = latest = time.monotonic()
+    latest = time.monotonic()
 
-    def write_step(step: int, info: dict[str, float]) -> None:
+    def write_step(step: int, remaining: float | None, info: dict[str, float]) -> None:
         nonlocal latest
         now, done = time.monotonic(), step + 1
         if done < total and now - latest < EVENT_SECONDS:
             return
         latest = now
-        eta = round((total - done) * (now - start) / done, 1)
+        eta = None if remaining is None else round(remaining, 1)
         write_event("step", phase=name, step=done, steps=total, eta_seconds=eta, **info)
 
     return write_step
 
 
-def _drop_phase(metrics: Path, name: str) -> None:
-    """Remove the lines of a phase from the file, and an incomplete last line."""
+def _drop_phase(metrics: Path, name: str) -> int:
+    """Remove the lines of a phase from the file, and an incomplete last line; count the former."""
     lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
     complete = [line for line in lines if line.endswith("\n")]
     kept = [line for line in complete if json.loads(line)["phase"] != name]
     files.write(metrics, "".join(kept).encode())
+    return len(complete) - len(kept)

@@ -11,7 +11,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +31,8 @@ from ltu_jax.types import Key, PyTree
 
 AGREE_EVERY = 10  # steps between two agreements of several processes on whether to stop
 KEEP = 2  # checkpoints per run; the older one is used if the newer is damaged
-TERMINATED = 128 + signal.SIGTERM  # exit code of a process that SIGTERM ended
+# Signals after which a run saves its state: termination, Ctrl-C, and the end of a session.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 _log = logging.getLogger(__name__)
 
@@ -54,8 +55,9 @@ class Saver:
     """A context in which `loop.run` saves its state and continues from the last checkpoint.
 
     The state is copied to the host immediately, since the next step may overwrite it, and written
-    while later steps run; several processes write it together before they continue. On SIGTERM to
-    any process within the context, the run saves after its current step and exits with code 143.
+    while later steps run; several processes write it together before they continue. On SIGTERM,
+    SIGHUP or Ctrl-C to any process within the context, the run saves after its current step; then
+    it exits with code 143 or 129, or raises `KeyboardInterrupt`. A second Ctrl-C raises it at once.
 
     Args:
       folder: of this run's checkpoints; created if absent.
@@ -74,13 +76,14 @@ class Saver:
         self.seconds_before = 0.0
         self._folder, self._config, self._every = hosts.common(folder), config, every
         self._saved_at = 0
-        self._stop_requested = self._stopping = False
+        self._signal = 0
+        self._stopping = False
         self._start = time.perf_counter()
         self._writer = ThreadPoolExecutor(1)
         self._writing: Future | None = None
 
     def __enter__(self) -> Saver:
-        self._before = _on_sigterm(self._terminate)
+        self._before = _on_signals(self._note_signal, SIGNALS)
         return self
 
     def __exit__(
@@ -90,11 +93,11 @@ class Saver:
         traceback: TracebackType | None,
     ) -> None:
         self._writer.shutdown()
-        _on_sigterm(self._before)
+        _restore_signals(self._before)
         if error is None:
             self._wait()
-            if hosts.in_any(self._stop_requested):
-                raise SystemExit(TERMINATED)
+            if hosts.in_any(self._signal != 0):
+                raise _stopped_by(self._signal)
         elif self._writing is not None and self._writing.exception() not in (None, error):
             _log.warning("the last checkpoint was not written: %s", self._writing.exception())
 
@@ -125,10 +128,10 @@ class Saver:
         return Restored(0, like, [])
 
     def due(self, step: int, num_steps: int) -> bool:
-        """Return whether to save before step `step`; after the last one only on SIGTERM."""
+        """Return whether to save before step `step`; after the last one only to stop."""
         if jax.process_count() == 1 or step % AGREE_EVERY == 0:
             # Two attributes, since the signal may arrive while the processes are agreeing.
-            self._stopping = hosts.in_any(self._stop_requested)
+            self._stopping = hosts.in_any(self._signal != 0)
         return self._stopping or (step < num_steps and step - self._saved_at >= self._every)
 
     def save(self, step: int, state: PyTree, key: Key, infos: list[dict[str, float]]) -> None:
@@ -136,7 +139,8 @@ class Saver:
 
         Raises:
           OSError: this or the last checkpoint could not be written; earlier ones are unchanged.
-          SystemExit: SIGTERM was received; code 143.
+          SystemExit: SIGTERM or SIGHUP was received; code 143 or 129.
+          KeyboardInterrupt: Ctrl-C was pressed.
         """
         self._wait()
         names = list(infos[0]) if infos else []
@@ -157,8 +161,8 @@ class Saver:
             self._writing = self._writer.submit(self._write, step, arrays, about)
         if self._stopping:
             self._wait()
-            _log.warning("stopped by SIGTERM; %d steps are saved", step)
-            raise SystemExit(TERMINATED)
+            _log.warning("stopped by %s; %d steps are saved", _name_of(self._signal), step)
+            raise _stopped_by(self._signal)
 
     def _write(self, step: int, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
         save_state(self._checkpoint(step), arrays, about)
@@ -178,29 +182,56 @@ class Saver:
     def _checkpoints(self) -> list[Path]:
         return sorted(path for path in self._folder.glob("*") if path.name.isdigit())
 
-    def _terminate(self, number: int, frame: Any) -> None:
-        self._stop_requested = True
+    def _note_signal(self, number: int, frame: Any) -> None:
+        if number == signal.SIGINT:
+            if self._signal:
+                raise KeyboardInterrupt
+            _log.warning("Ctrl-C: the run saves its state; press again to stop at once")
+        self._signal = number
 
 
 @contextmanager
-def exit_on_sigterm() -> Iterator[None]:
-    """Raise `SystemExit` with code 143 on SIGTERM, so that files and progress bars are closed."""
+def exit_on_signals() -> Iterator[None]:
+    """Raise `SystemExit` on SIGTERM and SIGHUP, so that files and progress bars are closed."""
 
     def stop(number: int, frame: Any) -> None:
-        raise SystemExit(TERMINATED)
+        raise _stopped_by(number)
 
-    before = _on_sigterm(stop)
+    before = _on_signals(stop, [number for number in SIGNALS if number != signal.SIGINT])
     try:
         yield
     finally:
-        _on_sigterm(before)
+        _restore_signals(before)
 
 
-def _on_sigterm(handler: Any) -> Any:
-    """Install a handler and return the previous one; possible in the main thread only."""
-    if handler is not None and threading.current_thread() is threading.main_thread():
-        return signal.signal(signal.SIGTERM, handler)
-    return None
+def _stopped_by(number: int) -> BaseException:
+    """Return what ends the process; 0 is a signal that another process received."""
+    if number == signal.SIGINT:
+        return KeyboardInterrupt()
+    return SystemExit(128 + (number or signal.SIGTERM))
+
+
+def _name_of(number: int) -> str:
+    """Return the name of a signal; 0 is one that another process received."""
+    if number == signal.SIGINT:
+        return "Ctrl-C"
+    return signal.Signals(number or signal.SIGTERM).name
+
+
+def _on_signals(handler: Any, numbers: Iterable[int]) -> dict[int, Any]:
+    """Install a handler and return the previous ones; possible in the main thread only.
+
+    A signal that is ignored stays so: `nohup` and background jobs rely on it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    caught = [n for n in numbers if signal.getsignal(n) not in (signal.SIG_IGN, None)]
+    return {number: signal.signal(number, handler) for number in caught}
+
+
+def _restore_signals(before: dict[int, Any]) -> None:
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def _read(folder: Path, config: str, like: PyTree, key: Key) -> tuple[Restored, float]:

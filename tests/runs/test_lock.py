@@ -132,3 +132,15 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr("filelock.FileLock.acquire", deny)
     assert refusal(lock.claim(tmp_path, "run").__enter__).argument == "run"
+
+
+def test_ctrl_c_names_the_run_which_resumes(tmp_path, data, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ltu_jax.runs.pipeline.measure_models", interrupt)
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            ltu_jax.unlearn(data, ["3"], out=tmp_path / "run", **SHORT)
+    assert stopped.value.run == str(tmp_path / "run")
+    assert ltu_jax.resume(stopped.value.run, data=data, quiet=True).metrics

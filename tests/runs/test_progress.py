@@ -60,7 +60,7 @@ def test_json_log_is_one_object_per_line_on_stdout(capsys, monkeypatch):
     assert shown.err == ""
     assert [event["event"] for event in events] == ["phase", "phase", "step", "step", "step"]
     assert events[0] == {"event": "phase", "phase": "train original", "steps": 2}
-    assert events[2]["eta_seconds"] >= 0
+    assert events[2]["eta_seconds"] is None  # one step says nothing about the next
     assert events[3] == {
         **{"event": "step", "phase": "train original", "step": 2, "steps": 2},
         **{"eta_seconds": 0.0, "loss": 1.25, "accuracy": 0.5},
@@ -122,3 +122,37 @@ def test_a_package_that_is_not_installed_is_named(refused, monkeypatch, option, 
     line = refused("unlearn", *option.split())
     assert option.split()[0].removeprefix("--") in line
     assert package in line
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Return a clock that the test sets."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: clock.now)
+    return clock
+
+
+def remaining(clock, times, total, repeated=0):
+    """Return the estimates after steps that end at these times, the first of them step 1."""
+    clock.now = 0.0
+    estimate = progress_module.Remaining(total, repeated)
+    found = []
+    for done, clock.now in enumerate(times, start=1):
+        found.append(estimate.seconds(done))
+    return found
+
+
+@pytest.mark.parametrize("compiling", [0.0, 3.0, 700.0])
+def test_compilation_does_not_count(clock, compiling):
+    assert remaining(clock, [compiling + t for t in (0, 2, 4, 6)], 4) == [None, 4.0, 2.0, 0.0]
+
+
+def test_steps_of_a_checkpoint_do_not_count(clock):
+    times = [0.001, 0.002, 0.003, 60.0, 61.0, 62.0]
+    assert remaining(clock, times, 10, repeated=3)[-2:] == [5.0, 4.0]
+    assert remaining(clock, times, 10, repeated=3)[:4] == [None] * 4
+
+
+def test_steps_that_arrive_together_are_timed_over_their_calls(clock):
+    times = [10.0] * 50 + [15.0] * 50
+    assert remaining(clock, times, 150)[50] == pytest.approx(9.9)

@@ -18,7 +18,7 @@ from ltu_jax.files import PART
 from ltu_jax.runs.plan import on_device, visible_data
 from ltu_jax.training import loop, supervised
 from ltu_jax.training.checkpoint import ABOUT
-from ltu_jax.training.resume import Saver, exit_on_sigterm
+from ltu_jax.training.resume import Saver, exit_on_signals
 from tests import tiny
 from tests.runs.test_plan import make
 
@@ -269,9 +269,44 @@ def test_sigterm_saves_the_current_step_and_exits_with_143(tmp_path, caplog):
         assert_equal(walk(saving), expected)
 
 
+@pytest.mark.parametrize(
+    ("number", "ends_with"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGHUP, SystemExit)]
+)
+def test_ctrl_c_and_the_end_of_a_session_save_the_state_too(tmp_path, number, ends_with):
+    before = signal.getsignal(number)
+    if number == signal.SIGHUP:
+        signal.signal(number, lambda *args: None)  # pytest may run under nohup
+    with pytest.raises(ends_with), saver(tmp_path, every=100) as saving:
+        walk(saving, lambda t, info: t == 5 and os.kill(os.getpid(), number))
+    signal.signal(number, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["000000007"]
+    with saver(tmp_path) as saving:
+        assert_equal(walk(saving), walk())
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_step(tmp_path):
+    def press(step, info):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt), saver(tmp_path, every=100) as saving:
+        walk(saving, press)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with saver(tmp_path) as saving:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert_equal(walk(saving), walk())
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_sigterm_outside_of_a_loop_exits_with_143():
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as stopped, exit_on_sigterm():
+    with pytest.raises(SystemExit) as stopped, exit_on_signals():
         os.kill(os.getpid(), signal.SIGTERM)
     assert stopped.value.code == 143
     assert signal.getsignal(signal.SIGTERM) is before
