@@ -8,7 +8,7 @@ import sys
 import pytest
 from rich.table import Table
 
-from ltu_jax.cli import main as command
+from ltu_jax.cli.main import main
 from ltu_jax.errors import Interrupted
 from ltu_jax.report import result_table
 from ltu_jax.terminal import Terminal, accept_any_text, write_line
@@ -86,9 +86,9 @@ def test_ctrl_c_ends_with_130_and_one_line(monkeypatch, capsys, arguments, raise
     def interrupted(*args):
         raise raised
 
-    monkeypatch.setattr(command, "run", interrupted)
+    monkeypatch.setattr(sys.modules["ltu_jax.cli.main"], "run", interrupted)
     with pytest.raises(SystemExit) as stopped:
-        command.main(arguments)
+        main(arguments)
     error = capsys.readouterr().err
     assert (stopped.value.code, error.count("\n")) == (130, 1)
     assert said in error
