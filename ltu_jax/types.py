@@ -7,6 +7,7 @@ trailing shape (`[N, H, W, C]` for images, `[N, F]` for tables).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from html import escape
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -115,6 +116,28 @@ class Dataset(NamedTuple):
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    def __repr__(self) -> str:
+        return "\n".join(f"{name}: {value}" for name, value in self._facts().items())
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
+            for name, value in self._facts().items()
+        )
+        return f"<table><tbody>{rows}</tbody></table>"
+
+    def _facts(self) -> dict[str, str]:
+        """Return what the data set holds, without its examples, ids and values of columns."""
+        inputs, columns = self.train.inputs, ", ".join(self.groups)
+        return {
+            "Dataset": self.name,
+            "training examples": f"{len(self.train.labels):,}",
+            "held-out examples": f"{len(self.heldout.labels):,}",
+            "one input": f"{inputs.dtype} {list(inputs.shape[1:])}",
+            "classes": f"{self.num_classes:,}",
+            "group columns": columns or "none",
+        }
+
 
 class Split(NamedTuple):
     """Sorted index sets, disjoint except that `accessible` is a part of `retain`.
@@ -156,10 +179,12 @@ class TrainedModel(NamedTuple):
     Attributes:
       variables: parameters and model state.
       seconds: wall time, compilation included; NaN for a model that the user passed.
+      compile_seconds: the part of it in which JAX compiled; NaN if unknown.
     """
 
     variables: Variables
     seconds: float
+    compile_seconds: float = float("nan")
 
 
 class DataSpec(NamedTuple):

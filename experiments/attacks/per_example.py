@@ -22,6 +22,7 @@ import tyro
 import ltu_jax.unlearners as unlearners
 from experiments.lib.provenance import ROOT, command_source
 from ltu_jax.cli.compilation_cache import keep_programs
+from ltu_jax.data.request import by_fraction
 from ltu_jax.errors import DivergedError
 from ltu_jax.files import write_json
 from ltu_jax.report.content import plain
@@ -123,7 +124,8 @@ def plan_for(setting: Setting, seed: int, data_dir: str | None) -> Plan:
             model=setting.model,
             method="nothing",
             seed=seed,
-        )
+        ),
+        by_fraction(0.1, seed=seed),
     )
 
 

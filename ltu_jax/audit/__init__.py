@@ -9,7 +9,13 @@ from ltu_jax.audit.attacks import (
     svc_mia,
     two_model_auc,
 )
-from ltu_jax.audit.bounds import auc_floor_band, balanced_accuracy_floor, holm, ks_floor
+from ltu_jax.audit.bounds import (
+    auc_floor_band,
+    balanced_accuracy_floor,
+    holm,
+    ks_floor,
+    retrained_auc_band,
+)
 from ltu_jax.audit.distances import (
     activation_distance,
     js_divergence,
@@ -61,6 +67,7 @@ from ltu_jax.audit.population import population_attacks
 from ltu_jax.audit.relearn import relearn_curve
 from ltu_jax.audit.rmia import leave_one_out_rmia, rmia_scores, tune_offline_a
 from ltu_jax.audit.roc import (
+    auc_difference_error,
     auc_interval,
     best_balanced_accuracy,
     partial_auc,
@@ -82,6 +89,7 @@ __all__ = [
     "activation_distance",
     "attack_ensembles",
     "attack_membership",
+    "auc_difference_error",
     "auc_floor_band",
     "auc_interval",
     "balanced_accuracy_floor",
@@ -124,6 +132,7 @@ __all__ = [
     "population_attacks",
     "relearn_curve",
     "relearn_time",
+    "retrained_auc_band",
     "rmia_scores",
     "roc_auc",
     "roc_curve",

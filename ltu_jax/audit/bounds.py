@@ -2,8 +2,9 @@ r"""Null distributions of attacks under exact unlearning, and Holm's correction.
 
 After exact unlearning of a random forget set, forget and test examples are exchangeable, and no
 attack has an advantage beyond sampling noise. Inside these intervals an attack does not distinguish
-the model from a retrained one. A forgotten class is not exchangeable with the test set; there the
-target is Retrain's value and these intervals do not apply.
+the model from a retrained one. A forgotten class is not exchangeable with the test set, and nobody
+can see from a list of ids whether it is a random draw. `retrained_auc_band` therefore takes its
+interval from two models that were retrained on the request itself; reports use no other.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import scipy
 
 from ltu_jax.audit.checks import check, check_levels
+from ltu_jax.audit.roc import auc_difference_error, roc_auc
 from ltu_jax.errors import InputError
 from ltu_jax.types import Array
 
@@ -35,6 +37,35 @@ def auc_floor_band(n_forget: int, n_test: int, *, alpha: float = 0.05) -> tuple[
     deviation = np.sqrt((n_forget + n_test + 1) / (12 * n_forget * n_test))
     reach = float(scipy.stats.norm.isf(alpha / 2) * deviation)
     return 100 * max(0.0, 0.5 - reach), 100 * min(1.0, 0.5 + reach)
+
+
+def retrained_auc_band(
+    first: tuple[Array, Array], second: tuple[Array, Array], *, alpha: float = 0.05
+) -> tuple[float, float]:
+    r"""Return the interval, in percent, that two retrained models span for the AUC of an attack.
+
+    It reaches from the smaller to the larger AUC, widened on both sides by the 1 - alpha half-width
+    of their difference over examples (DeLong). The half-width is at least $1 - (\alpha/2)^{1/n}$
+    with the smaller sample's size n: an effect on a smaller share of the examples may be absent
+    from the sample. The spread over training seeds is known from two models only.
+
+    Args:
+      first: the attack's scores `[P]` of forget and `[N]` of test examples on one retrained model.
+      second: the same on the other, in the same order.
+      alpha: level of the half-width.
+
+    >>> low, high = retrained_auc_band(([3, 1], [2, 0]), ([3, 1], [2, 0]))
+    >>> print(f"{low:.1f} {high:.1f}")
+    0.0 100.0
+    """
+    check_levels(alpha=alpha)
+    aucs = [roc_auc(*scores) for scores in (first, second)]
+    size = min(map(len, first))
+    reach = 1 - (alpha / 2) ** (1 / size)
+    if size > 1:
+        error = auc_difference_error(first, second)
+        reach = max(reach, float(scipy.stats.norm.isf(alpha / 2) * error))
+    return 100 * max(0.0, min(aucs) - reach), 100 * min(1.0, max(aucs) + reach)
 
 
 def ks_floor(n_forget: int, n_test: int, *, alpha: float = 0.05) -> float:

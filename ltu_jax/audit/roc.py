@@ -223,6 +223,27 @@ def auc_interval(positive: Array, negative: Array, alpha: float = 0.05) -> Inter
     return Interval(estimate, float(low), float(high))
 
 
+def auc_difference_error(first: tuple[Array, Array], second: tuple[Array, Array]) -> float:
+    """Return DeLong's standard error of the difference of two AUCs on the same examples.
+
+    Args:
+      first: scores `[P]` of the positives and `[N]` of the negatives under one model.
+      second: the same of another model, in the same order.
+
+    Raises:
+      InputError: a sample has fewer than 2 scores.
+
+    >>> auc_difference_error(([3, 2], [2, 1]), ([3, 2], [2, 1]))
+    0.0
+
+    References:
+      DeLong et al., "Comparing the Areas under Two or More Correlated ROC Curves", 1988.
+    """
+    placements = [_placements(*_samples(*scores, least=2)) for scores in (first, second)]
+    changes = [one - other for one, other in zip(*placements, strict=True)]
+    return float(np.sqrt(sum(np.var(change, ddof=1) / len(change) for change in changes)))
+
+
 def _placements(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Share of negatives below each positive, and of positives above each negative; ties half."""
     ranks = scipy.stats.rankdata(np.concatenate([positive, negative]))

@@ -25,7 +25,7 @@ class Row(NamedTuple):
       mia: `attacks.svc_mia` on the confidence: share of the forget set classified as non-member.
       auc: `attacks.loss_auc`, forget against test.
       ks: `attacks.ks_distance` of the confidences, forget against test.
-      seconds: wall time to make the model.
+      seconds: wall time to make the model, compilation included.
       ra_accessible: accuracy on the accessible retain examples.
       ra_inaccessible: accuracy on the others; None if there are none.
       avg_gap: mean absolute gap over UA, RA, TA and MIA, in percentage points; None without

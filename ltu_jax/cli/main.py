@@ -132,6 +132,7 @@ def ensemble(options: Ensemble, command: str) -> None:
     request = read_request(options)
     check_alone(options, "run", among=Deletion)
     from ltu_jax.cli.compilation_cache import keep_programs
+    from ltu_jax.data.request import by_fraction
     from ltu_jax.runs import ensembles
     from ltu_jax.runs.folder import check_writable
     from ltu_jax.runs.loading import load_plan
@@ -139,6 +140,8 @@ def ensemble(options: Ensemble, command: str) -> None:
 
     check_writable("ensembles", options.ensembles)
     keep_programs(options.ensembles)
+    # Not the default class of the digits: the shadow types need pairs of one class.
+    request = request or by_fraction(0.1, seed=options.seed)
     plan = load_plan(options.run) if options.run else make_plan(*specify(options, command, request))
     for made in ensembles.make_ensembles(
         plan, options.type, options.size, options.ensembles, quiet=options.quiet

@@ -80,7 +80,10 @@ class Unlearn(Deletion):
     3. Retrains two models without the forget set, to compare with.
     4. Attacks all models; writes checkpoints and report.html into a folder.
 
-    One --forget-* option selects the examples; the default is a random tenth.
+    One --forget-* option selects the examples; by default
+
+    - of the embedded digits the class 4, which shows what forgetting looks like;
+    - of other data a random tenth.
 
       ltu unlearn
       ltu unlearn --forget-class 3
@@ -205,6 +208,8 @@ class Ensemble(Deletion):
     - shadow_unlearned: these models, after unlearning the selected examples.
     - shadow_retrain: models trained on neither example.
 
+    - Without --run and --forget-*, the request is a random tenth: the shadow
+      types pair every forget example with a retain example of its class.
     - Finished parts stay on disk: repeating an interrupted command resumes it.
     - A complete ensemble is not made again.
 

@@ -129,7 +129,7 @@ def dry_run(options: Unlearn, request: Request | None, command: str) -> None:
 def show(result: Result, log: str = "text") -> None:
     """Print the results of a run and say where its files are."""
     from ltu_jax.report import sentences
-    from ltu_jax.report.content import plain
+    from ltu_jax.report.content import plain, timed_rows
     from ltu_jax.report.result_table import result_table
     from ltu_jax.runs.folder import RunFolder
     from ltu_jax.runs.progress import write_event
@@ -141,9 +141,12 @@ def show(result: Result, log: str = "text") -> None:
         paths = {"unlearned": str(folder.unlearned), "report": str(folder.page)}
         write_event("result", **paths, rows=plain(rows))
         return
-    Terminal().show(result_table(rows))
+    terminal = Terminal()
+    terminal.show(result_table(timed_rows(result.content)))
     if backdoor := sentences.backdoor(rows):
         print(f"{backdoor}\n")
+    terminal.print(result.verdict, markup=False, highlight=False)
+    print()
     print(f"Unlearned checkpoint: {folder.unlearned}")
     print(f"Report:               {folder.page}")
 

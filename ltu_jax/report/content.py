@@ -38,9 +38,12 @@ class ReportContent(NamedTuple):
 
     Attributes:
       run: `data`, `model`, `method` (the `model` of the row the report is about), `seeds` (name to
-        integer), `command` (the exact command line) and `sizes` (`train`, `forget`, `retain`,
-        `accessible`, `validation`, `test`, in examples). `warnings` lists what may be a mistake of
-        the user.
+        integer), `command` (the exact command line or Python call) and `sizes` (`train`, `forget`,
+        `retain`, `accessible`, `validation`, `test`, in examples). `warnings` lists what may be a
+        mistake of the user, `made_by` says by model whose recipe made it. `sha256` (of `data`,
+        `original` and `unlearned`) identifies the run. `time`, which no repetition has again, holds
+        `date` (UTC), `seconds` (wall time of the process that wrote the report) and
+        `compile_seconds`, by model the part of the row's `seconds` in which JAX compiled.
       request: the result of `data.request.describe`: `type` (`ids`, `class`, `group` or `fraction`)
         with `count`, `sha256` and `column`, or `value`, or `fraction`. Never ids or group values.
       rows: one per model, an `audit.summary.Row` as a dict; `model` is `original`, `retrain`,
@@ -56,10 +59,8 @@ class ReportContent(NamedTuple):
       class_names: `C` names.
       history: per-step diagnostics of the method, lists of equal length: `step`, any `loss_*`,
         `cosine` of the two gradients, `conflict` (0 or 1, or a share). Empty for other methods.
-      auc_band: `audit.bounds.auc_floor_band`, the null interval of the loss attack's AUC. None
-        where forget and test examples are not exchangeable for Retrain: a class or a group.
-      roc_band: `audit.bounds.ks_floor`, the half-width of the band around the diagonal that holds
-        the whole ROC curve in 95 % of exact unlearnings. None as for `auc_band`.
+      auc_band: `audit.bounds.retrained_auc_band`, the interval of the loss attack's AUC from two
+        models retrained on this request. None without two.
       audit: the result of `runs.audit_run`; None before an audit.
       ledger: number and SHA-256 of the run's ledger entry, and `drift`, the cumulative drift of the
         model's requests; None where no ledger is kept.
@@ -76,14 +77,19 @@ class ReportContent(NamedTuple):
     class_names: Sequence[str]
     history: Mapping[str, Sequence[float]]
     auc_band: tuple[float, float] | None = None
-    roc_band: float | None = None
     audit: Mapping[str, Any] | None = None
     ledger: Mapping[str, Any] | None = None
 
 
 def find_row(content: ReportContent, model: str) -> Mapping[str, Any]:
     """Return the row of `model`; an empty mapping if it has none."""
-    return next((row for row in content.rows if row["model"] == model), {})
+    return next((row for row in timed_rows(content) if row["model"] == model), {})
+
+
+def timed_rows(content: ReportContent) -> list[dict[str, Any]]:
+    """Return the rows with `compile_seconds`, None if unknown."""
+    known = content.run.get("time", {}).get("compile_seconds", {})
+    return [{**row, "compile_seconds": known.get(row["model"])} for row in content.rows]
 
 
 def label(model: str) -> str:
@@ -94,6 +100,15 @@ def label(model: str) -> str:
 def measured(value: Any) -> TypeGuard[float]:
     """Return whether `value` is a finite number."""
     return value is not None and bool(np.isfinite(value))
+
+
+def counted(number_of: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is 1.
+
+    >>> counted(1, "forget example"), counted(1200, "forget example")
+    ('1 forget example', '1,200 forget examples')
+    """
+    return f"{number_of:,} {noun}{'' if number_of == 1 else 's'}"
 
 
 def number(value: Any, digits: int = 1) -> str:
@@ -116,6 +131,18 @@ def seconds(value: Any) -> str:
     if value < 600:
         return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
     return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
+
+
+def running(row: Mapping[str, Any]) -> Any:
+    """Return the time in seconds that a model took, without compilation if that is known."""
+    total, compilation = row.get("seconds"), row.get("compile_seconds")
+    return max(0.0, total - compilation) if measured(total) and measured(compilation) else total
+
+
+def compiling(row: Mapping[str, Any]) -> str:
+    """Return the time of compilation as "+9.1 s"; empty if it is unknown."""
+    compilation = row.get("compile_seconds")
+    return f"+{seconds(compilation)}" if measured(compilation) else ""
 
 
 def plain(value: Any) -> Any:

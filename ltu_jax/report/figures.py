@@ -13,7 +13,7 @@ import numpy as np
 
 from ltu_jax.audit import ks_distance, roc_curve
 from ltu_jax.report.content import ReportContent, find_row, label, measured, number, signed
-from ltu_jax.report.sentences import verdict
+from ltu_jax.report.verdict import loss_attack
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,7 +101,7 @@ def _histogram(axes: Axes, forget: np.ndarray, test: np.ndarray) -> None:
 
 
 def roc(content: ReportContent) -> Picture | None:
-    """Draw ROC curves of the loss attack on every model, with the band of exact unlearning."""
+    """Draw ROC curves of the loss attack on every model, the retrained ones are the target."""
     curves = {}
     for model in (row["model"] for row in content.rows if row["model"] in content.signals):
         forget, test = _pair(content, model, "loss")
@@ -112,11 +112,6 @@ def roc(content: ReportContent) -> Picture | None:
         return None
     figure = new_figure(_roc_title(content))
     axes = figure.subplots()
-    if content.roc_band is not None:
-        x = np.linspace(0, 100, 201)
-        low, high = np.clip([x - content.roc_band, x + content.roc_band], 0, 100)
-        name = "exact unlearning\n(95 % of cases)"
-        axes.fill_between(x, low, high, color=FAINT, linewidth=0, label=name)
     axes.plot([0, 100], [0, 100], color=GREY, linewidth=0.8)
     styles, aucs = model_styles(content), {}
     for model, (fpr, tpr) in curves.items():
@@ -137,12 +132,7 @@ def roc(content: ReportContent) -> Picture | None:
         to_png(figure),
         f"ROC curves of the loss attack, forget set against test set. AUC: {listed}.",
         "The attack calls an example a member of the training set if its loss is low; the diagonal "
-        "is chance. "
-        + (
-            "Under exact unlearning the whole curve stays in the grey band in 95 % of cases."
-            if content.roc_band is not None
-            else "The retrained model's curve is the target."
-        ),
+        "is chance. The target is the retrained model's curve, not the diagonal.",
     )
 
 
@@ -152,7 +142,7 @@ def _roc_title(content: ReportContent) -> str:
     if not measured(auc):
         return "The loss attack on every model"
     title = f"Loss attack on {label(content.run['method'])}: AUC {number(auc)}"
-    level = verdict(content).level
+    level = loss_attack(content).level
     if content.auc_band is not None and level in ("inside", "outside", "powerless"):
         low, high = content.auc_band
         where = "outside" if level == "outside" else "inside"

@@ -12,16 +12,21 @@ from ltu_jax.report import sentences
 from ltu_jax.report.audit import html as audit_html
 from ltu_jax.report.content import (
     ReportContent,
+    compiling,
     find_row,
     label,
     measured,
     number,
     plain,
+    running,
     seconds,
     signed,
+    timed_rows,
 )
 from ltu_jax.report.figures import HEIGHT, WIDTH, Picture
+from ltu_jax.report.noise import floors, gap_of, is_noise
 from ltu_jax.report.template import PAGE
+from ltu_jax.report.verdict import verdict
 
 COLUMNS = (
     ("ua", "UA", "forget error"),
@@ -33,7 +38,7 @@ COLUMNS = (
     ("ks", "KS", "distance"),
     ("ra_accessible", "RA seen", "by method"),
     ("ra_inaccessible", "RA unseen", "by method"),
-    ("seconds", "Time", "wall clock"),
+    ("seconds", "Time", "+ compilation"),
 )
 BACKDOOR = ("attack_success", "ASR", "trigger succeeds")
 ROLES = {
@@ -44,14 +49,15 @@ ROLES = {
 READING = (
     "<p><strong>The target of every metric is Retrain's value</strong>, not 0 and not 100: Retrain "
     "is a model trained from scratch without the forget set. Small numbers are signed gaps to it; "
-    "a gap in either direction is informative. "
-    "<strong>The second Retrain is the noise floor</strong>: it differs from the first by its seed "
-    "alone.</p>"
+    "a gap in either direction is informative. <strong>“noise” marks a gap that chance explains"
+    "</strong>: it is within the floor, the larger of the second Retrain's gap (which differs from "
+    "the first by its seed alone) and the 95 % half-width of a difference of two rates on as many "
+    "examples. Where Original is marked, the metric cannot show forgetting on this request.</p>"
     "<p>UA is the error on the forget set, RA the accuracy on the retain set, TA the accuracy on "
     "test data. MIA is the share of the forget set that an SVC on the model's confidence calls "
     "unseen. Avg. gap is the mean of the four distances to Retrain. AUC is that of a loss attack "
-    "on forget set against test data: 50 is chance, and “in interval” means within the null "
-    "interval, which holds 95 % of exact unlearnings. KS is the largest difference between the "
+    "on forget set against test data: 50 is chance, and “in interval” means within the "
+    "interval of two models retrained on this request. KS is the largest difference between the "
     "distributions of the confidence on both. RA seen and RA unseen split RA by whether the method "
     "had access to the examples.</p>"
 )
@@ -59,7 +65,7 @@ READING = (
 
 def render(content: ReportContent, pictures: Sequence[Picture]) -> str:
     """Return the page; every value of `content` is escaped."""
-    level = sentences.verdict(content).level
+    level = verdict(content).level
     return PAGE.substitute(
         title=escape(sentences.title(content)),
         level=level,
@@ -67,6 +73,8 @@ def render(content: ReportContent, pictures: Sequence[Picture]) -> str:
         request=escape(sentences.request(content)),
         warnings=_warnings(content.run.get("warnings", [])),
         actions=escape(sentences.actions(content)),
+        record=escape(sentences.record(content)),
+        origins=_paragraphs(sentences.origins(content)),
         claims=_claims(content),
         confidence=_paragraphs(sentences.confidence(content)),
         terms="".join(
@@ -104,23 +112,23 @@ def _paragraphs(sentences: Sequence[str]) -> str:
 def _tiles(content: ReportContent) -> list[tuple[str, str, str]]:
     """Return the headline numbers: name, value, and the value to compare it with."""
     method, retrain = find_row(content, content.run["method"]), find_row(content, "retrain")
-    original = find_row(content, "original")
-    floor = find_row(content, "retrain_2").get("avg_gap")
-    band = content.auc_band
+    original, band = find_row(content, "original"), content.auc_band
+    floor = floors(content).get("avg_gap")
     reference = ("Retrain", retrain) if retrain else ("Original", original)
     return [
         (
             "Avg. gap to Retrain",
             number(method.get("avg_gap")),
-            f"second Retrain {number(floor)}, Original {number(original.get('avg_gap'))}"
-            if retrain
+            f"noise floor {number(floor.value)}, Original {number(original.get('avg_gap'))}"
+            if floor
             else "unknown: no model was retrained",
         ),
         (
             "Loss attack's AUC",
             number(method.get("auc")),
-            f"exact unlearning {number(band[0])} to {number(band[1])}"
-            if band is not None and _band_applies(content)
+            f"Retrain {number(band[0])} to {number(band[1])}, "
+            f"Original {number(original.get('auc'))}"
+            if band is not None
             else f"{reference[0]} {number(reference[1].get('auc'))}",
         ),
         (
@@ -130,8 +138,16 @@ def _tiles(content: ReportContent) -> list[tuple[str, str, str]]:
         ),
         (
             "Time to unlearn",
-            seconds(method.get("seconds")),
-            f"{reference[0]} {seconds(reference[1].get('seconds'))}",
+            seconds(running(method)),
+            ", ".join(
+                filter(
+                    None,
+                    (
+                        compiling(method) and f"{compiling(method)} compilation",
+                        f"{reference[0]} {seconds(running(reference[1]))}",
+                    ),
+                )
+            ),
         ),
     ]
 
@@ -146,7 +162,7 @@ def _tile(name: str, value: str, compare: str) -> str:
 def _results(content: ReportContent) -> str:
     columns = _columns(content)
     head = "".join(f'<th scope="col">{name}<small>{unit}</small></th>' for _, name, unit in columns)
-    body = "".join(_row(content, row) for row in content.rows)
+    body = "".join(_row(content, row) for row in timed_rows(content))
     return (
         '<table class="results"><thead><tr><th scope="col">Model</th>'
         f"{head}</tr></thead><tbody>{body}</tbody></table>"
@@ -168,21 +184,21 @@ def _row(content: ReportContent, row: Mapping[str, Any]) -> str:
 
 
 def _cell(content: ReportContent, row: Mapping[str, Any], key: str) -> str:
-    value, below = row.get(key), ""
+    value, below, band = row.get(key), [], content.auc_band
     if key == "seconds":
-        return seconds(value)
-    if key in GAP_METRICS and row["model"] != "retrain":
-        gap = (row.get("gaps") or {}).get(key)
-        below = signed(gap) if measured(gap) else ""
-    band = content.auc_band
-    if key == "auc" and measured(value) and band is not None and _band_applies(content):
-        low, high = band
-        below = "in interval" if low <= value <= high else "outside"
-    return number(value) + (f"<small>{below}</small>" if below else "")
+        return _stacked(seconds(running(row)), [compiling(row)])
+    if row["model"] != "retrain":
+        gap = gap_of(row, key) if key in GAP_METRICS else None
+        below = [] if gap is None else [signed(gap)]
+        if row["model"] != "retrain_2" and is_noise(row, key, floors(content)):
+            below.append("noise")
+    if key == "auc" and measured(value) and band is not None:
+        below = ["in interval" if band[0] <= value <= band[1] else "outside"]
+    return _stacked(number(value), below)
 
 
-def _band_applies(content: ReportContent) -> bool:
-    return sentences.verdict(content).level in ("inside", "outside", "powerless")
+def _stacked(value: str, below: Sequence[str]) -> str:
+    return value + "".join(f"<small>{text}</small>" for text in below if text)
 
 
 def _figure(picture: Picture) -> str:
@@ -221,16 +237,22 @@ def _shared(attack: Mapping[str, Any]) -> str:
 def _details(content: ReportContent) -> str:
     sizes = {f"{name} examples": f"{size:,}" for name, size in content.run["sizes"].items()}
     run = {key: content.run[key] for key in ("data", "model", "method")}
+    digests = {f"SHA-256 of {name}": value for name, value in _digests(content).items()}
     return "".join(
         f'<div class="card"><h3>{name}</h3>{_pairs(values)}</div>'
         for name, values in (
             ("Request", content.request),
             ("Run", {**run, **sizes}),
+            ("Record", {"date": content.run.get("time", {}).get("date"), **digests}),
             ("Seeds", content.run["seeds"]),
             ("Configuration", content.config),
             ("Versions", content.versions),
         )
     )
+
+
+def _digests(content: ReportContent) -> Mapping[str, str]:
+    return content.run.get("sha256", {})
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

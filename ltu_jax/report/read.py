@@ -63,7 +63,6 @@ def _content(
         class_names=report["class_names"],
         history=_history(steps),
         auc_band=report["auc_band"] and tuple(report["auc_band"]),
-        roc_band=report["roc_band"],
         audit=report.get("audit"),
         ledger=report.get("ledger"),
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ltu_jax.audit.summary import GAP_METRICS
-from ltu_jax.report.content import REFERENCES, label, number, seconds, signed
+from ltu_jax.report.content import REFERENCES, compiling, label, number, running, seconds, signed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,7 +30,7 @@ def result_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         "AUC\n%",
         "RA seen\nunseen",
     )
-    for header in (*headers, "time\n"):
+    for header in (*headers, "time\n+ jit"):
         table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
         gaps = row.get("gaps") or {}
@@ -39,7 +39,7 @@ def result_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             number(row.get("avg_gap")),
             number(row.get("auc")),
             _stack(number(row.get("ra_accessible")), number(row.get("ra_inaccessible"))),
-            seconds(row.get("seconds")),
+            _stack(seconds(running(row)), compiling(row)),
         ]
         name = Text(label(row["model"]), style="" if row["model"] in REFERENCES else "bold")
         table.add_row(name, *cells)

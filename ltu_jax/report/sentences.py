@@ -8,79 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from ltu_jax.report.content import ReportContent, find_row, label, measured, number, seconds, signed
-
-
-class Verdict(NamedTuple):
-    """The finding of the loss attack.
-
-    Attributes:
-      level: `inside` or `outside` the null interval; `relative` where Retrain's AUC is the target;
-        `powerless` where the attack does not find the forget set in the original model either;
-        `unknown` where there is nothing to compare with.
-      sentence: the finding as a sentence.
-    """
-
-    level: str
-    sentence: str
-
-
-def verdict(content: ReportContent) -> Verdict:
-    """Return the verdict on the loss attack's AUC for the unlearned model.
-
-    The null interval is valid where forget and test examples are exchangeable for a retrained
-    model. Where Retrain lies outside, they are not, and Retrain's AUC is the target.
-    """
-    auc = find_row(content, content.run["method"]).get("auc")
-    retrain = find_row(content, "retrain").get("auc")
-    if not measured(auc):
-        return Verdict("unknown", "The loss attack was not measured on the unlearned model.")
-    band = content.auc_band
-    if measured(retrain) and (band is None or not band[0] <= retrain <= band[1]):
-        return Verdict("relative", _relative(content, auc, retrain))
-    if band is None:
-        return Verdict(
-            "unknown",
-            f"The loss attack's AUC is {number(auc)}. This forget set is not a random sample and "
-            "there is no retrained model, so that nothing can be compared with it.",
-        )
-    span = f"the {number(band[0])} to {number(band[1])} that hold 95 % of exact unlearnings"
-    if auc > band[1]:
-        return Verdict(
-            "outside",
-            f"The loss attack still finds the forget set: AUC {number(auc)}, above {span}.",
-        )
-    if auc < band[0]:
-        return Verdict(
-            "outside",
-            f"The loss attack still finds the forget set, by losses that are too high: AUC "
-            f"{number(auc)}, below {span}. The model is over-unlearned.",
-        )
-    original = find_row(content, "original").get("auc")
-    if measured(original) and band[0] <= original <= band[1]:
-        return Verdict(
-            "powerless",
-            f"The loss attack shows nothing here: its AUC is {number(auc)}, within {span}, but the "
-            f"AUC of the original model, which was trained on the forget set, is "
-            f"{number(original)} and within them too.",
-        )
-    return Verdict(
-        "inside",
-        "At the 5 % level, the loss attack cannot distinguish the forget set from unseen data: AUC "
-        f"{number(auc)}, within {span}.",
-    )
-
-
-def _relative(content: ReportContent, auc: float, retrain: float) -> str:
-    floor = find_row(content, "retrain_2").get("auc")
-    second = f"; a second Retrain has {number(floor)}" if measured(floor) else ""
-    return (
-        f"The loss attack's AUC is {number(auc)}, {signed(auc - retrain)} percentage points from "
-        f"Retrain's {number(retrain)}{second}. Retrain's value is the target here, not 50: a model "
-        "that never saw these examples distinguishes them from the test data too."
-    )
+from ltu_jax.report.content import (
+    ReportContent,
+    counted,
+    find_row,
+    label,
+    measured,
+    number,
+    running,
+    seconds,
+)
+from ltu_jax.report.noise import blind, floors, gap_of
+from ltu_jax.report.verdict import verdict
 
 
 def title(content: ReportContent) -> str:
@@ -100,7 +41,7 @@ def request(content: ReportContent) -> str:
 def request_in_words(request: Mapping[str, Any], sizes: Mapping[str, int]) -> str:
     """Return a request (`data.request.describe`) in one sentence."""
     count, train = sizes["forget"], sizes["train"]
-    share = f"{count:,} of {train:,} training examples ({number(100 * count / train)} %)"
+    share = f"{count:,} of {counted(train, 'training example')} ({number(100 * count / train)} %)"
     if request["type"] == "class":
         named = ", ".join(f"“{value}”" for value in request["value"])
         which = f"all that belong to class {named}"
@@ -136,10 +77,11 @@ def actions(content: ReportContent) -> str:
         f"{label(content.run['method'])} changed the trained {model} model{_in_time(method)}.",
     )
     unused = "" if content.run.get("uses_validation", True) else ", which it did not use"
+    validation = counted(sizes["validation"], "example")
     text = (
         f"{what} It had access to the forget set, {sizes['accessible']:,} of the other "
-        f"{sizes['retain']:,} training examples and {sizes['validation']:,} examples that no model "
-        f"was trained on{unused}."
+        f"{sizes['retain']:,} training examples and {validation} that no model was trained on"
+        f"{unused}."
     ) + _CHOSEN[content.run.get("options_chosen", "default")]
     if not retrain:
         return text + " No model was retrained for comparison."
@@ -151,15 +93,33 @@ def actions(content: ReportContent) -> str:
 
 
 def _in_time(row: Mapping[str, Any], prefix: str = "") -> str:
-    return f"{prefix} in {seconds(row['seconds'])}" if measured(row.get("seconds")) else ""
+    time = running(row)
+    return f"{prefix} in {seconds(time)}" if measured(time) else ""
+
+
+def origins(content: ReportContent) -> list[str]:
+    """Return whose recipe made each model: the user's or the library's."""
+    by_origin: dict[str, list[str]] = {}
+    for model, origin in content.run.get("made_by", {}).items():
+        by_origin.setdefault(origin, []).append(label(model))
+    return [f"{', '.join(models)}: {origin}." for origin, models in by_origin.items()]
+
+
+def record(content: ReportContent) -> str:
+    """Return when the report was made, in how much time and on what device."""
+    time = content.run.get("time", {})
+    duration = f"in {seconds(time['seconds'])}" if measured(time.get("seconds")) else ""
+    parts = [time.get("date", ""), duration, content.versions.get("device", "")]
+    return ", ".join(filter(None, parts))
 
 
 def measurements(content: ReportContent) -> list[str]:
-    """Return the findings, one sentence each, the loss attack first."""
+    """Return the findings, the headline first."""
     sentences = [
         verdict(content).sentence,
+        _forget_error(content),
+        _far_from_chance(content),
         backdoor(content.rows),
-        _gap(content),
         _utility(content),
     ]
     sentences += [f"Failure diagnostic: {text}." for text in content.run.get("signs", [])]
@@ -178,24 +138,31 @@ def sequential_requests(content: ReportContent) -> list[str]:
         retrain = drift["models"].get("retrain", {})
         target = f" (Retrain {number(retrain['auc_earlier'])})" if retrain else ""
         sentences.append(
-            f"Earlier requests removed {drift['earlier']:,} other examples, which are in no set of "
-            "this run. On them the model's error is "
+            f"Earlier requests removed {counted(drift['earlier'], 'other example')}, in no set of "
+            "this run. There the model's error is "
             f"{number(now['error_earlier'])} % and the loss attack's AUC "
             f"{number(now['auc_earlier'])}{target}."
         )
     return [*sentences, f"Entry {entry} of ledger.jsonl, SHA-256 {content.ledger['sha256']}."]
 
 
-def _gap(content: ReportContent) -> str:
-    gap = find_row(content, content.run["method"]).get("avg_gap")
-    if not measured(gap):
+def _forget_error(content: ReportContent) -> str:
+    """Return the error on the forget set before and after, next to Retrain's."""
+    names = ("original", content.run["method"], "retrain")
+    known = [row for row in (find_row(content, name) for name in names) if measured(row.get("ua"))]
+    listed = ", ".join(f"{label(row['model'])} {number(row['ua'])} %" for row in known)
+    return f"Error on the forget set: {listed}." if known else ""
+
+
+def _far_from_chance(content: ReportContent) -> str:
+    """Explain a target of the loss attack that is not 50, the value of a random draw."""
+    retrain, band = find_row(content, "retrain").get("auc"), content.auc_band
+    if not measured(retrain) or band is None or band[0] <= 50 <= band[1]:
         return ""
-    text = f"The average gap to Retrain over UA, RA, TA and MIA is {number(gap)} percentage points"
-    floor = find_row(content, "retrain_2").get("avg_gap")
-    original = find_row(content, "original").get("avg_gap")
-    others = [f"a second Retrain has {number(floor)}"] if measured(floor) else []
-    others += [f"the original model {number(original)}"] if measured(original) else []
-    return f"{text}; {', '.join(others)}." if others else f"{text}."
+    return (
+        f"Retrain's AUC is {number(retrain)}, not 50: this forget set differs from the test data, "
+        "so a model that never saw it distinguishes them too. Retrain's value is the target."
+    )
 
 
 def _utility(content: ReportContent) -> str:
@@ -223,23 +190,15 @@ def backdoor(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def over_unlearning(content: ReportContent) -> list[str]:
-    """Return a sentence for UA and for MIA where they exceed Retrain's beyond chance.
-
-    Chance is the larger of the second Retrain's gap and the 95 % half-width of the difference of
-    two proportions over the forget set.
-    """
-    method, floor = find_row(content, content.run["method"]), find_row(content, "retrain_2")
+    """Return a sentence for UA and for MIA where they exceed Retrain's by more than the floor."""
+    method, found = find_row(content, content.run["method"]), floors(content)
     sentences = []
     for key, meaning in (
         ("ua", "it misclassifies more of the forget set than a model that never saw it"),
         ("mia", "more of the forget set looks unseen than to a model that never saw it"),
     ):
-        gap = (method.get("gaps") or {}).get(key)
-        if not measured(gap) or not measured(method.get(key)):
-            continue
-        noise = _half_width(method[key] - gap, content.run["sizes"]["forget"])
-        floor_gap = (floor.get("gaps") or {}).get(key)
-        if gap > max(noise, abs(floor_gap) if measured(floor_gap) else 0):
+        gap = gap_of(method, key)
+        if gap is not None and key in found and gap > found[key].value:
             sentences.append(
                 f"Over-unlearned: {key.upper()} is {number(gap)} percentage points above "
                 f"Retrain's; {meaning}, which an attacker can detect."
@@ -247,31 +206,40 @@ def over_unlearning(content: ReportContent) -> list[str]:
     return sentences
 
 
-def _half_width(percent: float, count: int) -> float:
-    """Return the 95 % half-width, in percentage points, of the difference of two rates."""
-    rate = min(max(percent / 100, 0.0), 1.0)
-    return 196 * math.sqrt(2 * rate * (1 - rate) / count)
-
-
 def confidence(content: ReportContent) -> list[str]:
     """Return the uncertainty of the findings from chance alone."""
-    sentences, sizes = [], content.run["sizes"]
-    if content.auc_band is not None:
-        sentences.append(
-            "Of 20 models that never saw the forget set, about 19 are inside the loss attack's "
-            "null interval, and one is outside by chance (95 %)."
-        )
+    sentences, sizes = _noise(content), content.run["sizes"]
     # At a rate of 50 %, where chance is largest; exact for no rate, too small for none.
     forget, test = (98 / math.sqrt(max(sizes[part], 1)) for part in ("forget", "test"))
     sentences.append(
-        f"A rate on the {sizes['forget']:,} forget examples has a 95 % interval of at most ± "
-        f"{number(forget)} percentage points, a rate on the {sizes['test']:,} test examples of at "
-        f"most ± {number(test)}."
+        f"A rate on {counted(sizes['forget'], 'forget example')} has a 95 % interval of at most ± "
+        f"{number(forget)} percentage points, a rate on {counted(sizes['test'], 'test example')} "
+        f"of at most ± {number(test)}."
     )
     if content.audit is not None:
         sentences.append(
             f"If unlearning were exact, the audit would raise a false alarm in at most "
             f"{number(100 * content.audit['alpha'])} % of cases, over all tests that count."
+        )
+    return sentences
+
+
+def _noise(content: ReportContent) -> list[str]:
+    """Return where the noise floor and the interval of the loss attack come from."""
+    found, sentences = floors(content).get("avg_gap"), []
+    if found is not None:
+        second = "" if found.second is None else f"a second Retrain's gap is {number(found.second)}"
+        parts = [second, f"on this many examples chance alone gives up to {number(found.chance)}"]
+        sentences.append(f"Noise of the average gap: {', '.join(filter(None, parts))}.")
+    if unseen := [name.replace("_", " ") for name in blind(content) if name != "avg_gap"]:
+        sentences.append(
+            f"Cannot show forgetting here: {', '.join(map(str.upper, unseen))}. There the original "
+            "model's gap is within the floor."
+        )
+    if content.auc_band is not None:
+        sentences.append(
+            "The interval of the loss attack comes from two models that were retrained on this "
+            "request: from one AUC to the other, widened by the 95 % interval over examples."
         )
     return sentences
 
@@ -288,21 +256,21 @@ def terms(content: ReportContent) -> list[tuple[str, str]]:
             "values are the targets."
         )
     if find_row(content, "retrain_2"):
-        meanings["Second Retrain"] = "the same with another seed; its gap is the noise floor."
+        meanings["Second Retrain"] = "the same with another seed. Its gap is noise, not a leak."
     return list(meanings.items())
 
 
 def reproduction(content: ReportContent) -> str:
     """Return what it takes to repeat the run, in addition to its command."""
-    command = str(content.run["command"])
     start = (
-        "The run was called from Python; run.json, next to this file, holds its settings. "
-        if command.startswith("ltu_jax.")
+        "The run was called from Python; names in the call are those of your objects, and "
+        "run.json, next to this file, holds its settings. "
+        if str(content.run["command"]).startswith("ltu_jax.")
         else ""
     )
     return (
         f"{start}The same data, seed, package versions and kind of device give the same numbers; "
-        "they are listed below."
+        "only date and times differ."
     )
 
 
@@ -327,14 +295,9 @@ def limits(content: ReportContent) -> list[str]:
     if content.auc_band is not None:
         low, high = content.auc_band
         sentences.append(
-            f"With {content.run['sizes']['forget']:,} forget examples, a leak that moves the loss "
-            f"attack's AUC by less than {number((high - low) / 2)} percentage points cannot be "
-            "seen."
-        )
-    if content.auc_band is not None and content.request["type"] == "ids":
-        sentences.append(
-            "The null interval assumes that the ids are like a random draw from the training set. "
-            "If they are not, Retrain's values are the target."
+            f"With {counted(content.run['sizes']['forget'], 'forget example')}, a leak that moves "
+            f"the loss attack's AUC by less than {number((high - low) / 2)} percentage points "
+            "cannot be seen."
         )
     sentences += [
         "It is one run with one seed per model; intervals over seeds need several runs.",

@@ -43,11 +43,12 @@ p, ul, dl { margin: 0 0 .75rem; }
 .prose { max-width: 46rem; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
 .summary { padding: 1.25rem 1.5rem; margin: 0; display: grid; gap: .9rem 1.5rem;
-  grid-template-columns: 7rem 1fr; border-left: 5px solid var(--accent); }
+  grid-template-columns: 7rem minmax(0, 1fr); border-left: 5px solid var(--accent); }
 .summary.inside { border-left-color: var(--inside); }
 .summary.outside { border-left-color: var(--outside); }
 .summary dt { color: var(--soft); font-weight: 600; }
-.summary dd { margin: 0; max-width: 52rem; }
+.summary dd { margin: 0; max-width: 52rem; overflow-wrap: anywhere; }
+.kicker, h1, pre { overflow-wrap: anywhere; }
 .summary dd p { margin: 0 0 .4rem; }
 .summary dd p:last-child, .summary dd ul { margin: 0; }
 .summary dd ul { padding-left: 1.1rem; }
@@ -98,7 +99,7 @@ li { margin-bottom: .35rem; }
 @media (max-width: 640px) {
   main { padding: 1.5rem .9rem 2rem; }
   h1 { font-size: 1.4rem; }
-  .summary { grid-template-columns: 1fr; gap: .15rem; padding: 1rem 1.1rem; }
+  .summary { grid-template-columns: minmax(0, 1fr); gap: .15rem; padding: 1rem 1.1rem; }
   .summary dd { margin-bottom: .8rem; }
   .tiles { grid-template-columns: 1fr 1fr; gap: .6rem; }
   .tiles b { font-size: 1.35rem; }
@@ -128,13 +129,14 @@ li { margin-bottom: .35rem; }
 </head>
 <body>
 <main>
-<p class="kicker">Unlearning report</p>
+<p class="kicker">Unlearning report. $record</p>
 <section class="first" aria-labelledby="title">
 <h1 id="title">$title</h1>
 <dl class="card summary $worst">
 <dt>Request</dt><dd>$request</dd>
 $warnings
 <dt>Actions</dt><dd>$actions</dd>
+<dt>Recipes</dt><dd>$origins</dd>
 <dt>You can claim</dt><dd class="$level">$claims</dd>
 $headline
 <dt>You cannot claim</dt><dd><ul>$limits</ul></dd>

@@ -62,7 +62,6 @@ def as_json(content: ReportContent) -> dict[str, Any]:
             "attacks": content.attacks,
             "run": run,
             "auc_band": content.auc_band,
-            "roc_band": content.roc_band,
             "class_names": content.class_names,
             "class_accuracy": content.class_accuracy,
             **({"audit": content.audit} if content.audit else {}),

@@ -22,8 +22,10 @@ from ltu_jax.errors import InputError
 from ltu_jax.files import write_json
 from ltu_jax.report import write as report
 from ltu_jax.report.content import plain
+from ltu_jax.report.notebook import audit_html, audit_text
 from ltu_jax.report.read import read_content
 from ltu_jax.runs import lock
+from ltu_jax.runs.calls import as_call
 from ltu_jax.runs.ensembles import (
     MAX_SIZE,
     TYPES,
@@ -42,6 +44,17 @@ from ltu_jax.types import Dataset
 from ltu_jax.unlearners.base import Method
 from ltu_jax.unlearners.ltu.config import MatchingConfig
 
+
+class Audit(dict[str, Any]):
+    """The entry `audit` of `report.json`; shows as its verdict and its first table."""
+
+    def __repr__(self) -> str:
+        return audit_text(self)
+
+    def _repr_html_(self) -> str:
+        return audit_html(self)
+
+
 MIN_SIZE = 8  # models a side; half of them fit the attack, the other half evaluate it
 
 
@@ -53,9 +66,9 @@ def audit_run(
     data: Dataset | None = None,
     model: Any = None,
     method: Method | None = None,
-    command: str = "ltu_jax.audit_run(...)",
+    command: str | None = None,
     quiet: bool = False,
-) -> dict[str, Any]:
+) -> Audit:
     """Audit a finished run and add the results to its report.
 
     Args:
@@ -65,7 +78,7 @@ def audit_run(
       data: the data set, if the run's was made in Python; the same for the next two.
       model: the model.
       method: the method.
-      command: how to repeat the audit, for the report.
+      command: how to repeat the audit, for the report; None writes this call.
       quiet: show no progress.
 
     Returns:
@@ -76,6 +89,7 @@ def audit_run(
     Raises:
       InputError: the folder holds no finished run, or there are no ensembles of it.
     """
+    command = as_call(audit_run, locals()) if command is None else command
     folder = paths.local("run", folder)
     if not 0 < alpha < 1:
         raise InputError("alpha", f"is {alpha}", "give a level between 0 and 1, such as 0.05")
@@ -83,8 +97,8 @@ def audit_run(
     with lock.claim(folder, "run"):
         plan = load_plan(folder, InMemory(data, model, method=method))
         place = None if ensembles is None else paths.local("ensembles", ensembles)
-        result = plain(_audit(plan, RunFolder(folder), place, alpha, command, quiet))
-    return result
+        result = _audit(plan, RunFolder(folder), place, alpha, command, quiet)
+    return Audit(plain(result))
 
 
 def _audit(

@@ -228,7 +228,7 @@ class RunState:
         record = self.records()[name]
         variables = restore(self.folder.model(name), like, argument="run")
         history = {key: np.array(values) for key, values in record["history"].items()}
-        return TrainedModel(variables, record["seconds"]), history
+        return TrainedModel(variables, record["seconds"], record["compile_seconds"]), history
 
     def _is_good(self, name: str, source: str) -> bool:
         """Whether the model is there, as recorded; delete it if it is another one."""
@@ -264,6 +264,7 @@ class RunState:
                 record = {
                     "follows_from": source,
                     "seconds": model.seconds,
+                    "compile_seconds": model.compile_seconds,
                     "history": {key: values.tolist() for key, values in (history or {}).items()},
                     "files": files.file_digests(part),
                 }

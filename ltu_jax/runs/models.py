@@ -15,6 +15,7 @@ from ltu_jax.models.fingerprint import fingerprint, program
 from ltu_jax.runs.folder import RunState, variables_digest
 from ltu_jax.runs.plan import Plan, on_device, trace, visible_data
 from ltu_jax.runs.progress import OnInfo, Progress
+from ltu_jax.training.compilation import compile_clock
 from ltu_jax.training.invariants import check_reinitialised
 from ltu_jax.training.loop import History
 from ltu_jax.training.loop import unlearn as run_unlearner
@@ -52,16 +53,18 @@ def train_model(
       saver: see `training.resume`.
     """
     start = time.perf_counter()
-    variables, _ = train(
-        plan.model,
-        _training_examples(plan, name),
-        plan.recipe,
-        key=_key(plan, _STREAMS[name]),
-        on_info=on_info,
-        saver=saver,
-        parallel=plan.parallel,
-    )
-    return TrainedModel(jax.block_until_ready(variables), _seconds_since(start, saver))
+    with compile_clock() as clock:
+        variables, _ = train(
+            plan.model,
+            _training_examples(plan, name),
+            plan.recipe,
+            key=_key(plan, _STREAMS[name]),
+            on_info=on_info,
+            saver=saver,
+            parallel=plan.parallel,
+        )
+        variables = jax.block_until_ready(variables)
+    return TrainedModel(variables, _seconds_since(start, saver), clock.seconds)
 
 
 def unlearn_model(
@@ -85,16 +88,18 @@ def unlearn_model(
     """
     data = visible_data(plan.dataset, plan.split) if data is None else data
     start = time.perf_counter()
-    variables, history = run_unlearner(
-        plan.unlearner,
-        original,
-        data,
-        key=_key(plan, _METHOD_STREAM + repeat),
-        on_info=on_info,
-        saver=saver,
-        parallel=plan.parallel,
-    )
-    return TrainedModel(jax.block_until_ready(variables), _seconds_since(start, saver)), history
+    with compile_clock() as clock:
+        variables, history = run_unlearner(
+            plan.unlearner,
+            original,
+            data,
+            key=_key(plan, _METHOD_STREAM + repeat),
+            on_info=on_info,
+            saver=saver,
+            parallel=plan.parallel,
+        )
+        variables = jax.block_until_ready(variables)
+    return TrainedModel(variables, _seconds_since(start, saver), clock.seconds), history
 
 
 def original_model(plan: Plan, state: RunState, progress: Progress) -> TrainedModel:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-import ltu_jax.runs.sequential.ledger as ledger
 import ltu_jax.unlearners as unlearners
 from ltu_jax.audit.measure import Measurements, measure_models
-from ltu_jax.audit.summary import GAP_METRICS, Row
+from ltu_jax.audit.summary import Row
 from ltu_jax.errors import InputError, Interrupted
 from ltu_jax.files import write_json
-from ltu_jax.report import ReportContent, verdict, versions, write_report
+from ltu_jax.report import ReportContent, notebook, verdict, write_report
 from ltu_jax.report.content import plain
 from ltu_jax.runs import lock, tuning
+from ltu_jax.runs.calls import as_call
 from ltu_jax.runs.folder import RunFolder, RunState, check_folder, new_run
 from ltu_jax.runs.loading import load_spec, load_unfinished, save_options, save_plan
 from ltu_jax.runs.models import (
@@ -29,10 +29,10 @@ from ltu_jax.runs.models import (
     reference_models,
     unlearned_model,
 )
-from ltu_jax.runs.plan import Forget, Plan, changed_options, make_plan, with_method
+from ltu_jax.runs.plan import Forget, Plan, make_plan, with_method
 from ltu_jax.runs.progress import Log, Progress, check_installed, open_trackers
+from ltu_jax.runs.record import record
 from ltu_jax.runs.results import report_content
-from ltu_jax.runs.sequential.drift import measure_drift
 from ltu_jax.runs.spec import SAVE_EVERY, InMemory, Reference, Rule, RunSpec, separate
 from ltu_jax.training import hosts
 from ltu_jax.training.devices import over_devices
@@ -73,6 +73,12 @@ class Result(NamedTuple):
         """The sentence with which the report begins its results."""
         return verdict(self.content).sentence
 
+    def __repr__(self) -> str:
+        return notebook.result_text(self.content, str(RunFolder(self.folder).page))
+
+    def _repr_html_(self) -> str:
+        return notebook.result_html(self.content, str(RunFolder(self.folder).page))
+
 
 def unlearn(
     data: str | Dataset = "digits",
@@ -101,7 +107,7 @@ def unlearn(
     wandb: str | None = None,
     save_every: int = SAVE_EVERY,
     devices: int | None = None,
-    command: str = "ltu_jax.unlearn(...)",
+    command: str | None = None,
 ) -> Result:
     """Unlearn training examples, audit the result and write the report.
 
@@ -112,7 +118,8 @@ def unlearn(
       data: `"digits"`, a TFDS name, `"package.module:function"`, or a `Dataset` from
         `ltu_jax.from_arrays`.
       forget: a request from `by_ids`, `by_class`, `by_group` or `by_fraction`, or the ids
-        themselves, or a file of ids; `None` forgets a random tenth.
+        themselves, or a file of ids; `None` forgets the digit 4 of `"digits"`, and a random tenth
+        of other data.
       model: a name in `ltu_jax.models.MODELS`, `"package.module:function"`, or your own model: a
         Linen module, a class or function that makes an NNX module from `nnx.Rngs`, or a `Model`.
         `None` takes `mlp` for tables and images below 16 pixels, else `cnn`.
@@ -144,7 +151,7 @@ def unlearn(
       save_every: steps between two checkpoints of the unfinished run.
       devices: number of devices that share each step; `None` takes all. Their number changes the
         results only by rounding.
-      command: how the report says that the run was started.
+      command: how the report says that the run was started; `None` writes this call.
 
     Returns:
       See `Result`.
@@ -158,6 +165,7 @@ def unlearn(
       >>> result = ltu_jax.unlearn("digits", ltu_jax.by_class(3))  # doctest: +SKIP
       >>> result.folder / "report.html"  # doctest: +SKIP
     """
+    command = as_call(unlearn, locals()) if command is None else command
     named, objects = separate(
         data=data, model=model, params=params, method=method, config=config, only=only
     )
@@ -262,6 +270,7 @@ def carry_out(plan: Plan, folder: RunFolder, *, quiet: bool, log: Log = "text") 
       quiet: show no progress.
       log: as for `unlearn`.
     """
+    started = time.perf_counter()
     spec = plan.spec
     plan = plan._replace(parallel=over_devices(spec.devices))
     state = RunState(folder, spec.save_every)
@@ -287,8 +296,9 @@ def carry_out(plan: Plan, folder: RunFolder, *, quiet: bool, log: Log = "text") 
         if hosts.is_main():
             save_options(plan, folder)
         content = report_content(plan, measured, history, spec.command, tuned)
-        entry = record(plan, models, metrics, state, folder)
-        content = content._replace(ledger=entry)
+        entry, facts = record(plan, models, metrics, state, folder)
+        facts["time"] |= {"seconds": time.perf_counter() - started}
+        content = content._replace(run={**content.run, **facts}, ledger=entry)
         write_report(content, folder.path)
         state.end()
     return Result(
@@ -350,48 +360,3 @@ def _save_scores(measured: Measurements, folder: RunFolder) -> None:
         for name, values in scores.items()
     }
     np.savez_compressed(folder.scores, **flat)
-
-
-def record(
-    plan: Plan,
-    models: Mapping[str, TrainedModel],
-    metrics: Mapping[str, Row],
-    state: RunState,
-    folder: RunFolder,
-) -> dict[str, Any]:
-    """Measure the drift and write the run's ledger; doing it again writes the same ledger.
-
-    Returns:
-      What the report says of it: `entry`, `sha256` and `drift`.
-
-    Raises:
-      TamperedError: the ledger of the previous request is not what was written.
-    """
-    before = None if plan.earlier is None else state.folder.running
-    entries = [] if before is None else ledger.read(before)
-    drift = plain(measure_drift(plan, models, entries))
-    second, retrain = metrics.get("retrain_2"), metrics.get("retrain")
-    unlearned = metrics["unlearned"]
-    names = (*GAP_METRICS, "auc", "ks", "avg_gap", "gaps", "seconds")
-    content = {
-        "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "parent": ledger.model_digest(state.folder.original),
-        "child": ledger.model_digest(state.folder.unlearned),
-        "completed": list(plan.spec.completed),
-        "method": plan.method.name,
-        "options": {
-            "retain_fraction": plan.spec.retain_fraction,
-            **changed_options(plan.method, plan.config, plan.recipe),
-        },
-        "seed": plan.seed,
-        "metrics": {
-            **{name: getattr(unlearned, name) for name in names},
-            "floor": None if second is None else second.avg_gap,
-            "retrain_seconds": None if retrain is None else retrain.seconds,
-        },
-        "drift": drift,
-        "versions": versions(),
-    }
-    ids = np.asarray(plan.dataset.train_ids)[plan.split.forget].tolist()
-    entry = ledger.append(folder, plain(content), ids, before=before)
-    return {"entry": entry["entry"], "sha256": entry["sha256"], "drift": drift}

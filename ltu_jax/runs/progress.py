@@ -121,7 +121,8 @@ class Progress:
             rich.progress.TimeElapsedColumn(),
             rich.progress.TextColumn("{task.fields[eta]}"),
             rich.progress.TextColumn("{task.fields[note]}"),
-            console=Terminal(stderr=True),
+            # As text in a notebook too: bars of widgets need a package, or warn.
+            console=Terminal(stderr=True, force_jupyter=False),
             disable=quiet or log == "json",
         )
 

@@ -35,9 +35,6 @@ def report_content(
     """
     split = plan.split
     sizes = {name: len(rows) for name, rows in split._asdict().items()}
-    # A random draw and the test set are exchangeable for a retrained model; a class is not.
-    exchangeable = plan.request.type in ("ids", "fraction")
-    counts = (len(split.forget), len(split.test))
     return ReportContent(
         run={
             "data": plan.dataset.name,
@@ -47,6 +44,7 @@ def report_content(
             "options_chosen": "default" if chosen is None else chosen.rule,
             "seeds": {"run": plan.seed},
             "warnings": list(plan.warnings),
+            "made_by": made_by(plan),
             "signs": diagnostics.diagnose(history),
             "command": command,
             "sizes": {"train": len(plan.dataset.train.labels), **sizes},
@@ -70,9 +68,32 @@ def report_content(
             "step": list(range(plan.unlearner.num_steps)),
             **{name: values.tolist() for name, values in history.items()},
         },
-        auc_band=bounds.auc_floor_band(*counts) if exchangeable else None,
-        roc_band=bounds.ks_floor(*counts) if exchangeable else None,
+        auc_band=retrained_band(measured),
     )
+
+
+def retrained_band(measured: Measurements) -> tuple[float, float] | None:
+    """Return the interval of the loss attack's AUC from both Retrains; None without them."""
+    retrained = [measured.signals.get(name) for name in ("retrain", "retrain_2")]
+    if any(one is None for one in retrained):
+        return None
+    scores = [(-one["forget_loss"], -one["test_loss"]) for one in retrained if one is not None]
+    return bounds.retrained_auc_band(*scores)
+
+
+def made_by(plan: Plan) -> dict[str, str]:
+    """Return by model whose recipe made it."""
+    recipe = plan.recipe
+    trained = (
+        f"trained from scratch by the recipe of this run ({recipe.epochs} epochs of SGD, "
+        f"batch size {recipe.batch_size}, learning rate {recipe.learning_rate})"
+    )
+    given = plan.original is not None
+    original = "given, trained by your own recipe" if given else trained
+    if given:
+        trained += "; where your recipe differs, so may the gaps"
+    references = ("retrain", "retrain_2") if plan.spec.reference == "retrain" else ()
+    return {"original": original, **dict.fromkeys(references, trained)}
 
 
 def describe_choice(chosen: Selection) -> str:

@@ -145,3 +145,33 @@ def test_holm_keeps_the_level_of_all_tests_together():
 def test_bad_input_is_named(call, argument):
     with refused(argument):
         call()
+
+
+def _scores(seed, size, shift=0.0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(shift, 1, size), rng.normal(0, 1, 4 * size)
+
+
+def test_the_band_of_retrained_models_holds_both_and_widens_with_fewer_examples():
+    reaches = []
+    for size in (2, 20, 2000):
+        first, second = _scores(0, size), _scores(1, size)
+        low, high = bounds.retrained_auc_band(first, second)
+        aucs = sorted(100 * roc.roc_auc(*scores) for scores in (first, second))
+        assert 0 <= low <= aucs[0] <= aucs[1] <= high <= 100
+        reaches.append(high - low)
+    assert reaches == sorted(reaches, reverse=True)
+    # 2,000 against 8,000 examples of unrelated models: 1.96 * sqrt(2) standard errors of one AUC.
+    assert reaches[-1] < 8
+
+
+def test_a_band_from_one_example_excludes_nothing_that_matters():
+    low, high = bounds.retrained_auc_band(([1.0], [0.0, 2.0]), ([1.0], [0.0, 2.0]))
+    assert (low, high) == (0.0, 100.0)
+
+
+def test_the_band_follows_a_target_that_is_not_50():
+    one = _scores(0, 500, shift=-3.0)
+    near = (one[0] + 0.01 * _scores(1, 500)[0], one[1])
+    _, high = bounds.retrained_auc_band(one, near)
+    assert high < 10

@@ -29,7 +29,6 @@ def make_content(
     ltu_auc: float = 56.5,
     num_classes: int = 10,
     auc_band=(47.9, 52.1),
-    roc_band=4.7,
     history: bool = True,
     seed: int = 0,
 ) -> ReportContent:
@@ -90,7 +89,6 @@ def make_content(
         class_names=names,
         history=_history(rng) if history else {},
         auc_band=auc_band,
-        roc_band=roc_band,
     )
 
 

@@ -9,54 +9,15 @@ from rich.console import Console
 from ltu_jax.report import sentences
 from ltu_jax.report.content import number, seconds, signed
 from ltu_jax.report.result_table import result_table
+from ltu_jax.terminal import Terminal
 
 from .conftest import VALUES, make_content
 
 
-@pytest.mark.parametrize(
-    ("auc", "level", "numbers"),
-    [
-        (51.2, "inside", "47.9 to 52.1"),
-        (47.9, "inside", "47.9 to 52.1"),
-        (56.5, "outside", "AUC 56.5, above the 47.9 to 52.1"),
-        (40.0, "outside", "AUC 40.0, below the 47.9 to 52.1"),
-        (math.nan, "unknown", ""),
-    ],
-)
-def test_verdict_follows_the_null_interval(auc, level, numbers):
-    verdict = sentences.verdict(make_content(ltu_auc=auc))
-    assert verdict.level == level
-    assert numbers in verdict.sentence
-
-
-def test_an_attack_that_misses_the_original_too_has_no_power():
-    content = make_content(ltu_auc=51.0, auc_band=(40.0, 75.0))
-    verdict = sentences.verdict(content)
-    assert verdict.level == "powerless"
-    assert "51.0" in verdict.sentence
-    assert "70.9" in verdict.sentence
-    assert sentences.verdict(make_content(ltu_auc=80.0, auc_band=(40.0, 75.0))).level == "outside"
-
-
-def test_retrain_is_the_target_where_it_lies_outside_the_band():
-    content = make_content(auc_band=(49.9, 50.1))
-    verdict = sentences.verdict(content)
-    assert verdict.level == "relative"
-    assert all(value in verdict.sentence for value in ("+5.8", "50.7", "50.3"))
-    assert sentences.verdict(content._replace(auc_band=None)) == verdict
-
-
-def test_no_band_and_no_retrain_leave_nothing_to_compare_with():
-    content = make_content(models=("original", "ltu"), auc_band=None, roc_band=None)
-    assert sentences.verdict(content).level == "unknown"
+def test_no_retrain_leaves_nothing_to_compare_with():
+    content = make_content(models=("original", "ltu"), auc_band=None)
     assert "gaps to Retrain are unknown" in sentences.limits(content)[0]
     assert "No model was retrained" in sentences.actions(content)
-
-
-def test_ids_are_not_taken_for_a_random_draw(content):
-    by_ids = content._replace(request={"type": "ids", "count": 1000, "sha256": "00"})
-    assert any("like a random draw" in sentence for sentence in sentences.limits(by_ids))
-    assert not any("like a random draw" in sentence for sentence in sentences.limits(content))
 
 
 def test_a_missing_second_retrain_is_named():
@@ -119,6 +80,17 @@ def test_numbers_as_text():
     ]
 
 
+@pytest.mark.parametrize("width", [80, 66, 40, 26])
+def test_a_narrow_terminal_cuts_no_number(content, width):
+    rows = [dict(row, compile_seconds=123.4) for row in content.rows]
+    rows[-1]["model"] = "a_method_of_a_very_long_name"
+    console = Terminal(width=width, record=True, file=io.StringIO())
+    console.show(result_table(rows))
+    text = console.export_text()
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+
+
 def test_terminal_table_fits_80_columns_and_keeps_markup_as_text(content):
     rows = [*content.rows, {"model": "[red]m[/red]", "ua": math.nan}]
     console = Console(width=80, record=True, file=io.StringIO())
@@ -149,18 +121,41 @@ def test_actions_state_tuning_and_data(run, phrase):
 
 
 def test_confidence_depends_on_the_sizes(content):
-    band, rates = sentences.confidence(content)
-    assert "Of 20 models that never saw" in band
+    noise, blind, band, rates = sentences.confidence(content)
+    assert "a second Retrain's gap is 1.1" in noise
+    assert blind.startswith("Cannot show forgetting here: RA, TA.")
+    assert "retrained on this request" in band
     assert all(value in rates for value in ("1,000", "± 3.1", "7,000", "± 1.2"))
-    (alone,) = sentences.confidence(content._replace(auc_band=None))
-    assert alone == rates
+    alone = make_content(models=("original", "ltu"), auc_band=None)
+    assert sentences.confidence(alone) == [rates]
     *_, audited = sentences.confidence(content._replace(audit={"alpha": 0.05}))
     assert "false alarm in at most 5.0 % of cases" in audited
 
 
+def test_one_example_is_not_one_examples(content):
+    one = {**content.run, "sizes": dict.fromkeys(content.run["sizes"], 1)}
+    said = [*sentences.confidence(content._replace(run=one)), *sentences.limits(content)]
+    said.append(sentences.actions(content._replace(run=one)))
+    assert not [sentence for sentence in said if "1 examples" in sentence]
+    assert "1 forget example " in " ".join(said)
+
+
+def test_models_of_one_recipe_share_a_sentence(content):
+    made_by = {"original": "given", "retrain": "trained", "retrain_2": "trained"}
+    found = sentences.origins(content._replace(run={**content.run, "made_by": made_by}))
+    assert found == ["Original: given.", "Retrain, Second Retrain: trained."]
+
+
+def test_the_record_names_date_duration_and_device(content):
+    run = {**content.run, "time": {"date": "2026-01-02T03:04:05Z", "seconds": 61.2}}
+    record = sentences.record(content._replace(run=run))
+    assert record == "2026-01-02T03:04:05Z, in 61 s, 1 x cpu (cpu)"
+    assert sentences.record(content) == "1 x cpu (cpu)"
+
+
 def test_terms_follow_from_the_models(content):
     assert [term for term, _ in sentences.terms(content)][2:] == ["Retrain", "Second Retrain"]
-    alone = make_content(models=("original", "ltu"), auc_band=None, roc_band=None)
+    alone = make_content(models=("original", "ltu"), auc_band=None)
     assert [term for term, _ in sentences.terms(alone)] == ["Loss attack", "AUC"]
 
 

@@ -118,9 +118,7 @@ def test_every_value_is_escaped_and_no_name_is_read_as_maths():
 
 
 def test_report_without_reference(tmp_path):
-    content = make_content(
-        models=("original", "ltu"), auc_band=None, roc_band=None, history=False, num_classes=30
-    )
+    content = make_content(models=("original", "ltu"), auc_band=None, history=False, num_classes=30)
     page = Page(write_report(content, tmp_path).read_text())
     assert "gaps to Retrain are unknown" in page.text
     assert sorted(p.stem for p in (tmp_path / "figures").iterdir()) == [

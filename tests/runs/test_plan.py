@@ -61,6 +61,14 @@ def test_without_a_request_a_random_tenth_is_forgotten():
     assert len(plan.split.forget) == 12
 
 
+def test_without_a_request_the_digits_lose_a_class():
+    digits = tiny.plan("digits")
+    assert digits.request == ltu_jax.by_class("4")
+    assert set(digits.dataset.train.labels[digits.split.forget].tolist()) == {4}
+    draw = ltu_jax.by_fraction(0.1, seed=3)
+    assert tiny.plan("digits", draw).request == draw
+
+
 def test_a_method_sees_the_accessible_part_and_the_validation_part_alone():
     plan = make()
     seen = plans.visible_data(plan.dataset, plan.split)

@@ -6,32 +6,44 @@ import pytest
 import ltu_jax
 from ltu_jax.audit import bounds
 from ltu_jax.audit.measure import measure_models
+from ltu_jax.data.request import resolve
+from ltu_jax.report import verdict
 from ltu_jax.runs.results import report_content
-from tests.audit.test_measure import network, plan_of
+from tests.audit.test_measure import network, numbered, plan_of
 
 
-def content_of(forget, **options):
+def content_of(forget, models=("original", "ltu"), **options):
     plan = plan_of(forget, **options)
-    measured = measure_models(
-        plan.problem, {"original": network(0), "ltu": network(1)}, lambda done: None
-    )
+    made = {name: network(seed) for seed, name in enumerate(models)}
+    measured = measure_models(plan.problem, made, lambda done: None)
     history = {"cosine": np.array([0.5, -0.5, 0.0], np.float32)}
     return plan, report_content(plan, measured, history, "ltu unlearn --seed 0")
 
 
-@pytest.mark.parametrize("forget", [ltu_jax.by_fraction(0.1), ltu_jax.by_ids(range(5))])
-def test_a_forget_set_that_may_be_a_random_sample_gets_a_band_of_chance(forget):
-    plan, content = content_of(forget)
-    sizes = (len(plan.split.forget), len(plan.split.test))
-    assert content.auc_band == bounds.auc_floor_band(*sizes)
-    assert content.roc_band == bounds.ks_floor(*sizes)
+RETRAINED = ("original", "retrain", "retrain_2", "ltu")
 
 
-@pytest.mark.parametrize("forget", [ltu_jax.by_class(1), ltu_jax.by_group("half", 1)])
-def test_a_class_or_group_gets_none(forget):
-    _, content = content_of(forget)
-    assert content.auc_band is None
-    assert content.roc_band is None
+def test_the_band_of_chance_comes_from_the_models_retrained_on_the_request():
+    _, content = content_of(ltu_jax.by_class(1), RETRAINED)
+    scores = [
+        (-content.signals[name]["forget_loss"], -content.signals[name]["test_loss"])
+        for name in ("retrain", "retrain_2")
+    ]
+    assert content.auc_band == bounds.retrained_auc_band(*scores)
+    for fewer in (("original", "retrain", "ltu"), ("original", "ltu")):
+        assert content_of(ltu_jax.by_class(1), fewer)[1].auc_band is None
+
+
+@pytest.mark.parametrize("models", [RETRAINED, ("original", "retrain", "ltu"), ("original", "ltu")])
+def test_the_same_rows_have_the_same_headline_however_they_were_requested(models):
+    data = plan_of().dataset
+    draw = ltu_jax.by_fraction(0.1)
+    drawn = resolve(draw, data)
+    grouped = numbered()._replace(groups={"drawn": np.isin(np.arange(120), drawn).astype(int)})
+    requests = [draw, ltu_jax.by_ids(data.train_ids[drawn]), ltu_jax.by_group("drawn", 1)]
+    contents = [content_of(request, models, data=grouped)[1] for request in requests]
+    assert len({verdict(content) for content in contents}) == 1
+    assert len({content.auc_band for content in contents}) == 1
 
 
 def test_the_report_says_what_was_run():
@@ -43,6 +55,7 @@ def test_the_report_says_what_was_run():
         "uses_validation": True,
         "options_chosen": "default",
         "seeds": {"run": 0},
+        "made_by": content.run["made_by"],
         "warnings": [],
         "signs": [],
         "command": "ltu unlearn --seed 0",

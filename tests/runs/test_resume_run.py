@@ -95,6 +95,7 @@ def contents(result):
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     for row in report["rows"]:
         assert row.pop("seconds") > 0
+    assert report["run"].pop("time")["seconds"] > 0
     assert len(report["ledger"].pop("sha256")) == 64  # of an entry with its time and salt
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     with np.load(folder / "scores.npz") as scores:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ltu_jax.report.content import measured, number
-from ltu_jax.report.sentences import Verdict
+from ltu_jax.report.verdict import Verdict
 
 Audit = Mapping[str, Any]
 

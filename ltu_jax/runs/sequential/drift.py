@@ -1,8 +1,8 @@
 """Cumulative utility and leakage over sequential requests, and whether to retrain.
 
 *Utility* is the test accuracy lost since the last training, on classes that are still kept.
-*Leakage* is the loss attack's AUC on everything forgotten so far against test data. Neither needs
-Retrain.
+*Leakage* is the loss attack's AUC on everything forgotten so far against test data, compared with
+two retrained models if there are any.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ltu_jax.audit import attacks, bounds, signals, summary
-from ltu_jax.report.content import number, signed
+from ltu_jax.report.content import counted, number, signed
 from ltu_jax.runs.plan import Plan
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import Array, Examples, TrainedModel
@@ -38,8 +38,7 @@ def measure_drift(
       * `models`: for each model (`unlearned` under the method's name) the `error` and the loss
         attack's `auc` on all of them, `error_earlier` and `auc_earlier` on the earlier ones;
       * `auc`: that of the unlearned model;
-      * `band`: 95 % interval of exact unlearning, see `auc_floor_band`; None if any request of the
-        model named a class or a group;
+      * `band`: interval of `auc` from two retrained models, see `retrained_auc_band`; None without;
       * `utility_change`, `utility_since_training`: percentage points of test accuracy;
       * `tested`: number of examples that they are measured on;
       * `retrain`, `sentence`: the recommendation, and the same in words, with the rule.
@@ -59,9 +58,6 @@ def measure_drift(
     }
     labels = {part: np.asarray(examples.labels) for part, examples in parts.items()}
     count = sum(len(labels[part]) for part in labels if part != "test")
-    exchangeable = plan.request.type in ("ids", "fraction") and all(
-        entry["drift"]["band"] for entry in before
-    )
     kept = np.isin(labels["test"], train.labels[split.retain])
     accuracy = {name: _accuracy(logits[name], labels, kept) for name in ("original", "unlearned")}
     change = accuracy["unlearned"] - accuracy["original"]
@@ -75,7 +71,7 @@ def measure_drift(
             for name, values in on_forgotten.items()
         },
         "auc": on_forgotten["unlearned"]["auc"],
-        "band": list(bounds.auc_floor_band(count, len(test.labels))) if exchangeable else None,
+        "band": _band(logits, labels),
         "utility_change": change,
         "utility_since_training": 0.0 if is_retrained(plan) else since,
         "tested": int(kept.sum()),
@@ -93,8 +89,8 @@ def recommend(drift: Mapping[str, Any], *, retrained: bool = False) -> dict[str,
     """Return `retrain` and `sentence` of `measure_drift`.
 
     Retraining is recommended if test accuracy fell by more than `TOLERATED` points since the last
-    training, or if the loss attack's AUC on everything forgotten so far is outside the 95 %
-    interval of exact unlearning.
+    training, or if the loss attack's AUC on everything forgotten so far is outside the interval of
+    retrained models.
 
     Args:
       drift: the other values of `measure_drift`.
@@ -103,7 +99,7 @@ def recommend(drift: Mapping[str, Any], *, retrained: bool = False) -> dict[str,
     change, auc, band = drift["utility_since_training"], drift["auc"], ""
     low, high = drift["band"] or (0.0, 100.0)
     if drift["band"]:
-        band = f"the interval {number(low)} to {number(high)} that holds 95 % of exact unlearnings"
+        band = f"the interval {number(low)} to {number(high)} of retrained models"
     reasons = []
     if change < -TOLERATED:
         reasons.append(f"test accuracy has fallen by {number(-change)} points")
@@ -111,26 +107,39 @@ def recommend(drift: Mapping[str, Any], *, retrained: bool = False) -> dict[str,
         reasons.append(f"the AUC on everything forgotten so far is {number(auc)}, outside {band}")
     rule = (
         f"The rule: retrain if test accuracy has fallen by more than {number(TOLERATED)} points "
-        f"since the last training (here {signed(change)}, on {drift['tested']:,} examples of "
-        f"classes still kept), or if the loss attack's AUC on all {drift['forgotten']:,} examples "
-        "forgotten so far is outside "
+        f"since the last training (here {signed(change)}, on {counted(drift['tested'], 'example')} "
+        "of classes still kept), or if the loss attack's AUC on "
+        f"{counted(drift['forgotten'], 'example')} forgotten so far is outside "
     )
     if band:
         rule += (
-            f"{band} (here {number(auc)}). Exact unlearning is outside one time in 20, and a leak "
-            f"that changes this AUC by less than {number((high - low) / 2)} points is not detected."
+            f"{band} (here {number(auc)}). A leak that changes this AUC by less than "
+            f"{number((high - low) / 2)} points is not detected."
         )
     else:
         rule += (
-            f"the interval of exact unlearning. It is {number(auc)}, but the forgotten examples "
-            "are not a random sample, so there is no interval and this half of the rule does not "
-            "apply."
+            f"the interval of retrained models. It is {number(auc)}, but no two models were "
+            "retrained, so there is no interval and this half of the rule does not apply."
         )
     if retrained:
         return {"retrain": False, "sentence": f"The model was retrained. {rule}"}
     because = " and ".join(reasons)
     advice = f"recommended: {because}" if reasons else "not recommended"
     return {"retrain": bool(reasons), "sentence": f"Retraining is {advice}. {rule}"}
+
+
+def _band(
+    logits: Mapping[str, Mapping[str, Array]], labels: Mapping[str, Array]
+) -> list[float] | None:
+    """Return the interval that the retrained models span on all forgotten examples."""
+    scores = []
+    for name in ("retrain", "retrain_2"):
+        if name not in logits:
+            return None
+        losses = {part: -signals.loss(logits[name][part], labels[part]) for part in labels}
+        forgotten = np.concatenate([losses[part] for part in losses if part != "test"])
+        scores.append((forgotten, losses["test"]))
+    return list(bounds.retrained_auc_band(*scores))
 
 
 def _on_forgotten(logits: Mapping[str, Array], labels: Mapping[str, Array]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import ltu_jax.runs.sequential.ledger as ledger
 import ltu_jax.unlearners as unlearners
 from ltu_jax.errors import InputError
 from ltu_jax.runs import lock
+from ltu_jax.runs.calls import as_call
 from ltu_jax.runs.folder import RunFolder, RunState, new_run
 from ltu_jax.runs.loading import load_plan, save_plan
 from ltu_jax.runs.pipeline import Result, carry_out, check_start
@@ -53,7 +54,7 @@ def unlearn_next(
     save_every: int = SAVE_EVERY,
     devices: int | None = None,
     completed: tuple[str, ...] = (),
-    command: str = "ltu_jax.unlearn_next(...)",
+    command: str | None = None,
 ) -> Result:
     """Complete the next request, starting from the unlearned model of a finished run.
 
@@ -82,7 +83,7 @@ def unlearn_next(
       save_every: steps between two checkpoints.
       devices: number of devices that share each step.
       completed: names of the queued requests that this run completes, for the ledger.
-      command: how the report says that the run was started.
+      command: how the report says that the run was started; None writes this call.
 
     Returns:
       See `pipeline.Result`; `original` is the unlearned model of `run`.
@@ -96,6 +97,7 @@ def unlearn_next(
       >>> import ltu_jax
       >>> ltu_jax.unlearn_next("runs/digits-ltu-001", ["17", "41"])  # doctest: +SKIP
     """
+    command = as_call(unlearn_next, locals()) if command is None else command
     folder = RunFolder(run)
     if forget is None:
         raise InputError("forget", "is missing", "say which examples to forget next")
