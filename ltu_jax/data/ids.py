@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import operator
 import os
@@ -18,7 +19,19 @@ from ltu_jax.data.columns import is_missing
 from ltu_jax.data.matching import key
 from ltu_jax.errors import InputError, few, short
 
-_FORMATS = {".csv": "UTF-8 CSV", ".json": "UTF-8 JSON", ".npy": "NumPy array without pickles"}
+_TABLES = (".csv", ".tsv")
+_FORMATS = {
+    **dict.fromkeys(_TABLES, "UTF-8 CSV"),
+    ".json": "UTF-8 JSON",
+    ".npy": "NumPy array without pickles",
+}
+
+# Read as text, their content would be taken for ids.
+_UNREADABLE = (
+    *(".parquet", ".feather", ".arrow", ".xlsx", ".xls", ".ods", ".jsonl", ".ndjson", ".sqlite"),
+    *(".yaml", ".yml", ".xml", ".html", ".npz", ".pkl", ".pickle", ".h5", ".hdf5", ".pdf", ".docx"),
+    *(".gz", ".zip", ".bz2", ".xz", ".zst"),
+)
 
 
 class Ids(NamedTuple):
@@ -50,7 +63,9 @@ def read_ids(source: str | os.PathLike | Iterable, column: str | None) -> Ids:
         )
     path, name = paths.local("forget", source), repr(os.fspath(source))
     suffix = path.suffix.lower()
-    is_csv = suffix == ".csv"
+    if suffix in _UNREADABLE:
+        raise _error(f"{name} is a {suffix} file", "save the ids as .txt, .csv, .json or .npy")
+    is_csv = suffix in _TABLES
     values, header = _read_file(path, column if is_csv else None, name)
     if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
         raise _error(f"{name} is not a list of ids", "save a flat list")
@@ -77,12 +92,12 @@ def _read_file(path: Path, column: str | None, name: str) -> tuple[Any, str | No
         if suffix == ".npy":
             with path.open("rb") as file:
                 return _entries(np.lib.format.read_array(file, allow_pickle=False)), None
-        with path.open(encoding="utf-8-sig", newline="" if suffix == ".csv" else None) as file:
+        with path.open(encoding="utf-8-sig", newline="" if suffix in _TABLES else None) as file:
             if suffix == ".json":
                 return json.load(file), None
-            if suffix != ".csv":
+            if suffix not in _TABLES:
                 return [line.rstrip("\n") for line in file if line.strip()], None
-            rows = list(csv.reader(file, strict=True))
+            rows = _rows(file.read())
     except OSError as error:
         problem = f"{name} cannot be read ({error.strerror})"
         raise _error(problem, "give a readable file, or a list of ids") from error
@@ -90,6 +105,17 @@ def _read_file(path: Path, column: str | None, name: str) -> tuple[Any, str | No
         file_format = _FORMATS.get(suffix, "UTF-8 text")
         raise _error(f"{name} is not a {file_format}", "save it as one") from error
     return _csv_column(rows, column, name)
+
+
+def _rows(text: str) -> list[list[str]]:
+    """Return the rows of a table with commas, or the semicolons or tabs of its first line."""
+
+    def read(delimiter: str) -> list[list[str]]:
+        return list(csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter))
+
+    first = text.partition("\n")[0]
+    other = max(";\t", key=first.count)
+    return read(other if "," not in first and other in first else ",")
 
 
 def _entries(array: np.ndarray) -> Any:

@@ -129,6 +129,9 @@ def check_writable(argument: str, folder: str | os.PathLike) -> None:
         raise InputError(argument, problem, "give a path without * ? [ and backslashes")
     try:
         while not parent.exists():
+            if parent.is_symlink():
+                problem = f"is {folder}, but {parent} is a link to nothing"
+                raise InputError(argument, problem, "name another folder")
             parent = parent.parent
         with tempfile.TemporaryFile(dir=parent):
             pass

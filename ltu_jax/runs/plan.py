@@ -248,6 +248,8 @@ def _plain(value: Any) -> Any:
     """Return `value` with lists for tuples and objects for dataclasses, as JSON has them."""
     if is_dataclass(value):
         return {entry.name: _plain(getattr(value, entry.name)) for entry in fields(value)}
+    if isinstance(value, np.generic):
+        return value.item()
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 

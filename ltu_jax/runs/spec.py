@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -83,9 +83,11 @@ class RunSpec:
     in_python: tuple[str, ...] = ()
 
     def __post_init__(self):
+        for name, value in _numbers_of_numpy(self).items():
+            object.__setattr__(self, name, value)
         if self.reference not in ("retrain", "none"):
             raise InputError("reference", f"is {self.reference!r}", "choose retrain or none")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int | np.integer):
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise InputError("seed", f"is {self.seed!r}", "give an integer")
         if not 0 <= self.seed < 2**32:
             raise InputError("seed", f"is {self.seed}", "give at least 0 and less than 2**32")
@@ -94,6 +96,9 @@ class RunSpec:
         if not isinstance(self.recipe, Recipe | None):
             found = type(self.recipe).__name__
             raise InputError("recipe", f"is a {found}", "give an ltu_jax.Recipe")
+        if self.recipe is not None:
+            recipe = replace(self.recipe, **_numbers_of_numpy(self.recipe))
+            object.__setattr__(self, "recipe", recipe)
         for name in ("checkpoint", "data_dir"):
             if (path := getattr(self, name)) is not None:
                 object.__setattr__(self, name, paths.anywhere(name, path))
@@ -107,7 +112,7 @@ class RunSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return the specification as JSON values."""
-        return {**asdict(self), "seed": int(self.seed)}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> RunSpec:
@@ -121,6 +126,12 @@ class RunSpec:
             values[name] = values[name] if values[name] is None else tuple(values[name])
         values["recipe"] = values["recipe"] and Recipe(**values["recipe"])
         return cls(**values)
+
+
+def _numbers_of_numpy(config: Any) -> dict[str, Any]:
+    """Return the attributes of a dataclass that are NumPy's numbers, as Python's."""
+    values = {entry.name: getattr(config, entry.name) for entry in fields(config)}
+    return {name: value.item() for name, value in values.items() if isinstance(value, np.generic)}
 
 
 class InMemory(NamedTuple):

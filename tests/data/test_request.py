@@ -186,6 +186,7 @@ ID_FILES = {
     "one column.csv": b"id\r\n3\r\n7\r\n\r\n11\r\n",
     "bom.csv": b'\xef\xbb\xbfid\n"3"\n7\n11\n',
     "UPPER.CSV": b"id\n3\n7\n11\n",
+    "one column.tsv": b"id\n3\n7\n11\n",
     "strings.json": b'["3", "7", "11"]',
     "integers.json": b"\xef\xbb\xbf[11, 7, 3]",
 }
@@ -348,7 +349,24 @@ def test_wrong_request(dataset, name):
         request.resolve(make(), dataset)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a spreadsheet's.csv", "person;id\nA, B;3\nC;7\nD;11\n"),
+        ("tabs.csv", "id\tperson\n3\tA\n7\tB; C\n11\tD\n"),
+        ("tabs.tsv", "person\tid\nA\t3\nB\t7\nC\t11\n"),
+    ],
+)
+def test_tables_with_other_separators(dataset, tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    found = request.by_ids(tmp_path / name, column="id")
+    assert request.resolve(found, dataset).tolist() == [3, 7, 11]
+
+
 WRONG_FILES = {
+    "ids.parquet": (b"PAR1", None, ".parquet"),
+    "ids.XLSX": (b"PK", None, ".xlsx"),
+    "ids.jsonl": (b'{"id": 7}\n', None, ".jsonl"),
     "utf16.txt": ("7\n8\n".encode("utf-16"), None, "UTF-8 text"),
     "image.csv": (b"\x89PNG\r\n\x1a\n\xff\xff", None, "UTF-8 CSV"),
     "quotes.csv": (b'id\n"7"8\n', None, "UTF-8 CSV"),

@@ -1,5 +1,6 @@
 """What follows from the arguments, and what is refused before anything is computed."""
 
+import json
 import os
 from dataclasses import replace
 
@@ -15,9 +16,11 @@ from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions, from_linen, from_nnx
 from ltu_jax.runs import plan as plans
 from ltu_jax.runs.folder import check_folder, make_folder
+from ltu_jax.runs.spec import InMemory, RunSpec
 from ltu_jax.training.checkpoint import export
 from ltu_jax.types import Examples, Split
 from tests import tiny
+from tests.refusals import refused
 
 
 def make(data=None, forget=None, **options):
@@ -197,6 +200,28 @@ def test_default_folders_are_numbered(tmp_path, monkeypatch):
     made = [str(make_folder(None, name)) for name in ("a-ltu", "a-ltu", "m:f/1-ltu", "a-ltu")]
     assert made == ["runs/a-ltu-001", "runs/a-ltu-002", "runs/m-f-1-ltu-001", "runs/a-ltu-003"]
     assert all((tmp_path / folder).is_dir() for folder in made)
+
+
+def test_a_link_to_nothing_is_not_a_place_for_a_run(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    for out in (tmp_path / "link", tmp_path / "link" / "run"):
+        with refused("out", str(out)):
+            check_folder(out)
+
+
+def test_numbers_of_numpy_are_numbers():
+    spec = RunSpec(
+        data=None,
+        retain_fraction=np.float32(0.5),
+        epochs=np.int16(3),
+        seed=np.uint8(7),
+        recipe=ltu_jax.Recipe(learning_rate=np.float32(0.5)),
+    )
+    plan = plans.make_plan(
+        spec, objects=InMemory(tiny.table(), config=ltu_jax.LTUConfig(steps=np.int64(3)))
+    )
+    assert RunSpec.from_json(json.loads(json.dumps(plan.spec.to_json()))) == plan.spec
+    assert (plan.spec.epochs, plan.spec.options) == (None, {"steps": 3})
 
 
 def test_the_named_folder_is_made_with_its_parents(tmp_path):
