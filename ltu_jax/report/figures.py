@@ -6,13 +6,16 @@ Colours are those of Okabe and Ito, which colour-blind readers distinguish; dash
 from __future__ import annotations
 
 import io
+from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ltu_jax.audit import ks_distance, roc_curve
-from ltu_jax.report.content import ReportContent, find_row, label, measured, number, signed
+from ltu_jax.report.content import ReportContent, find_row, measured, number, signed
+from ltu_jax.report.content import label as display_name
+from ltu_jax.report.drawing import drawable_names, drawn, is_drawable
 from ltu_jax.report.verdict import loss_attack
 
 if TYPE_CHECKING:
@@ -52,8 +55,16 @@ class Picture(NamedTuple):
 
 def pictures(content: ReportContent) -> list[Picture]:
     """Return every figure for which `content` holds data."""
-    found = (confidences(content), roc(content), steps(content), classes(content))
+    found = [
+        drawn(partial(draw, content), draw.__name__) for draw in (confidences, roc, steps, classes)
+    ]
     return [picture for picture in found if picture is not None]
+
+
+def label(model: str) -> str:
+    """Return the display name of a model, if the figures can show it."""
+    name = display_name(model)
+    return name if is_drawable(name) else "the method"
 
 
 def confidences(content: ReportContent) -> Picture | None:
@@ -232,6 +243,8 @@ def classes(content: ReportContent) -> Picture | None:
     method = content.run["method"]
     if method not in content.class_accuracy:
         return None
+    names, numbered = drawable_names(content.class_names)
+    content = content._replace(class_names=names)
     base = "retrain" if "retrain" in content.class_accuracy else "original"
     if base not in content.class_accuracy:
         return None
@@ -257,7 +270,8 @@ def classes(content: ReportContent) -> Picture | None:
             if base == "retrain" and "retrain_2" in accuracy
             else f"Test accuracy of each class minus {label(base)}'s, sorted."
         )
-    return Picture("classes", to_png(figure), f"Test accuracy by class. {title}.", caption)
+    alt = f"Test accuracy by class. {title}."
+    return Picture("classes", to_png(figure), alt, caption + numbered)
 
 
 def _bars(

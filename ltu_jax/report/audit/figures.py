@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from ltu_jax.report import figures
 from ltu_jax.report.audit.sentences import ATTACKS, PARTS
 from ltu_jax.report.audit.tables import WHEN
 from ltu_jax.report.content import ReportContent, label, measured, number
+from ltu_jax.report.drawing import drawn
 from ltu_jax.report.figures import FAINT, GREEN, GREY, SKY, VERMILION, Picture
 
 if TYPE_CHECKING:
@@ -27,10 +29,10 @@ MARKS = {"mean": "o", "worst_5": "^", "worst_1": "x"}
 
 def pictures(content: ReportContent) -> list[Picture]:
     """Return every figure for which the audit holds data."""
-    audit = content.audit or {}
+    audit, method = content.audit or {}, label(content.run["method"])
     found = (
-        membership(audit.get("per_example", {}), label(content.run["method"])),
-        klom(audit.get("distinguishing", {}), label(content.run["method"])),
+        drawn(partial(membership, audit.get("per_example", {}), method), "audit_examples"),
+        drawn(partial(klom, audit.get("distinguishing", {}), method), "audit_klom"),
     )
     return [picture for picture in found if picture is not None]
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ltu_jax.report.comparison import pareto, table
+from ltu_jax.report.drawing import drawn
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,7 +19,8 @@ def write(results: Mapping[str, Any], folder: Path) -> None:
     (folder / "table.md").write_text(table.markdown(results), encoding="utf-8")
     table.write_csv(results, folder / "table.csv")
     for scenario in table.scenarios(results):
-        pareto.draw(results, scenario, folder / f"pareto_{scenario}.png")
+        path = folder / f"pareto_{scenario}.png"
+        drawn(partial(pareto.draw, results, scenario, path), path.name)
 
 
 def tables(results: Mapping[str, Any]) -> list[Table]:

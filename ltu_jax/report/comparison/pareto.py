@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ltu_jax.report.comparison.table import REFERENCES, Summary, heading, summarise
+from ltu_jax.report.drawing import is_drawable
 
 _TICKS = (0, 0.5, 1, 2, 5, 10, 20, 30, 40, 50, 75, 100)
 FORGETTING, UTILITY = ("ua", "mia"), ("ra", "ta")
@@ -36,7 +37,7 @@ def draw(results: Mapping[str, Any], scenario: str, path: Path) -> None:
     for number, (summary, (x, y)) in enumerate(zip(found, points, strict=True), start=1):
         reference = summary.method in REFERENCES
         color, marker = ("black", "s") if reference else ("C0", "o")
-        name = f"{number}  {summary.method}"
+        name = f"{number}  {summary.method if is_drawable(summary.method) else ''}"
         axes.scatter(x, y, s=25, label=name, color=color, marker=marker)
         axes.annotate(str(number), (x, y), xytext=(4, 3), textcoords="offset points", size=8)
     # Square roots spread the small gaps, where the good methods are.
@@ -48,7 +49,8 @@ def draw(results: Mapping[str, Any], scenario: str, path: Path) -> None:
     axes.set_ylim(0, 1.2 * max(points[:, 1].max(), 0.5))
     axes.set_xlabel("forgetting: distance to Retrain in UA and MIA, percentage points")
     axes.set_ylabel("utility: distance to Retrain in RA and TA, percentage points")
-    axes.set_title("\n".join(textwrap.wrap(heading(results, scenario), 80)), size=9)
+    title = heading(results, scenario)
+    axes.set_title("\n".join(textwrap.wrap(title if is_drawable(title) else scenario, 80)), size=9)
     figure.legend(loc="outside right upper", fontsize=8, handletextpad=0.2)
     figure.savefig(path, dpi=120)
 
