@@ -35,7 +35,7 @@ import tyro
 from experiments.lib.provenance import ROOT, command_source
 from ltu_jax.files import file_digests, write_json
 from ltu_jax.runs.loading import load_plan
-from ltu_jax.runs.plan import trace
+from ltu_jax.runs.plan_model import trace
 from ltu_jax.training.checkpoint import restore
 
 MODELS = ("original", "retrain", "retrain_2", "unlearned")

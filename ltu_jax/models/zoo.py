@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
 import flax.linen as nn
+import jax
+import numpy as np
 from flax import nnx
 
 from ltu_jax.errors import InputError
 from ltu_jax.models.cnn import CNN
-from ltu_jax.models.functional import arguments_of, from_linen, from_nnx
+from ltu_jax.models.flax_linen import from_linen
+from ltu_jax.models.flax_nnx import from_nnx
 from ltu_jax.models.mlp import MLP
+from ltu_jax.models.modes import arguments_of
 from ltu_jax.models.resnet import ResNet18, ResNet20
 from ltu_jax.models.vit import ViTTiny
 from ltu_jax.plugins import call, import_object
@@ -69,8 +75,9 @@ def wrap(module: Any, *, name: str | None = None) -> Model:
     """Return a model of the user as a `types.Model`.
 
     Args:
-      module: a `Model`, a Linen module, or a class or function that makes an NNX module from
-        `nnx.Rngs`. An NNX module itself is not accepted, since it cannot be reinitialised.
+      module: a `Model`, a Linen module or class, or a class or function (also as a
+        `functools.partial`) that makes an NNX module from `nnx.Rngs`. An NNX module itself is not
+        accepted, since it cannot be reinitialised.
       name: name of the model. Default: that of its class or function.
 
     Raises:
@@ -82,25 +89,50 @@ def wrap(module: Any, *, name: str | None = None) -> Model:
     """
     if isinstance(module, Model):
         return module
+    name = name or _name_of(module)
+    if _makes_linen(module):
+        module = _linen_instance(module, name)
     if isinstance(module, nn.Module):
-        return from_linen(module, name=name or _name_of(type(module)))
-    if callable(module) and not isinstance(module, nnx.Module):
-        build = cast(Callable[..., nnx.Module], module)
-        return from_nnx(build, name=name or _name_of(module))
-    given = type(module).__name__
+        return from_linen(module, name=name)
     if isinstance(module, nnx.Module):
         raise InputError(
             "model",
-            f"is a {given} that exists already and cannot be retrained from scratch",
-            f"give model={given} or model=lambda rngs: {given}(..., rngs=rngs), and this one as "
+            f"is a {name} that exists already and cannot be retrained from scratch",
+            f"give model={name} or model=lambda rngs: {name}(..., rngs=rngs), and this one as "
             "`params`",
         )
-    remedy = "give a name, a Linen module, a function from nnx.Rngs to an NNX module, or a Model"
-    raise InputError("model", f"is a {given}", remedy)
+    if callable(module) and not _holds_arrays(module):
+        return from_nnx(cast(Callable[..., nnx.Module], module), name=name)
+    raise InputError(
+        "model",
+        f"is a {name}" + (" with arrays in it" if callable(module) else ""),
+        "give a name, a Linen module, a function from nnx.Rngs to an NNX module, or two functions "
+        "by ltu_jax.models.from_functions",
+    )
 
 
 def _is_module(value: Any) -> bool:
     return isinstance(value, Model | nn.Module | nnx.Module)
+
+
+def _holds_arrays(value: Any) -> bool:
+    """Whether a callable is a pytree of arrays, as the modules of Equinox are."""
+    return any(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(value))
+
+
+def _makes_linen(value: Any) -> bool:
+    """Whether a value is a Linen class, or a `functools.partial` of one."""
+    while isinstance(value, functools.partial):
+        value = value.func
+    return inspect.isclass(value) and issubclass(value, nn.Module)
+
+
+def _linen_instance(build: Callable[..., nn.Module], name: str) -> nn.Module:
+    try:
+        return build()
+    except TypeError as error:
+        problem = f"is the class {name}, which needs arguments ({error})"
+        raise InputError("model", problem, f"give an instance {name}(...)") from error
 
 
 def _own(imported: Any, num_classes: int, name: str) -> Model:
@@ -108,21 +140,21 @@ def _own(imported: Any, num_classes: int, name: str) -> Model:
     module = imported
     if not _is_module(imported):
         takes = arguments_of(imported)
-        if "rngs" not in takes:
-            module = imported(num_classes)
-        elif "num_classes" in takes:
-
-            def module(rngs: nnx.Rngs) -> nnx.Module:
-                return imported(num_classes=num_classes, rngs=rngs)
-
+        if "num_classes" in takes:
+            module = functools.partial(imported, num_classes=num_classes)
+            module = module if "rngs" in takes else module()
+        elif "rngs" not in takes and not _makes_linen(imported):
+            module = imported(num_classes) if takes else imported()
     if not (_is_module(module) or callable(module)) or isinstance(module, nnx.Module):
         remedy = "return a types.Model, a Linen module or a function from nnx.Rngs to an NNX module"
         raise InputError("model", f"{name} returned a {type(module).__name__}", remedy)
     return wrap(module, name=name)
 
 
-def _name_of(function: Callable) -> str:
+def _name_of(module: Any) -> str:
     """Return a name that is not that of a built-in model, whose recipe would not fit."""
-    name = getattr(function, "__name__", "network")
-    name = "network" if name == "<lambda>" else name
+    while isinstance(module, functools.partial):
+        module = module.func
+    name = getattr(module, "__name__", None) or type(module).__name__
+    name = "network" if name in ("<lambda>", "function") else name
     return f"own_{name}" if name in MODELS else name

@@ -13,7 +13,8 @@ import ltu_jax.data.request as requests
 from ltu_jax.report.content import DASH, plain
 from ltu_jax.report.sentences import request_in_words
 from ltu_jax.runs.models import REFERENCES, training_rows, training_steps
-from ltu_jax.runs.plan import Plan, trace, visible_data, with_method
+from ltu_jax.runs.plan import Plan, visible_data, with_method
+from ltu_jax.runs.plan_model import trace
 from ltu_jax.training.loop import as_step, step_flops
 from ltu_jax.training.supervised import TrainData, start, training_step
 from ltu_jax.types import Examples

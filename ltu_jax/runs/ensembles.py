@@ -38,7 +38,8 @@ from ltu_jax.models.fingerprint import fingerprint, program
 from ltu_jax.report.content import plain
 from ltu_jax.report.write import versions
 from ltu_jax.runs import lock
-from ltu_jax.runs.plan import Plan, on_device, trace, visible_data, with_method
+from ltu_jax.runs.plan import Plan, on_device, visible_data, with_method
+from ltu_jax.runs.plan_model import trace
 from ltu_jax.runs.progress import OnInfo, Progress
 from ltu_jax.training.checkpoint import export, restore
 from ltu_jax.training.ensembles import AT_ONCE, train_members, unlearn_members

@@ -16,7 +16,8 @@ from ltu_jax.files import array_digest, read_checksummed, write_checksummed, wri
 from ltu_jax.runs import lock
 from ltu_jax.runs.folder import RunFolder, variables_digest
 from ltu_jax.runs.models import REFERENCES
-from ltu_jax.runs.plan import Plan, make_plan, trace
+from ltu_jax.runs.plan import Plan, make_plan
+from ltu_jax.runs.plan_model import trace
 from ltu_jax.runs.spec import NO_OBJECTS, InMemory, RunSpec, as_dataset
 from ltu_jax.training.checkpoint import restore
 from ltu_jax.types import Dataset, Examples, TrainedModel

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,22 +12,21 @@ import numpy as np
 from ltu_jax.data.on_disk import OnDisk, content
 from ltu_jax.models.fingerprint import fingerprint, program
 from ltu_jax.runs.folder import RunState, variables_digest
-from ltu_jax.runs.plan import Plan, on_device, trace, visible_data
+from ltu_jax.runs.plan import Plan, on_device, visible_data
+from ltu_jax.runs.plan_model import trace
 from ltu_jax.runs.progress import OnInfo, Progress
 from ltu_jax.training.compilation import compile_clock
 from ltu_jax.training.invariants import check_reinitialised
 from ltu_jax.training.loop import History
 from ltu_jax.training.loop import unlearn as run_unlearner
 from ltu_jax.training.resume import Saver
-from ltu_jax.training.supervised import predict, train, train_steps
+from ltu_jax.training.supervised import train, train_steps
 from ltu_jax.types import Examples, TrainedModel, UnlearnData, Variables
 
 REFERENCES = ("retrain", "retrain_2")
 # Each model has its own random stream, so that leaving one out changes no other.
 _STREAMS = {"original": 0, "retrain": 1, "retrain_2": 2}
 _METHOD_STREAM = 3
-
-_log = logging.getLogger(__name__)
 
 
 def training_rows(plan: Plan, name: str) -> np.ndarray:
@@ -109,7 +107,6 @@ def original_model(plan: Plan, state: RunState, progress: Progress) -> TrainedMo
     source = follows_from(plan, "original", plan.original)
     if done := state.finished("original", source, trace(plan.model, plan.dataset)):
         return done[0]
-    warn_of_untrained(plan, plan.original)
     model = TrainedModel(plan.original, float("nan"))
     state.finish("original", source, model)
     return model
@@ -155,26 +152,6 @@ def unlearned_model(
 def by_label(plan: Plan, models: Mapping[str, TrainedModel]) -> dict[str, TrainedModel]:
     """Return the models by their labels in the report; `unlearned` has the method's name."""
     return {plan.method.name if n == "unlearned" else n: model for n, model in models.items()}
-
-
-def warn_of_untrained(plan: Plan, original: Variables) -> None:
-    """Warn if a given model does not know its training examples.
-
-    Usually its inputs were scaled differently from `mean` and `std`.
-    """
-    train = plan.dataset.train
-    rows = np.linspace(0, len(train.labels) - 1, min(len(train.labels), 1000)).astype(int)
-    labels = np.asarray(train.labels)[rows]
-    accuracy = np.mean(predict(plan.model, original, train.inputs[rows]).argmax(-1) == labels)
-    majority = np.bincount(labels).max() / len(labels)
-    if accuracy <= majority:
-        _log.warning(
-            "the given model is right on %.0f %% of its training examples, no more than the share "
-            "of the most frequent class (%.0f %%); check that data, mean and std are those it was "
-            "trained with",
-            100 * accuracy,
-            100 * majority,
-        )
 
 
 def follows_from(plan: Plan, name: str, original: Variables | None = None) -> str:

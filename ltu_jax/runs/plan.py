@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -17,8 +16,8 @@ import ltu_jax.paths as paths
 import ltu_jax.unlearners as unlearners
 import ltu_jax.unlearners.parameter_subset as parameter_subset
 from ltu_jax.errors import InputError, collect_warnings
-from ltu_jax.models import MODELS, build, with_preprocessing, wrap
-from ltu_jax.plugins import call
+from ltu_jax.models import MODELS, with_preprocessing
+from ltu_jax.runs.plan_model import Accuracy, as_model, check_given, check_own, trace
 from ltu_jax.runs.spec import NO_OBJECTS, InMemory, RunSpec, as_dataset
 from ltu_jax.training.checkpoint import as_variables, restore
 from ltu_jax.training.devices import Parallel
@@ -52,6 +51,7 @@ class Plan(NamedTuple):
       earlier: examples that earlier requests removed from the data set; None if there are none.
       parallel: devices that share each step; None is one.
       warnings: what may be a mistake of the user; the report repeats it.
+      accuracy: of `original`, if it was given.
     """
 
     spec: RunSpec
@@ -65,6 +65,7 @@ class Plan(NamedTuple):
     earlier: Examples | None = None
     parallel: Parallel | None = None
     warnings: tuple[str, ...] = ()
+    accuracy: Accuracy | None = None
 
     @property
     def dataset(self) -> Dataset:
@@ -150,10 +151,16 @@ def _checked_plan(
         bare, mean=dataset.mean, std=dataset.std, augment=dataset.augment and recipe.augment
     )
     like = trace(model, dataset)
+    if bare.name not in MODELS:
+        check_own(model, dataset, like, int(spec.seed))
     if spec.checkpoint is not None:
         original = restore(spec.checkpoint, like)
     else:
         original = None if objects.params is None else as_variables(objects.params, like)
+    accuracy = None
+    if original is not None:
+        argument = "params" if spec.checkpoint is None else "checkpoint"
+        accuracy = check_given(argument, model, original, dataset, strict=history is None)
     only = spec.only if objects.only is None else objects.only
     only = None if only is None else parameter_subset.choose(only, like.params)
     problem = Problem(dataset, split, model, int(spec.seed))
@@ -167,7 +174,18 @@ def _checked_plan(
         recipe=recipe,
         epochs=None,
     )
-    return Plan(resolved, problem, request, recipe, method, config, unlearner, original, earlier)
+    return Plan(
+        resolved,
+        problem,
+        request,
+        recipe,
+        method,
+        config,
+        unlearner,
+        original,
+        earlier,
+        accuracy=accuracy,
+    )
 
 
 def _absolute(checkpoint: str | os.PathLike | None) -> str | os.PathLike | None:
@@ -275,59 +293,6 @@ def as_request(forget: Forget, spec: RunSpec) -> requests.Request:
         if spec.data == "digits"
         else requests.by_fraction(0.1, seed=spec.seed)
     )
-
-
-def as_model(model: Any, dataset: Dataset) -> Model:
-    """Return the model that is named or given; None chooses one that suits the data."""
-    if not isinstance(model, str | None):
-        name = getattr(model, "__name__", type(model).__name__)
-        return call(wrap, model, argument="model", name=name)
-    if model is not None and model not in MODELS:
-        return build(model, dataset.num_classes)
-    if dataset.train.inputs.dtype == np.int32:
-        raise InputError(
-            "model",
-            f"is {model}, but the inputs are integer tokens, which no built-in model reads",
-            "give your own model, or features as float32",
-        )
-    if model is None:
-        shape = dataset.train.inputs.shape
-        small = len(shape) != 4 or min(shape[1:3]) < 16
-        model = "mlp" if small else "cnn"
-    return build(model, dataset.num_classes)
-
-
-def trace(model: Model, dataset: Dataset) -> Variables:
-    """Return the shapes of the model's variables.
-
-    Raises:
-      InputError: the model does not take the inputs, or does not return `[B, C]` logits.
-    """
-    inputs = jnp.asarray(dataset.train.inputs[:1])
-    try:
-        like = jax.eval_shape(model.init, jax.random.key(0), inputs)
-        logits, _ = jax.eval_shape(model.apply, like, inputs)
-    except InputError:
-        raise
-    except Exception as error:  # the user's own model may raise anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise InputError(
-            "model",
-            f"{model.name} does not take inputs of shape {list(inputs.shape)} ({reason})",
-            "give a model that does",
-        ) from error
-    shape = getattr(logits, "shape", None)
-    if shape != (1, dataset.num_classes):
-        found = f"a {type(logits).__name__}" if shape is None else f"logits of shape {list(shape)}"
-        one_logit = shape in ((1,), (1, 1)) and dataset.num_classes == 2
-        raise InputError(
-            "model",
-            f"{model.name} returns {found} for one example",
-            "turn its one logit into two with ltu_jax.models.binary_head"
-            if one_logit
-            else f"give a model that returns {[1, dataset.num_classes]} for {dataset.name}",
-        )
-    return like
 
 
 def visible_data(dataset: Dataset, split: Split) -> UnlearnData:

@@ -10,7 +10,7 @@ import ltu_jax
 from ltu_jax.cli.main import main
 from ltu_jax.errors import InputError
 from ltu_jax.runs.loading import load_plan
-from ltu_jax.runs.plan import trace
+from ltu_jax.runs.plan_model import trace
 from ltu_jax.training.checkpoint import restore
 from tests import tiny
 from tests.data.conftest import ToyImages

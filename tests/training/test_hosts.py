@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from ltu_jax.data import load
-from ltu_jax.runs.plan import as_model, trace
+from ltu_jax.runs.plan_model import as_model, trace
 from ltu_jax.training import hosts
 from ltu_jax.training.checkpoint import export, restore
 from tests.data.conftest import ToyImages

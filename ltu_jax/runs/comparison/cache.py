@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ltu_jax.files import new_folder, write_json
 from ltu_jax.runs.models import train_model, training_digest
-from ltu_jax.runs.plan import Plan, trace
+from ltu_jax.runs.plan import Plan
+from ltu_jax.runs.plan_model import trace
 from ltu_jax.training.checkpoint import export, restore
 from ltu_jax.types import TrainedModel
 
