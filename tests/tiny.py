@@ -1,10 +1,13 @@
 """A data set and a method so small that a whole deletion takes seconds."""
 
+import jax
 import numpy as np
 
 import ltu_jax
+from ltu_jax.models import with_preprocessing, wrap
 from ltu_jax.runs.plan import make_plan
 from ltu_jax.runs.spec import RunSpec, separate
+from ltu_jax.training.supervised import train
 from ltu_jax.unlearners.ltu import MembershipSpec, Objective
 
 # Two one-line membership models and one query set: little to compile, every branch taken.
@@ -65,6 +68,16 @@ def plan(data=None, forget=None, **options):
     return make_plan(
         RunSpec(**{"method": "nothing", "reference": "none", **values, **options}), forget, objects
     )
+
+
+def trained(model, data=None, epochs=10):
+    """Variables of a model of the user's, trained on a data set; they fit `wrap(model)`."""
+    data = table() if data is None else data
+    model = with_preprocessing(
+        wrap(model), mean=data.mean or (0.0,), std=data.std or (1.0,), augment=False
+    )
+    recipe = ltu_jax.Recipe(epochs=epochs, batch_size=30)
+    return train(model, data.train, recipe, key=jax.random.key(0))[0]
 
 
 def argument(error):

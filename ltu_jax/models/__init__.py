@@ -1,7 +1,7 @@
 """Models as pairs of pure functions: built-in, Flax or hand-written."""
 
 from ltu_jax.models.flax_linen import from_linen
-from ltu_jax.models.flax_nnx import from_nnx, nnx_variables, update_nnx
+from ltu_jax.models.flax_nnx import from_nnx, nnx_state, nnx_variables, update_nnx
 from ltu_jax.models.functional import count_params, from_functions, with_preprocessing
 from ltu_jax.models.heads import binary_head
 from ltu_jax.models.safetensors import load_safetensors
@@ -18,6 +18,7 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "load_safetensors",
+    "nnx_state",
     "nnx_variables",
     "update_nnx",
     "with_preprocessing",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
 from collections.abc import Callable, Collection
 from typing import Any
 
 import flax.linen as nn
 import jax
+from flax import nnx
 
 from ltu_jax.models.modes import attribute_flags, call_flags, mode
 from ltu_jax.types import Array, Key, Model, PyTree, Variables
@@ -32,7 +35,7 @@ def from_linen(module: nn.Module, *, name: str) -> Model:
       >>> logits.shape, state
       ((5, 10), {})
     """
-    takes = call_flags(module.__call__, f"{name}.__call__")
+    takes = call_flags(_called(module), f"{name}.__call__")
     attributes = attribute_flags(module) - takes
 
     def in_mode(train: bool) -> nn.Module:
@@ -60,6 +63,13 @@ def from_linen(module: nn.Module, *, name: str) -> Model:
         return logits, _of_the_same_structure(variables.state, state)
 
     return Model(init, apply, name)
+
+
+def _called(module: nn.Module) -> Callable:
+    """Return the function whose arguments a call of `module` takes."""
+    if isinstance(module, nnx.bridge.ToLinen) and inspect.isclass(module.nnx_class):
+        return functools.partial(module.nnx_class.__call__, None)
+    return module.__call__
 
 
 def _read_collections(

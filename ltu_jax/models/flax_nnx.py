@@ -87,6 +87,13 @@ def nnx_variables(module: nnx.Module) -> Variables:
     return Variables(_plain(_flat(params)), _plain(_flat(state)))
 
 
+def nnx_state(module: nnx.Module | nnx.State) -> PyTree:
+    """Return all variables of an NNX module, or of its state, as nested dicts of arrays."""
+    if isinstance(module, nnx.Module):
+        _, _, module = nnx.split(module, nnx.Intermediate, ...)
+    return _plain(_flat(module))
+
+
 def update_nnx(module: nnx.Module, variables: Variables) -> None:
     """Write variables of a `from_nnx` model, such as `Result.unlearned`, into an NNX module.
 
@@ -162,7 +169,7 @@ def _plain(flat: Mapping[tuple, Any]) -> PyTree:
 
 def _with_paths(shapes: Mapping[tuple, Any], plain: PyTree) -> PyTree:
     """Undo `_plain`, with the paths and types of `shapes`."""
-    flat = flatten_dict(plain)
+    flat: dict[tuple, Any] = flatten_dict(plain)
     return unflatten_dict(
         {
             path: jax.random.wrap_key_data(leaf, impl=shape.dtype._impl) if _is_key(shape) else leaf
@@ -173,7 +180,7 @@ def _with_paths(shapes: Mapping[tuple, Any], plain: PyTree) -> PyTree:
 
 
 def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key)
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _key_data(leaf: Any) -> Any:

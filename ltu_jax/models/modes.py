@@ -64,7 +64,7 @@ def attribute_flags(module: Any) -> set[str]:
     return {flag for flag in VALUE_IN_TRAINING if isinstance(getattr(module, flag, None), bool)}
 
 
-def mode(flags: Collection[str], train: bool) -> dict[str, bool]:
+def mode(flags: Collection[str], train: bool) -> dict[str, Any]:
     """Return the value of each mode flag for a training or evaluation pass.
 
     Example:

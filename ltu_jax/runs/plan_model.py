@@ -121,7 +121,7 @@ def check_given(
         )
     )
     if strict:
-        _check_accuracy(argument, logits[0], train.labels, accuracy, dataset)
+        _check_accuracy(argument, logits[0], np.asarray(train.labels), accuracy, dataset)
     return accuracy
 
 

@@ -17,8 +17,10 @@ from flax import nnx
 
 from ltu_jax import files, paths
 from ltu_jax.errors import DamagedError, InputError
-from ltu_jax.models import nnx_variables
+from ltu_jax.models import nnx_state, nnx_variables
 from ltu_jax.training import hosts, orbax_paths
+from ltu_jax.training.find_variables import find_variables
+from ltu_jax.training.foreign_checkpoints import bucket_error, read_checkpoint
 from ltu_jax.types import PyTree, Variables
 
 ABOUT = "about.json"
@@ -37,14 +39,18 @@ def export(folder: Path, variables: Variables) -> None:
     Raises:
       OSError: the folder exists, or writing failed.
     """
+    _write(folder, variables._asdict())
+
+
+def _write(folder: Path, content: PyTree) -> None:
     from orbax.checkpoint import v1 as ocp
 
     if hosts.is_main():
         if folder.exists():
             raise FileExistsError(f"{folder} exists; a checkpoint is never overwritten")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _check_space(folder, variables)
-    content = variables._asdict()
+        _check_space(folder, content)
+    content = jax.tree.map(lambda leaf: leaf if leaf.size else None, content)  # Orbax refuses them
     if jax.process_count() > 1:  # Orbax cannot write arrays that live on one process's device
         content = jax.tree.map(np.asarray, content)
     try:
@@ -57,54 +63,20 @@ def export(folder: Path, variables: Variables) -> None:
 def restore(
     folder: str | os.PathLike, like: Variables, *, argument: str = "checkpoint"
 ) -> Variables:
-    """Read an exported model.
+    """Read a trained model.
 
     Args:
-      folder: as written by `export`, or any Orbax checkpoint of `{"params": ..., "state": ...}`.
+      folder: as written by `export`, or another checkpoint, see `training.foreign_checkpoints`.
       like: variables of the expected model, for structure, shapes and types.
       argument: Python name of the argument that names the folder, for errors.
 
     Raises:
-      InputError: the folder is not a checkpoint, holds a model of another architecture (found by
-        reading the metadata, before any array), or is damaged.
+      InputError: it is not a checkpoint, is damaged, or does not hold such a model.
     """
-    from orbax.checkpoint import v1 as ocp
-
     folder = paths.anywhere(argument, folder)
-    folder = folder if paths.is_bucket(folder) else Path(folder).absolute()
-    intact = "give an intact copy"
-    try:
-        with orbax_paths.for_reading(folder) as path:
-            stored = ocp.metadata(path).metadata
-    except ImportError as error:
-        raise bucket_error(argument, str(folder), error) from error
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # InvalidLayout is one
-        raise InputError(
-            argument,
-            f"{folder} is not an Orbax checkpoint",
-            "give the folder that a run wrote, such as RUN/original",
-        ) from error
-    if not jax.tree.leaves(stored):
-        raise InputError(argument, f"{folder} is damaged (it lists no arrays)", intact)
-    difference = _first_difference(stored, like._asdict())
-    if difference:
-        raise InputError(
-            argument,
-            f"{folder} holds a model of another architecture: {difference}",
-            "give the `model` and `data` that it was trained with",
-        )
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    abstract = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like._asdict()
-    )
-    try:
-        with orbax_paths.for_reading(folder) as path:
-            loaded = ocp.load(path, abstract)
-    except Exception as error:  # Orbax raises bare exceptions for missing and truncated files
-        problem = f"{folder} is damaged ({type(error).__name__} while its arrays were read)"
-        raise InputError(argument, problem, intact) from error
-    # Loaded arrays are committed to their device, which would compile every later step again.
-    return Variables(**jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), loaded))
+    tree = read_checkpoint(folder, argument)
+    found = find_variables(tree, like, argument=argument, source=folder)
+    return _checked(found, like, argument)
 
 
 def save_checkpoint(folder: str | os.PathLike, params: Any) -> None:
@@ -112,64 +84,45 @@ def save_checkpoint(folder: str | os.PathLike, params: Any) -> None:
 
     Args:
       folder: must not exist yet.
-      params: an NNX module, Linen variables, `Variables`, or the pytree of parameters of a model
-        without model state.
+      params: what `unlearn(params=...)` takes.
 
     Raises:
       InputError: the folder exists.
       OSError: writing failed.
     """
-    variables = jax.tree.map(jnp.asarray, _parts(params, like=None))
+    content = jax.tree.map(jnp.asarray, _content(params))
     if paths.is_bucket(folder):
-        _export_to_bucket(paths.anywhere("folder", folder), variables)
+        _export_to_bucket(paths.anywhere("folder", folder), content)
         return
     folder = paths.local("folder", folder)
     if folder.exists():
         raise InputError("folder", f"{folder} exists", "name a new one")
-    export(folder, variables)
+    _write(folder, content)
 
 
-def _export_to_bucket(folder: str, variables: Variables) -> None:
+def _export_to_bucket(folder: str, content: PyTree) -> None:
     from orbax.checkpoint import v1 as ocp
 
     try:
-        ocp.save(folder, variables._asdict())
+        ocp.save(folder, content)
     except ImportError as error:
         raise bucket_error("folder", folder, error) from error
 
 
-def bucket_error(argument: str, folder: str, error: ImportError) -> InputError:
-    """Return the error of a bucket whose client is not installed."""
-    reason = " ".join(str(error).split())
-    return InputError(
-        argument, f"{folder} cannot be reached ({reason})", "install it, or give a local copy"
-    )
-
-
-def as_variables(params: Any, like: Variables) -> Variables:
+def as_variables(params: Any, like: Variables, *, argument: str = "params") -> Variables:
     """Return the arrays of a trained model in the form of `like`, checked and copied.
 
     Args:
-      params: an NNX module; Linen variables `{"params": ..., "batch_stats": ...}`; `Variables`;
-        or, for models without model state, the pytree of parameters.
+      params: an NNX module or its state; Linen variables `{"params": ..., "batch_stats": ...}`;
+        `Variables`; a training state; or the pytree of parameters of a model without model state.
       like: variables of the expected model, for structure, shapes and types.
+      argument: Python name of the argument, for errors.
 
     Raises:
       InputError: the model has another architecture, or an array holds NaN or infinity.
     """
-    variables = _parts(params, like)
-    difference = _first_difference(variables._asdict(), like._asdict())
-    if difference:
-        raise InputError(
-            "params",
-            f"do not fit the model: {difference}",
-            "give the `model` and `data` that they were trained with, and with BatchNorm its "
-            "statistics too",
-        )
-    arrays = _by_path(variables)
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: _array(jax.tree_util.keystr(path), arrays, leaf), like
-    )
+    found = find_variables(params, like, argument=argument, source="the given tree")
+    return _checked(found, like, argument)
 
 
 def save_state(folder: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
@@ -254,43 +207,41 @@ def _disk_error(folder: Path, error: ValueError) -> OSError:
     return OSError(f"could not write the checkpoint {folder}: {error}")
 
 
-def _parts(params: Any, like: Variables | None) -> Variables:
-    """Separate parameters and model state."""
-    if isinstance(params, Variables):
-        return params
+def _content(params: Any) -> PyTree:
+    """Return what `save_checkpoint` writes: separate parameters and model state."""
     if isinstance(params, nnx.Module):
-        return nnx_variables(params)
-    params = flax.core.unfreeze(params) if isinstance(params, flax.core.FrozenDict) else params
-    is_bare = like is not None and _first_difference(params, like.params) is None
-    if isinstance(params, Mapping) and "params" in params and not is_bare:
-        state = {name: value for name, value in params.items() if name != "params"}
-        return Variables(params["params"], state)
-    return Variables(params, {})
+        params = nnx_variables(params)
+    if isinstance(params, nnx.State):
+        return nnx_state(params)
+    if isinstance(params, Variables):
+        return params._asdict()
+    if isinstance(params, flax.core.FrozenDict):
+        params = flax.core.unfreeze(params)
+    if isinstance(params, Mapping) and "params" in params:
+        return dict(params)
+    return {"params": params}
 
 
-def _array(name: str, arrays: Mapping[str, Any], like: jax.ShapeDtypeStruct) -> jax.Array:
-    """Return a copy of an array with the type of `like`, not committed to a device."""
-    array = np.asarray(arrays[name])
-    floats = (jnp.issubdtype(dtype, jnp.floating) for dtype in (array.dtype, like.dtype))
-    if array.dtype != like.dtype and not all(floats):
-        raise InputError("params", f"{name} is {array.dtype}", f"give {like.dtype}")
-    array = jnp.array(array, like.dtype)
-    if jnp.issubdtype(like.dtype, jnp.inexact) and not jnp.isfinite(array).all():
-        raise InputError("params", f"{name} holds NaN or infinity", "give finite parameters")
-    return array
+def _checked(found: Variables, like: Variables, argument: str) -> Variables:
+    """Return arrays with the types of `like`, not committed to a device.
 
+    Raises:
+      InputError: an array has another type, or a parameter or NaN is not finite.
+    """
 
-def _first_difference(stored: PyTree, expected: PyTree) -> str | None:
-    """Return where two trees of arrays differ in structure or shape, or None."""
-    one, other = _by_path(stored), _by_path(expected)
-    for name in sorted(one.keys() | other.keys()):
-        shapes = [np.shape(tree[name]) if name in tree else None for tree in (one, other)]
-        if shapes[0] != shapes[1]:
-            found, wanted = ("nothing" if s is None else f"shape {s}" for s in shapes)
-            return f"{name} has {found}, expected {wanted}"
-    return None
+    def array(path: tuple, leaf: Any, expected: Any) -> jax.Array:
+        name, value = jax.tree_util.keystr(path), np.asarray(leaf)
+        floats = all(jnp.issubdtype(dtype, jnp.floating) for dtype in (value.dtype, expected.dtype))
+        if value.dtype != expected.dtype and not floats:
+            raise InputError(argument, f"has {value.dtype} in {name}", f"give {expected.dtype}")
+        if floats:
+            numbers = value.astype(np.float32)
+            is_parameter = path[0] == jax.tree_util.GetAttrKey("params")
+            wrong = ~np.isfinite(numbers) if is_parameter else np.isnan(numbers)
+            if wrong.any():
+                problem = f"holds NaN or infinity in {name} ({int(wrong.sum())} of {wrong.size})"
+                raise InputError(argument, problem, "give finite parameters")
+        # Loaded arrays are committed to their device, which would compile every later step again.
+        return jnp.array(value, expected.dtype)
 
-
-def _by_path(tree: PyTree) -> dict[str, Any]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+    return jax.tree_util.tree_map_with_path(array, found, like)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import logging
 import shlex
 import sys
 
@@ -17,7 +16,7 @@ import ltu_jax
 from ltu_jax.cli.main import main
 from ltu_jax.errors import InputError
 from ltu_jax.models import binary_head, nnx_variables
-from ltu_jax.runs import models, pipeline
+from ltu_jax.runs import pipeline
 from ltu_jax.runs import plan as plans
 from ltu_jax.runs.loading import load_plan
 from ltu_jax.runs.spec import InMemory
@@ -152,7 +151,7 @@ class Linen(nn.Module):
 
 def test_linen_variables_unlearn_by_their_head_and_are_gone_on_with(tmp_path):
     data = tiny.table()
-    variables = Linen().init(jax.random.key(3), data.train.inputs[:1])
+    variables = {"params": tiny.trained(Linen(), data).params}
     out = tmp_path / "run"
     options = {"reference": "none", "quiet": True}
     result = ltu_jax.unlearn(
@@ -176,7 +175,7 @@ def test_linen_variables_unlearn_by_their_head_and_are_gone_on_with(tmp_path):
 
 def test_a_network_in_memory_outlives_a_run_that_is_stopped(tmp_path, monkeypatch):
     data = tiny.table()
-    variables = Linen().init(jax.random.key(3), data.train.inputs[:1])
+    variables = {"params": tiny.trained(Linen(), data).params}
     request = dict(model=Linen(), method="finetune", only=lambda path: "head" in path)
     options = dict(params=variables, reference="none", quiet=True, **request)
     whole = ltu_jax.unlearn(data, out=tmp_path / "whole", **options)
@@ -190,17 +189,6 @@ def test_a_network_in_memory_outlives_a_run_that_is_stopped(tmp_path, monkeypatc
             ltu_jax.unlearn(data, out=tmp_path / "run", **options)
     again = ltu_jax.resume(tmp_path / "run", data=data, model=Linen(), quiet=True)
     jax.tree.map(np.testing.assert_array_equal, again.unlearned, whole.unlearned)
-
-
-def test_a_network_that_does_not_know_its_data_is_warned_of(tmp_path, caplog):
-    data = tiny.table()
-    plan = tiny.plan(
-        data, None, model=Linen(), params=Linen().init(jax.random.key(0), data.train.inputs)
-    )
-    constant = jax.tree.map(jnp.zeros_like, plan.original)
-    with caplog.at_level(logging.WARNING):
-        models.warn_of_untrained(plan, constant)
-    assert "is right on 33 % of its training examples" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from flax import nnx
 import ltu_jax
 from ltu_jax import unlearners
 from ltu_jax.errors import InputError
-from ltu_jax.models import from_functions, from_linen, from_nnx
+from ltu_jax.models import build, from_functions, from_linen, from_nnx
 from ltu_jax.runs import plan as plans
 from ltu_jax.runs.folder import check_folder, make_folder
 from ltu_jax.runs.spec import InMemory, RunSpec
@@ -163,7 +163,7 @@ def test_a_model_that_does_not_fit_the_data_is_refused(model, shape):
 
 def test_the_checkpoint_is_read_into_the_plan(tmp_path):
     plan = make()
-    variables = plan.model.init(jax.random.key(5), plan.dataset.train.inputs[:1])
+    variables = tiny.trained(build("mlp", 3))
     export(tmp_path / "net", variables)
     restored = make(checkpoint=tmp_path / "net").original
     jax.tree.map(np.testing.assert_array_equal, restored, variables)
