@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 
 import jax
 import numpy as np
@@ -21,7 +22,7 @@ from ltu_jax.training.loop import History
 from ltu_jax.training.loop import unlearn as run_unlearner
 from ltu_jax.training.resume import Saver
 from ltu_jax.training.supervised import train, train_steps
-from ltu_jax.types import Examples, TrainedModel, UnlearnData, Variables
+from ltu_jax.types import Examples, PyTree, TrainedModel, UnlearnData, Variables
 
 REFERENCES = ("retrain", "retrain_2")
 # Each model has its own random stream, so that leaving one out changes no other.
@@ -131,7 +132,11 @@ def reference_models(
     trained = {}
     for name in REFERENCES:
         trained[name] = exported_model(plan, name, state, progress)
-        check_reinitialised(trained[name].variables.params, original.variables.params)
+        check_reinitialised(
+            trained[name].variables.params,
+            original.variables.params,
+            partial(initial_parameters, plan),
+        )
     return trained
 
 
@@ -147,6 +152,13 @@ def unlearned_model(
         model, history = unlearn_model(plan, original.variables, on_info=on_info, saver=saver)
     state.finish("unlearned", source, model, history)
     return model, history
+
+
+def initial_parameters(plan: Plan, seed: int) -> PyTree:
+    """Return initial parameters of the model."""
+    return plan.model.init(
+        jax.random.key(seed), on_device(plan.dataset.train, np.arange(1))[0]
+    ).params
 
 
 def by_label(plan: Plan, models: Mapping[str, TrainedModel]) -> dict[str, TrainedModel]:

@@ -20,7 +20,7 @@ import ltu_jax.training.supervised as supervised
 from ltu_jax.errors import DivergedError
 from ltu_jax.training import loop
 from ltu_jax.training.compilation import jit
-from ltu_jax.training.invariants import check_invariants, check_reinitialised
+from ltu_jax.training.invariants import check_invariants, check_prepared
 from ltu_jax.types import (
     Array,
     Examples,
@@ -121,9 +121,8 @@ def unlearn_members(
         method.prepare(key, original, own)
         for key, original, own in zip(prepare_keys, originals, seen, strict=True)
     ]
-    if method.invariants.reinitialised:
-        for state, original in zip(prepared, originals, strict=True):
-            check_reinitialised(method.finish(state).params, original.params)
+    for state, original, own in zip(prepared, originals, seen, strict=True):
+        check_prepared(method, state, original, own)
     own = None if isinstance(data, UnlearnData) else stack([one.forget for one in seen])
     members = MemberData(run_keys, seen[0], own)
     at_once = together(model, seen[0].forget.inputs)

@@ -1,6 +1,6 @@
 """The variables of a model, found in a tree that also holds other things.
 
-A training state holds an optimizer's state as well, Linen keeps statistics beside the parameters,
+A training state holds an optimizer's state as well, Linen keeps statistics next to the parameters,
 NNX among them, and most people wrap all of it in a dict of their own.
 """
 
@@ -122,12 +122,12 @@ def _where_parameters(leaves: Leaves, wanted: Variables, argument: str, source: 
             "read the ones you mean and give them as `params`",
         )
     for prefix in shortest:
-        beside = _beside(leaves, prefix)
-        if beside:
+        nearby = _next_to(leaves, prefix)
+        if nearby:
             raise InputError(
                 argument,
-                f"{source} holds parameters of this model under {shown(prefix)}, beside those of "
-                f"others ({_list(beside)})",
+                f"{source} holds parameters of this model under {shown(prefix)}, next to those of "
+                f"others ({_list(nearby)})",
                 "read the ones you mean and give them as `params`",
             )
     return next(iter(shortest), None)
@@ -193,8 +193,8 @@ def _added(leaves: Leaves, prefix: Path, wanted: Variables) -> list[Path]:
     ]
 
 
-def _beside(leaves: Leaves, where: Path) -> list[Path]:
-    """Return the trees beside `where` that may be those of other models."""
+def _next_to(leaves: Leaves, where: Path) -> list[Path]:
+    """Return the trees next to `where` that may be those of other models."""
     found: dict[Path, None] = {}
     for depth, name in enumerate(where):
         if name == "params":

@@ -2,21 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 
 from ltu_jax.errors import InvariantError
-from ltu_jax.types import Invariants, PyTree, Variables
+from ltu_jax.types import Invariants, PyTree, UnlearnData, Unlearner, Variables
 
 
-def check_reinitialised(initial: PyTree, original: PyTree) -> None:
-    """Raise `InvariantError` if a parameter array of `initial` equals the original's.
+def check_reinitialised(
+    new: PyTree, original: PyTree, initial: Callable[[int], PyTree] | None = None
+) -> None:
+    """Raise `InvariantError` if a parameter array of a new model equals the original's.
 
-    Arrays of a single value pass: a bias of zero is common before and after training.
+    Arrays of a single value pass, and arrays whose initial values are the same for every seed, such
+    as zeros and tables: without a gradient they stay equal.
+
+    Args:
+      new: parameters of the new model.
+      original: parameters of the original.
+      initial: returns initial parameters for a seed; called only if arrays are equal.
     """
-    for path, (new, old) in _pairs(initial, original):
-        if new.size > 1 and np.array_equal(new, old):
-            raise InvariantError(f"parameter {path} equals the original's before the first step")
+    equal = [
+        path
+        for path, (one, other) in _pairs(new, original)
+        if one.size > 1 and np.array_equal(one, other)
+    ]
+    if equal and initial is not None:
+        draws = dict(_pairs(initial(0), initial(1)))
+        equal = [path for path in equal if not np.array_equal(*draws[path])]
+    if equal:
+        raise InvariantError(f"parameter {equal[0]} equals the original's before the first step")
+
+
+def check_prepared(
+    method: Unlearner, state: PyTree, original: Variables, data: UnlearnData
+) -> None:
+    """Raise `InvariantError` if a method that starts from new weights has some of the original's.
+
+    Args:
+      method: an unlearner.
+      state: what its `prepare` returned.
+      original: variables before the run.
+      data: what the method sees.
+    """
+    if not method.invariants.reinitialised:
+        return
+
+    def initial(seed: int) -> PyTree:
+        # Other parameters for every seed: what `prepare` copies from them differs.
+        other = original._replace(params=jax.tree.map(lambda x: x + seed, original.params))
+        return method.finish(method.prepare(jax.random.key(seed), other, data)).params
+
+    check_reinitialised(method.finish(state).params, original.params, initial)
 
 
 def check_invariants(

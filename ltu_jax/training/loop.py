@@ -17,7 +17,7 @@ import numpy as np
 
 from ltu_jax.errors import DivergedError
 from ltu_jax.training.devices import Parallel, collect, compile_for, replicate, split_batch
-from ltu_jax.training.invariants import check_invariants, check_reinitialised
+from ltu_jax.training.invariants import check_invariants, check_prepared
 from ltu_jax.training.resume import Saver
 from ltu_jax.types import Info, Key, PyTree, UnlearnData, Unlearner, Variables
 
@@ -135,8 +135,7 @@ def unlearn(
     """
     prepare_key, run_key = jax.random.split(key)
     state = method.prepare(prepare_key, variables, data)
-    if method.invariants.reinitialised:
-        check_reinitialised(method.finish(state).params, variables.params)
+    check_prepared(method, state, variables, data)
     state, history = run(
         as_step(method, parallel),
         state,

@@ -95,3 +95,22 @@ def test_the_cost_of_a_step_is_that_of_its_program():
     assert 2 * size**3 <= cost.flops < 3 * size**3
     assert cost.peak_bytes >= 2 * 4 * size**2
     assert step_cost(costly._replace(num_steps=0), big, DATA) == (0, 0.0)
+
+
+def restarted(key, variables, data):
+    """New weights, except for a table and zeros that are the same every time."""
+    new = {"kernel": jax.random.normal(key, (2, 3)), "bias": jnp.zeros(3), "table": jnp.arange(4.0)}
+    return Variables(new, {})
+
+
+def test_tables_and_zeros_that_no_gradient_changes_may_equal_the_original():
+    original = restarted(jax.random.key(7), None, None)
+    whole = method(jax.tree.map(jnp.ones_like, original), Invariants(reinitialised=True))
+    unlearn(whole._replace(prepare=restarted), original, DATA, key=jax.random.key(0))
+
+    def keeps_the_table(key, variables, data):
+        new = restarted(key, variables, data)
+        return new._replace(params={**new.params, "table": variables.params["table"]})
+
+    with pytest.raises(InvariantError, match="table"):
+        unlearn(whole._replace(prepare=keeps_the_table), original, DATA, key=jax.random.key(0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from ltu_jax.audit.summary import Row, with_gaps
 from ltu_jax.data import load
 from ltu_jax.data.scenarios import SCENARIOS, Scenario
 from ltu_jax.runs.comparison.cache import cached_model
-from ltu_jax.runs.models import REFERENCES, unlearn_model
+from ltu_jax.runs.models import REFERENCES, initial_parameters, unlearn_model
 from ltu_jax.runs.plan import Plan, make_plan, with_method
 from ltu_jax.runs.spec import InMemory, RunSpec
 from ltu_jax.training.invariants import check_reinitialised
@@ -97,7 +97,11 @@ class Bench:
         if name not in self._models:
             model = cached_model(self.cache, self.plan, name)
             if name in REFERENCES:
-                check_reinitialised(model.variables.params, self.model("original").variables.params)
+                check_reinitialised(
+                    model.variables.params,
+                    self.model("original").variables.params,
+                    partial(initial_parameters, self.plan),
+                )
             self._models[name] = model
         return self._models[name]
 
