@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
 import jax
+
+_log = logging.getLogger(__name__)
 
 LEAST_SECONDS = 0.2  # programs that compile faster are not kept
 
@@ -31,7 +34,23 @@ def keep_programs(folder: Path | None = None) -> None:
     # JAX defines its options at run time.
     if jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore[reportAttributeAccessIssue]
         return
-    if folder is None:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ltu_jax"
+    folder = _user_folder() if folder is None else folder
+    if folder is None or not _is_writable(folder / "programs"):
+        _log.warning("compiled programs are not kept: the cache folder cannot be written to")
+        return
     jax.config.update("jax_compilation_cache_dir", str((folder / "programs").absolute()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
+
+
+def _user_folder() -> Path | None:
+    """Return the package's folder in the user's cache, or None for a user without a home."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return None if cache.startswith("~") else Path(cache) / "ltu_jax"
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)

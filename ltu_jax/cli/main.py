@@ -77,6 +77,12 @@ def main(args: list[str] | None = None) -> None:
         raise SystemExit(141) from None
     except (DivergedError, InvariantError, OSError) as error:
         _stop(str(error), 1)
+    except RuntimeError as error:
+        if "initialize backend" not in str(error):
+            raise
+        from ltu_jax.training.devices import no_backend
+
+        _stop(str(no_backend(error)), 2)
 
 
 def _after_interrupt(error: KeyboardInterrupt, options: Any) -> str:

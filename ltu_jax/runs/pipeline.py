@@ -35,7 +35,7 @@ from ltu_jax.runs.record import record
 from ltu_jax.runs.results import report_content
 from ltu_jax.runs.spec import SAVE_EVERY, InMemory, Reference, Rule, RunSpec, separate
 from ltu_jax.training import hosts
-from ltu_jax.training.devices import over_devices
+from ltu_jax.training.devices import find_devices, over_devices
 from ltu_jax.training.loop import History
 from ltu_jax.training.resume import exit_on_signals
 from ltu_jax.training.supervised import Recipe
@@ -251,6 +251,7 @@ def resume(
 
 def check_start(spec: RunSpec, objects: InMemory, out: str | os.PathLike | None) -> None:
     """Raise `InputError` unless a new run can be started with these settings."""
+    find_devices()
     check_folder(out)
     if spec.trials is not None and (objects.config is not None or spec.options):
         raise InputError("config", "is what `trials` chooses", "give one of the two")

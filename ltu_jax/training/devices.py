@@ -15,9 +15,10 @@ on the number of devices, so more devices change the time, not the result. Two w
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +61,7 @@ def over_devices(count: int | None = None, *, pmap: bool = False) -> Parallel | 
       >>> over_devices(1) is None
       True
     """
-    devices = jax.devices()
+    devices = find_devices()
     if count is not None and not 1 <= count <= len(devices):
         problem = f"is {count}, but there are {len(devices)}"
         raise InputError("devices", problem, f"give 1 to {len(devices)}")
@@ -74,6 +75,29 @@ def over_devices(count: int | None = None, *, pmap: bool = False) -> Parallel | 
     names = tuple(f"{AXIS}_{i}" for i in range(len(factors)))
     mesh = jax.make_mesh(factors, names, (AxisType.Auto,) * len(factors), devices=devices)
     return Parallel(mesh, pmap)
+
+
+def find_devices() -> list[Any]:
+    """Return all devices.
+
+    Raises:
+      InputError: JAX finds none of the platform that it is told to use.
+    """
+    try:
+        return jax.devices()
+    except RuntimeError as error:
+        raise no_backend(error) from error
+
+
+def no_backend(error: RuntimeError) -> InputError:
+    """Return the error of a platform that JAX cannot use."""
+    asked = os.environ.get("JAX_PLATFORMS") or jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
+    reason = " ".join(str(error).split())[:200]
+    return InputError(
+        "JAX_PLATFORMS",
+        f"is {asked}, which JAX cannot use here ({reason})",
+        "unset it, or install that version of JAX",
+    )
 
 
 def replicate(tree: PyTree, parallel: Parallel) -> PyTree:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ltu_jax.cli import compilation_cache
+
 ROOT = Path(__file__).parents[2]
 CODE = """
 import json
@@ -58,3 +60,32 @@ def test_where_they_are_kept(tmp_path, folder, environment, where):
     folder = folder and folder.replace("HERE", str(tmp_path))
     environment = {name: text.replace("HERE", str(tmp_path)) for name, text in environment.items()}
     assert run(folder, **environment)[0] == str(tmp_path / where)
+
+
+@pytest.mark.parametrize("cache", ["/proc/nowhere", "/dev/null/cache"])
+def test_a_folder_that_cannot_be_written_is_not_used(cache):
+    assert run(None, XDG_CACHE_HOME=cache) == [None, 36.0, 0]
+
+
+def test_a_user_without_a_home_keeps_nothing(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda text: text)
+    assert compilation_cache._user_folder() is None
+
+
+@pytest.mark.parametrize(
+    ("platform", "command"),
+    [("tpu", ["unlearn", "--dry-run"]), ("no_such_platform", ["selfcheck"])],
+)
+def test_a_platform_that_jax_lacks_is_refused_in_one_line(tmp_path, platform, command):
+    done = subprocess.run(
+        [sys.executable, "-m", "ltu_jax", *command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": platform},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert done.stderr.startswith(f"error: JAX_PLATFORMS: is {platform}")
+    assert list(tmp_path.iterdir()) == []
