@@ -46,20 +46,23 @@ ROLES = {
     "retrain": "the target",
     "retrain_2": "the floor",
 }
-READING = (
+GAPS = "In percent; the small numbers are signed gaps to Retrain in percentage points."
+READING_GAPS = (
     "<p><strong>The target of every metric is Retrain's value</strong>, not 0 and not 100: Retrain "
     "is a model trained from scratch without the forget set. Small numbers are signed gaps to it; "
     "a gap in either direction is informative. <strong>“noise” marks a gap that chance explains"
     "</strong>: it is within the floor, the larger of the second Retrain's gap (which differs from "
     "the first by its seed alone) and the 95 % half-width of a difference of two rates on as many "
-    "examples. Where Original is marked, the metric cannot show forgetting on this request.</p>"
+    "examples. Where Original is marked, the metric cannot show forgetting on this request. Avg. "
+    "gap is the mean of the four distances to Retrain. “In interval” means within what two models "
+    "retrained on this request span for the AUC.</p>"
+)
+READING = (
     "<p>UA is the error on the forget set, RA the accuracy on the retain set, TA the accuracy on "
     "test data. MIA is the share of the forget set that an SVC on the model's confidence calls "
-    "unseen. Avg. gap is the mean of the four distances to Retrain. AUC is that of a loss attack "
-    "on forget set against test data: 50 is chance, and “in interval” means within the "
-    "interval of two models retrained on this request. KS is the largest difference between the "
-    "distributions of the confidence on both. RA seen and RA unseen split RA by whether the method "
-    "had access to the examples.</p>"
+    "unseen. AUC is that of a loss attack on forget set against test data: 50 is chance. KS is "
+    "the largest difference between the distributions of the confidence on both. RA seen and RA "
+    "unseen split RA by whether the method had access to the examples.</p>"
 )
 
 
@@ -74,7 +77,9 @@ def render(content: ReportContent, pictures: Sequence[Picture]) -> str:
         warnings=_warnings(content.run.get("warnings", [])),
         actions=escape(sentences.actions(content)),
         record=escape(sentences.record(content)),
-        origins=_paragraphs(sentences.origins(content)),
+        origins=_entry("Recipes", sentences.origins(content)),
+        identity=_entry("Identity", sentences.identity(content)),
+        units=GAPS if find_row(content, "retrain") else "In percent.",
         claims=_claims(content),
         confidence=_paragraphs(sentences.confidence(content)),
         terms="".join(
@@ -85,7 +90,7 @@ def render(content: ReportContent, pictures: Sequence[Picture]) -> str:
         results=_results(content),
         headline=audit_html.headline(content),
         audit=audit_html.section(content),
-        reading=READING,
+        reading=(READING_GAPS if find_row(content, "retrain") else "") + READING,
         figures="".join(map(_figure, pictures)),
         limits="".join(f"<li>{escape(text)}</li>" for text in sentences.limits(content)),
         attacks=_attacks(content.attacks),
@@ -105,6 +110,10 @@ def _warnings(warnings: Sequence[str]) -> str:
     return f'<dt>Warnings</dt><dd class="outside"><ul>{items}</ul></dd>' if items else ""
 
 
+def _entry(name: str, texts: Sequence[str]) -> str:
+    return f"<dt>{name}</dt><dd>{_paragraphs(texts)}</dd>" if texts else ""
+
+
 def _paragraphs(sentences: Sequence[str]) -> str:
     return "".join(f"<p>{escape(text)}</p>" for text in sentences)
 
@@ -119,9 +128,13 @@ def _tiles(content: ReportContent) -> list[tuple[str, str, str]]:
         (
             "Avg. gap to Retrain",
             number(method.get("avg_gap")),
-            f"noise floor {number(floor.value)}, Original {number(original.get('avg_gap'))}"
-            if floor
-            else "unknown: no model was retrained",
+            f"noise floor {number(floor.value)}, Original {number(original.get('avg_gap'))}",
+        )
+        if floor
+        else (
+            "Error on the forget set",
+            f"{number(method.get('ua'))} %",
+            f"Original {number(original.get('ua'))} %",
         ),
         (
             "Loss attack's AUC",
@@ -139,17 +152,13 @@ def _tiles(content: ReportContent) -> list[tuple[str, str, str]]:
         (
             "Time to unlearn",
             seconds(running(method)),
-            ", ".join(
-                filter(
-                    None,
-                    (
-                        compiling(method) and f"{compiling(method)} compilation",
-                        f"{reference[0]} {seconds(running(reference[1]))}",
-                    ),
-                )
-            ),
+            f"{_compilation(method)}{reference[0]} {seconds(running(reference[1]))}",
         ),
     ]
+
+
+def _compilation(row: Mapping[str, Any]) -> str:
+    return f"{compiling(row)} compilation, " if compiling(row) else ""
 
 
 def _tile(name: str, value: str, compare: str) -> str:
@@ -172,7 +181,8 @@ def _results(content: ReportContent) -> str:
 def _columns(content: ReportContent) -> Sequence[tuple[str, str, str]]:
     """Return the columns of the result table; with the attack success rate if measured."""
     known = any(measured(row.get("attack_success")) for row in content.rows)
-    return (*COLUMNS[:-1], BACKDOOR, COLUMNS[-1]) if known else COLUMNS
+    columns = (*COLUMNS[:-1], BACKDOOR, COLUMNS[-1]) if known else COLUMNS
+    return columns if find_row(content, "retrain") else [c for c in columns if c[0] != "avg_gap"]
 
 
 def _row(content: ReportContent, row: Mapping[str, Any]) -> str:
@@ -216,7 +226,7 @@ def _attacks(attacks: Sequence[Mapping[str, Any]]) -> str:
         for name in (
             "Attack",
             "Data",
-            "Shared with the method's membership models",
+            "Shared with the method",
             "Definition",
         )
     )

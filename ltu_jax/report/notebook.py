@@ -12,6 +12,7 @@ from rich.table import Table
 from ltu_jax.report.audit import sentences, tables
 from ltu_jax.report.content import (
     ReportContent,
+    find_row,
     label,
     measured,
     number,
@@ -37,11 +38,13 @@ def result_text(content: ReportContent, page: str) -> str:
 
 def result_html(content: ReportContent, page: str) -> str:
     """Return the table and the verdict of a run as HTML; see `result_text`."""
-    head = ("Model", *_COLUMNS.values(), "AUC %", "Time")
+    compared = find_row(content, "retrain")
+    columns = {key: name for key, name in _COLUMNS.items() if compared or key != "avg_gap"}
+    head = ("Model", *columns.values(), "AUC %", "Time")
     rows = [
         (
             label(row["model"]),
-            *(_with_gap(row, key) for key in _COLUMNS),
+            *(_with_gap(row, key) for key in columns),
             number(row.get("auc")),
             seconds(running(row)),
         )

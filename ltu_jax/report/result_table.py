@@ -24,9 +24,10 @@ def result_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
     table.add_column("model\n", no_wrap=True)
+    compared = any(row["model"] == "retrain" for row in rows)
     headers = (
         *(f"{key.upper()}\n%" for key in GAP_METRICS),
-        "gap\n% pts",
+        *(["gap\n% pts"] if compared else []),
         "AUC\n%",
         "RA seen\nunseen",
     )
@@ -35,8 +36,11 @@ def result_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for row in rows:
         gaps = row.get("gaps") or {}
         cells = [
-            *(_stack(number(row.get(key)), _gap(row, gaps.get(key))) for key in GAP_METRICS),
-            number(row.get("avg_gap")),
+            *(
+                _stack(number(row.get(key)), _gap(row, gaps.get(key)) if compared else "")
+                for key in GAP_METRICS
+            ),
+            *([number(row.get("avg_gap"))] if compared else []),
             number(row.get("auc")),
             _stack(number(row.get("ra_accessible")), number(row.get("ra_inaccessible"))),
             _stack(seconds(running(row)), compiling(row)),

@@ -105,6 +105,16 @@ def origins(content: ReportContent) -> list[str]:
     return [f"{', '.join(models)}: {origin}." for origin, models in by_origin.items()]
 
 
+def identity(content: ReportContent) -> list[str]:
+    """Return what identifies the result: digest of the checkpoint and entry of the ledger."""
+    digest = content.run.get("sha256", {}).get("unlearned")
+    sentences = [f"Unlearned checkpoint: SHA-256 {digest}."] if digest else []
+    if content.ledger:
+        entry, digest = content.ledger["entry"], content.ledger["sha256"]
+        sentences.append(f"Entry {entry} of ledger.jsonl: SHA-256 {digest}.")
+    return sentences
+
+
 def record(content: ReportContent) -> str:
     """Return when the report was made, in how much time and on what device."""
     time = content.run.get("time", {})
@@ -117,7 +127,6 @@ def measurements(content: ReportContent) -> list[str]:
     """Return the findings, the headline first."""
     sentences = [
         verdict(content).sentence,
-        _forget_error(content),
         _far_from_chance(content),
         backdoor(content.rows),
         _utility(content),
@@ -128,10 +137,10 @@ def measurements(content: ReportContent) -> list[str]:
 
 
 def sequential_requests(content: ReportContent) -> list[str]:
-    """Return the cumulative drift of this model's requests and its ledger entry, if any."""
+    """Return the cumulative drift of this model's requests, if there is a ledger."""
     if not content.ledger:
         return []
-    drift, entry = content.ledger["drift"], content.ledger["entry"]
+    drift = content.ledger["drift"]
     sentences = [drift["sentence"]]
     if drift["earlier"]:
         now = drift["models"][content.run["method"]]
@@ -143,15 +152,7 @@ def sequential_requests(content: ReportContent) -> list[str]:
             f"{number(now['error_earlier'])} % and the loss attack's AUC "
             f"{number(now['auc_earlier'])}{target}."
         )
-    return [*sentences, f"Entry {entry} of ledger.jsonl, SHA-256 {content.ledger['sha256']}."]
-
-
-def _forget_error(content: ReportContent) -> str:
-    """Return the error on the forget set before and after, next to Retrain's."""
-    names = ("original", content.run["method"], "retrain")
-    known = [row for row in (find_row(content, name) for name in names) if measured(row.get("ua"))]
-    listed = ", ".join(f"{label(row['model'])} {number(row['ua'])} %" for row in known)
-    return f"Error on the forget set: {listed}." if known else ""
+    return sentences
 
 
 def _far_from_chance(content: ReportContent) -> str:

@@ -136,18 +136,19 @@ li { margin-bottom: .35rem; }
 <dt>Request</dt><dd>$request</dd>
 $warnings
 <dt>Actions</dt><dd>$actions</dd>
-<dt>Recipes</dt><dd>$origins</dd>
+$origins
 <dt>You can claim</dt><dd class="$level">$claims</dd>
 $headline
 <dt>You cannot claim</dt><dd><ul>$limits</ul></dd>
 <dt>Confidence</dt><dd>$confidence</dd>
+$identity
 <dt>Terms</dt><dd>$terms</dd>
 </dl>
 <ul class="tiles">$tiles</ul>
 </section>
 
 <h2>Results</h2>
-<p class="soft">In percent; the small numbers are signed gaps to Retrain in percentage points.</p>
+<p class="soft">$units</p>
 <div class="card scroll" role="region" aria-label="Results" tabindex="0">$results</div>
 
 <h2>How to read the table</h2>

@@ -38,7 +38,7 @@ _HEADS = {
 
 
 def verdict(content: ReportContent) -> Verdict:
-    """Return the headline: its level and sentences on the average gap and the loss attack.
+    """Return the headline: its level, the error on the forget set, average gap and loss attack.
 
     The level is `outside` if one of the two is, else `inside` if one of them is, else `powerless`
     or what is missing.
@@ -46,7 +46,16 @@ def verdict(content: ReportContent) -> Verdict:
     findings = [average_gap(content), loss_attack(content)]
     levels = [finding.level for finding in findings]
     level = next(name for name in _HEADS if name in levels)
-    return Verdict(level, " ".join([_HEADS[level], *(one.sentence for one in findings)]).strip())
+    parts = [_HEADS[level], forget_error(content), *(one.sentence for one in findings)]
+    return Verdict(level, " ".join(filter(None, parts)))
+
+
+def forget_error(content: ReportContent) -> str:
+    """Return the error on the forget set before and after, next to Retrain's."""
+    names = ("original", content.run["method"], "retrain")
+    known = [row for row in (find_row(content, name) for name in names) if measured(row.get("ua"))]
+    listed = ", ".join(f"{label(row['model'])} {number(row['ua'])} %" for row in known)
+    return f"Error on the forget set: {listed}." if known else ""
 
 
 def average_gap(content: ReportContent) -> Verdict:

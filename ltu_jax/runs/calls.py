@@ -29,14 +29,17 @@ def as_call(function: Callable, arguments: Mapping[str, Any]) -> str:
     >>> as_call(unlearn, {"data": "digits", "model": object(), "epochs": 3})
     'ltu_jax.unlearn("digits", model=model, epochs=3)'
     """
-    shown = []
-    for name, parameter in inspect.signature(function).parameters.items():
-        value = arguments[name]
-        if name in _LEFT_OUT or _is_default(value, parameter.default):
+    shown: list[str] = []
+    positional = False  # whether one is shown
+    # From the last on: a default before a positional argument that is shown must be shown too.
+    for name, parameter in reversed([*inspect.signature(function).parameters.items()]):
+        value, keyword = arguments[name], parameter.kind is parameter.KEYWORD_ONLY
+        needed = not keyword and positional
+        if name in _LEFT_OUT or (_is_default(value, parameter.default) and not needed):
             continue
         text = as_text(value, name)
-        keyword = parameter.kind is parameter.KEYWORD_ONLY
-        shown.append(f"{name}={text}" if keyword else text)
+        shown.insert(0, f"{name}={text}" if keyword else text)
+        positional = positional or not keyword
     return f"ltu_jax.{function.__name__}({', '.join(shown)})"
 
 

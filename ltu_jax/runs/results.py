@@ -8,13 +8,14 @@ from typing import Any
 import ltu_jax.data.request as requests
 from ltu_jax.audit import bounds
 from ltu_jax.audit.measure import ATTACK_SIZE, Measurements
-from ltu_jax.report.content import ReportContent
+from ltu_jax.report.content import ReportContent, counted
 from ltu_jax.report.write import versions
 from ltu_jax.runs.plan import Plan
 from ltu_jax.runs.tuning import Selection
 from ltu_jax.training.loop import History
 from ltu_jax.types import Split
 from ltu_jax.unlearners.ltu import diagnostics
+from ltu_jax.unlearners.ltu.config import MatchingConfig
 
 
 def report_content(
@@ -60,7 +61,9 @@ def report_content(
             plan.method.name: asdict(plan.config),
         },
         versions=versions(),
-        attacks=describe_attacks(split, plan.seed),
+        attacks=describe_attacks(
+            split, plan.seed, matching=isinstance(plan.config, MatchingConfig)
+        ),
         signals=measured.signals,
         class_accuracy=measured.class_accuracy,
         class_names=plan.dataset.class_names,
@@ -106,28 +109,38 @@ def describe_choice(chosen: Selection) -> str:
     return f"{how} among {len(chosen.trials)} trials (tuning.json)"
 
 
-def describe_attacks(split: Split, seed: int) -> list[dict[str, Any]]:
-    """Return what each attack of the report sees, and what it shares with the method."""
+def describe_attacks(split: Split, seed: int, *, matching: bool) -> list[dict[str, Any]]:
+    """Return what each attack of the report sees, and what it shares with the method.
+
+    Args:
+      split: of the deletion.
+      seed: of the run.
+      matching: whether the method trains membership models, as LTU does.
+    """
     members = requests.attack_members(split, seed=seed, size=ATTACK_SIZE)
     side = min(len(members.indices), len(split.test))
     source = "accessible retain" if members.seen else "retain examples the method never saw"
     related = (
-        "Its feature is a function of the log-odds, which one of LTU's membership models uses as "
-        "well; the attack's model, members and non-members are different ones."
+        " Its feature is a function of the log-odds, which one of the method's membership models "
+        "uses as well; the attack's model, members and non-members are different ones."
+        if matching
+        else ""
     )
     return [
         {
             "name": "SVC on confidence (MIA)",
-            "data": f"fitted on {side} members ({source}) and {side} test examples",
-            "shares_features": True,
+            "data": f"fitted on {counted(side, 'member')} ({source}) and "
+            f"{counted(side, 'test example')}",
+            "shares_features": matching,
             "shares_data": members.seen,
-            "sentence": f"Share of the forget set classified as non-member. {related}",
+            "sentence": f"Share of the forget set classified as non-member.{related}",
         },
         {
             "name": "Loss attack (AUC)",
-            "data": f"{len(split.forget)} forget and {len(split.test)} test examples",
-            "shares_features": True,
+            "data": f"{counted(len(split.forget), 'forget example')} and "
+            f"{counted(len(split.test), 'test example')}",
+            "shares_features": matching,
             "shares_data": False,
-            "sentence": f"Nothing is fitted; a low loss counts as membership. {related}",
+            "sentence": f"Nothing is fitted; a low loss counts as membership.{related}",
         },
     ]

@@ -83,10 +83,10 @@ def compile_clock() -> Iterator[CompileClock]:
 def _listen() -> None:
     """Register one listener for the process; JAX keeps it for good."""
 
-    def on_event(event: str, seconds: float, **_: Any) -> None:
+    def on_event(event: str, duration_secs: float, **_: Any) -> None:
         if event.startswith("/jax/core/compile/"):
             for clock in _clocks:
-                clock.add(seconds)
+                clock.add(duration_secs)
 
     jax.monitoring.register_event_duration_secs_listener(on_event)
 

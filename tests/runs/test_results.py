@@ -75,6 +75,14 @@ def test_the_report_says_what_was_run():
     assert content.class_names == ("0", "1", "2")
 
 
+def test_only_methods_with_membership_models_share_features_with_the_attacks():
+    _, matching = content_of(None)
+    _, other = content_of(None, method="finetune", config=None)
+    assert all(attack["shares_features"] for attack in matching.attacks)
+    assert not any(attack["shares_features"] for attack in other.attacks)
+    assert "membership model" not in " ".join(attack["sentence"] for attack in other.attacks)
+
+
 def test_the_report_says_whether_attack_members_had_been_seen():
     _, unseen = content_of(None)
     _, seen = content_of(None, retain_fraction=1.0)

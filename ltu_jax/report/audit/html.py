@@ -87,4 +87,9 @@ def _ensembles(ensembles: Mapping[str, Mapping[str, Any]]) -> str:
         f"{kind}: {ensemble['models']:,} in {seconds(ensemble['seconds'])} ({ensemble['folder']})"
         for kind, ensemble in ensembles.items()
     )
-    return f'<p class="soft">Models of the ensembles: {escape(made)}.</p>' if ensembles else ""
+    if not ensembles:
+        return ""
+    return (
+        f'<p class="soft">Models of the ensembles: {escape(made)}. All of them, also originals, '
+        "were trained by the recipe of this run; a checkpoint of yours is not among them.</p>"
+    )
