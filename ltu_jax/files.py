@@ -57,8 +57,12 @@ def write_json(path: Path, content: Any, *, mode: int = 0o644) -> None:
       ValueError: a number is not finite.
       OSError: the folder cannot be written.
     """
-    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
-    write(path, f"{text}\n".encode(), mode=mode)
+    write(path, json_text(content).encode(), mode=mode)
+
+
+def json_text(content: Any) -> str:
+    """Return the text that `write_json` writes."""
+    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def write_checksummed(path: Path, content: Mapping[str, Any]) -> None:

@@ -15,10 +15,11 @@ Limits:
   `RUN/unlearned` and `report.json` then disagree with the last entry, unless both were reset too.
 * It records that a deletion was done, not that it worked.
 
-Privacy: an entry holds the number of ids and an HMAC-SHA256 of their sorted list, keyed by 32
-random bytes. These salts are in `RUN/ledger.salts.json`, so the ledger alone reveals no id. With a
-salt one can test guesses: one id of 50,000 takes 50,000 guesses. Protect that file like the ids, or
-delete it; after that no list of ids can be shown to be the forgotten one.
+Privacy: an entry holds the number of ids, an HMAC-SHA256 of their sorted list, keyed by 32 random
+bytes, and the SHA-256 of that salt. The salts are in `RUN/ledger.salts.json`, so the ledger alone
+reveals no id. With a salt one can test guesses: one id of 50,000 takes 50,000 guesses. Protect that
+file like the ids, or delete it; after that no list of ids can be shown to be the forgotten one. A
+salt that was changed is found by `verify`.
 """
 
 from __future__ import annotations
@@ -124,7 +125,12 @@ def append(
             **content,
             "entry": len(entries) + 1,
             "previous": entries[-1]["sha256"] if entries else NO_ENTRY,
-            "forgotten": {"count": len(ids), "hmac_sha256": hash_ids(ids, salt)},
+            "forgotten": {
+                "count": len(ids),
+                "hmac_sha256": hash_ids(ids, salt),
+                "salt_sha256": files.digest(salt.encode()),
+                "salts": len(salts) + 1,  # an earlier run's file may have been deleted
+            },
         }
     )
     try:
@@ -211,6 +217,10 @@ def verify(run: str | os.PathLike, *, head: str | None = None) -> list[str]:
             f"is {head}, which no entry of {folder.ledger} has",
             "the ledger was replaced or cut off; restore it from a copy",
         )
+    if not folder.salts.exists():
+        unchecked.append(f"{folder.salts.name} has been deleted; no list of ids can be compared.")
+    elif problem := _wrong_salts(folder, entries):
+        raise wrong(f"{folder.salts.name} {problem}")
     for path, key in ((folder.unlearned, "child"), (folder.original, "parent")):
         if path == folder.original and not path.exists():
             unchecked.append(f"{path.name} has been deleted, so it was not compared.")
@@ -279,6 +289,20 @@ def _salts(folder: RunFolder) -> dict[str, str]:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except ValueError as error:
         raise InputError("run", f"{path} is damaged ({error})", "delete or restore it") from error
+
+
+def _wrong_salts(folder: RunFolder, entries: Sequence[Entry]) -> str | None:
+    """Return what is wrong with the file of salts, or None."""
+    try:
+        text = folder.salts.read_text(encoding="utf-8")
+        salts = {name: files.digest(salt.encode()) for name, salt in json.loads(text).items()}
+    except (OSError, ValueError, AttributeError) as error:
+        return f"is damaged ({error})"
+    known = entries[-entries[-1]["forgotten"].get("salts", 0) :]
+    expected = {str(entry["entry"]): entry["forgotten"].get("salt_sha256") for entry in known}
+    if salts == expected and text == files.json_text(json.loads(text)):
+        return None
+    return "was edited: its salts are not those of the entries"
 
 
 def _reported(folder: RunFolder) -> dict[str, Any] | None:

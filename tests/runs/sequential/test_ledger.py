@@ -189,12 +189,43 @@ def test_ids_are_nowhere_and_their_hash_needs_the_salt(run):
     assert RunFolder(run).salts.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda text: text.replace(text[10], "0" if text[10] != "0" else "1", 1),
+        lambda text: json.dumps({"1": json.loads(text)["2"], "2": json.loads(text)["1"]}, indent=1),
+        lambda text: durable.json_text({"1": json.loads(text)["1"]}),
+        lambda text: durable.json_text({"2": json.loads(text)["2"]}),
+        lambda text: json.dumps({**json.loads(text), "3": "00"}, indent=1),
+        lambda text: text.upper(),
+        lambda text: text.replace("\n", ""),
+        lambda text: "{}\n",
+        lambda text: "[1]",
+        lambda text: "",
+    ],
+)
+def test_an_edited_file_of_salts_is_found(run, edit):
+    path = RunFolder(run).salts
+    path.write_text(edit(path.read_text()))
+    with pytest.raises(TamperedError, match=r"ledger\.salts\.json"):
+        ledger.verify(run)
+
+
+def test_a_run_after_deleted_salts_is_verified(run):
+    RunFolder(run).salts.unlink()
+    child = ledger.read(run)[-1]["child"]
+    ledger.append(run, CONTENT | {"parent": child, "child": "c"}, ["1"], before=run)
+    assert ledger._wrong_salts(RunFolder(run), ledger.read(run)) is None
+
+
 def test_salts_go_with_the_chain_and_may_be_deleted(run):
     salts = json.loads(RunFolder(run).salts.read_text())
     for entry, ids in zip(ledger.read(run), IDS):
         assert ledger.hash_ids(ids, salts[str(entry["entry"])]) == entry["forgotten"]["hmac_sha256"]
     RunFolder(run).salts.unlink()
-    assert ledger.verify(run) == []
+    assert ledger.verify(run) == [
+        "ledger.salts.json has been deleted; no list of ids can be compared."
+    ]
     target = run.parent / "third"
     target.mkdir()
     ledger.copy(run, target)
