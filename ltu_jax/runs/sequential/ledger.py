@@ -217,10 +217,6 @@ def verify(run: str | os.PathLike, *, head: str | None = None) -> list[str]:
             f"is {head}, which no entry of {folder.ledger} has",
             "the ledger was replaced or cut off; restore it from a copy",
         )
-    if not folder.salts.exists():
-        unchecked.append(f"{folder.salts.name} has been deleted; no list of ids can be compared.")
-    elif problem := _wrong_salts(folder, entries):
-        raise wrong(f"{folder.salts.name} {problem}")
     for path, key in ((folder.unlearned, "child"), (folder.original, "parent")):
         if path == folder.original and not path.exists():
             unchecked.append(f"{path.name} has been deleted, so it was not compared.")
@@ -243,6 +239,10 @@ def verify(run: str | os.PathLike, *, head: str | None = None) -> list[str]:
         raise wrong(
             f"{folder.report.name} names another entry; one of the two was edited or cut off"
         )
+    if not folder.salts.exists():
+        unchecked.append(f"{folder.salts.name} has been deleted; no list of ids can be compared.")
+    elif problem := _wrong_salts(folder, entries):
+        raise wrong(f"{folder.salts.name} {problem}")
     return unchecked
 
 

@@ -131,8 +131,12 @@ def test_cut_off_together_with_the_networks_the_report_tells(run, networks):
     head = json.loads((run / "report.json").read_text())["ledger"]["sha256"]
     (run / "report.json").unlink()
     # An earlier state as a whole: only who noted the newest entry can tell.
+    with pytest.raises(TamperedError, match="salts"):
+        ledger.verify(run)
+    RunFolder(run).salts.unlink()
     assert ledger.verify(run) == [
-        "report.json names no entry, so only the models show the end of the ledger."
+        "report.json names no entry, so only the models show the end of the ledger.",
+        "ledger.salts.json has been deleted; no list of ids can be compared.",
     ]
     with pytest.raises(TamperedError, match=f"head: is {head}, which no entry"):
         ledger.verify(run, head=head)
