@@ -102,7 +102,7 @@ def render(content: ReportContent, pictures: Sequence[Picture]) -> str:
 
 def _claims(content: ReportContent) -> str:
     finding, *others = sentences.measurements(content)
-    return f'<p class="finding">{escape(finding)}</p>{_paragraphs(others)}'
+    return f'<p class="finding">{_text(finding)}</p>{_paragraphs(others)}'
 
 
 def _warnings(warnings: Sequence[str]) -> str:
@@ -115,7 +115,12 @@ def _entry(name: str, texts: Sequence[str]) -> str:
 
 
 def _paragraphs(sentences: Sequence[str]) -> str:
-    return "".join(f"<p>{escape(text)}</p>" for text in sentences)
+    return "".join(f"<p>{_text(text)}</p>" for text in sentences)
+
+
+def _text(sentence: str) -> str:
+    """Return a sentence, escaped; no line ends between a number and its unit."""
+    return escape(sentence).replace(" %", "&nbsp;%").replace("± ", "±&nbsp;")
 
 
 def _tiles(content: ReportContent) -> list[tuple[str, str, str]]:

@@ -119,7 +119,8 @@ def record(content: ReportContent) -> str:
     """Return when the report was made, in how much time and on what device."""
     time = content.run.get("time", {})
     duration = f"in {seconds(time['seconds'])}" if measured(time.get("seconds")) else ""
-    parts = [time.get("date", ""), duration, content.versions.get("device", "")]
+    date = time.get("date", "").replace("T", " ").replace("Z", " UTC")
+    parts = [date, duration, content.versions.get("device", "")]
     return ", ".join(filter(None, parts))
 
 

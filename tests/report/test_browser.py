@@ -143,6 +143,53 @@ def test_plain_words_fill_one_printed_page_and_tables_begin_on_the_next(browser,
         assert part in text
 
 
+@pytest.fixture
+def signed_page(tmp_path):
+    """A page with all that identifies a run: digests, ledger, recipes, times, warnings."""
+    content = make_content()
+    recipe = "trained from scratch by the recipe of this run (20 epochs of SGD, batch size 128)"
+    drift = {"sentence": "Retraining is not recommended.", "earlier": 0, "models": {}}
+    run = {
+        **content.run,
+        "sha256": {name: "0123456789abcdef" * 4 for name in ("data", "original", "unlearned")},
+        "time": {
+            "date": "2026-01-02T03:04:05Z",
+            "seconds": 61.0,
+            "compile_seconds": dict.fromkeys(("original", "retrain", "retrain_2", "ltu"), 9.1),
+        },
+        "made_by": dict.fromkeys(("original", "retrain", "retrain_2"), recipe),
+        "warnings": ["Two held-out examples are training examples too."],
+    }
+    ledger = {"entry": 1, "sha256": "fedcba9876543210" * 4, "drift": drift}
+    return write_report(content._replace(run=run, ledger=ledger), tmp_path)
+
+
+WIDER = """
+  const width = document.documentElement.clientWidth;
+  return [...document.querySelectorAll("body *")]
+    .filter(e => !e.closest(".scroll") && e.getBoundingClientRect().right > width + 1)
+    .map(e => e.outerHTML.slice(0, 80));
+"""
+
+
+@pytest.mark.parametrize("width", [1280, 390, 320])
+def test_no_element_is_wider_than_the_screen(browser, signed_page, width):
+    _show(browser, signed_page, width=width)
+    assert browser.execute_script(WIDER) == []
+    assert browser.execute_script(OVERFLOW)[0] <= 0
+    first = browser.execute_script("return document.querySelector('.first').innerText")
+    assert all(text in first for text in ("0123456789abcdef", "fedcba98", "recipe of this run"))
+    assert "2026-01-02" in browser.execute_script("return document.body.innerText")
+    _add_axe(browser)
+    assert browser.execute_async_script(AXE) == []
+
+
+def test_the_first_page_with_all_facts_prints_on_one_sheet(browser, signed_page):
+    _show(browser, signed_page, width=A4[0], media="print")
+    height = browser.execute_script("return document.querySelector('.first').offsetHeight")
+    assert height <= A4[1]
+
+
 def test_dark_scheme_darkens_the_page_but_not_the_figures(browser, page):
     colour = "return getComputedStyle(document.querySelector('{}')).backgroundColor"
     seen = {}

@@ -149,7 +149,7 @@ def test_models_of_one_recipe_share_a_sentence(content):
 def test_the_record_names_date_duration_and_device(content):
     run = {**content.run, "time": {"date": "2026-01-02T03:04:05Z", "seconds": 61.2}}
     record = sentences.record(content._replace(run=run))
-    assert record == "2026-01-02T03:04:05Z, in 61 s, 1 x cpu (cpu)"
+    assert record == "2026-01-02 03:04:05 UTC, in 61 s, 1 x cpu (cpu)"
     assert sentences.record(content) == "1 x cpu (cpu)"
 
 
