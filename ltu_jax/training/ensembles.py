@@ -17,10 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import ltu_jax.training.supervised as supervised
-from ltu_jax.errors import DivergedError
 from ltu_jax.training import loop
 from ltu_jax.training.compilation import jit
-from ltu_jax.training.invariants import check_invariants, check_prepared
+from ltu_jax.training.invariants import check_finite, check_invariants, check_prepared
 from ltu_jax.types import (
     Array,
     Examples,
@@ -132,8 +131,7 @@ def unlearn_members(
     for i, original in enumerate(originals):
         state = member(states, i)
         results.append(method.finish(state))
-        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(results[-1])):
-            raise DivergedError(f"member {i}: a parameter is not finite; lower the learning rate")
+        check_finite(results[-1], original, f"member {i}: ")
         check_invariants(method.invariants, state, original, results[-1])
     return stack(results)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.errors import InvariantError
+from ltu_jax.errors import DivergedError, InvariantError
 from ltu_jax.types import Invariants, PyTree, UnlearnData, Unlearner, Variables
 
 
@@ -56,6 +57,23 @@ def check_prepared(
         return method.finish(method.prepare(jax.random.key(seed), other, data)).params
 
     check_reinitialised(method.finish(state).params, original.params, initial)
+
+
+def check_finite(result: Variables, original: Variables, of: str = "") -> None:
+    """Raise `DivergedError` if values became NaN or infinite; the original's state may hold inf.
+
+    Args:
+      result: variables after a run.
+      original: variables before it.
+      of: model that the message names.
+    """
+    before = _flat(original)
+    for path, new in _flat(result).items():
+        if not jnp.issubdtype(new.dtype, jnp.inexact):
+            continue
+        was_finite = np.isfinite(before[path]) if path in before else True
+        if (np.isnan(new) | (np.isinf(new) & was_finite)).any():
+            raise DivergedError(f"{of}{path} is not finite; lower the learning rate and run again")
 
 
 def check_invariants(

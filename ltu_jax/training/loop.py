@@ -17,7 +17,7 @@ import numpy as np
 
 from ltu_jax.errors import DivergedError
 from ltu_jax.training.devices import Parallel, collect, compile_for, replicate, split_batch
-from ltu_jax.training.invariants import check_invariants, check_prepared
+from ltu_jax.training.invariants import check_finite, check_invariants, check_prepared
 from ltu_jax.training.resume import Saver
 from ltu_jax.types import Info, Key, PyTree, UnlearnData, Unlearner, Variables
 
@@ -147,8 +147,7 @@ def unlearn(
         parallel=parallel,
     )
     result = method.finish(state)
-    if not all(np.isfinite(leaf).all() for leaf in jax.device_get(jax.tree.leaves(result))):
-        raise DivergedError("a parameter is not finite; lower the learning rate and run again")
+    check_finite(result, variables)
     check_invariants(method.invariants, state, variables, result)
     return result, history
 

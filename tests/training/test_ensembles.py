@@ -260,7 +260,7 @@ def test_invariants_are_checked_for_every_member():
 
 
 def test_a_member_that_is_not_finite_is_named():
-    with pytest.raises(DivergedError, match="member 1: a parameter is not finite"):
+    with pytest.raises(DivergedError, match=r"member 1: .* is not finite"):
         pushed([1.0, np.inf, 1.0])
 
 

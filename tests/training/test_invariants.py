@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ltu_jax.errors import DivergedError, InvariantError
-from ltu_jax.training.invariants import check_reinitialised
+from ltu_jax.training.invariants import check_finite, check_reinitialised
 from ltu_jax.training.loop import step_cost, unlearn
 from ltu_jax.types import Examples, Invariants, UnlearnData, Unlearner, Variables
 
@@ -77,8 +77,23 @@ def test_a_model_that_is_not_reinitialised():
 
 
 def test_a_parameter_that_is_not_finite():
-    with pytest.raises(DivergedError, match="a parameter is not finite"):
+    with pytest.raises(DivergedError, match="is not finite"):
         run(change(bias=jnp.inf))
+    with pytest.raises(DivergedError, match="mean"):
+        run(change(bias=1.0, mean=jnp.inf))
+
+
+@pytest.mark.parametrize(
+    ("value", "diverged"), [(jnp.inf, False), (-jnp.inf, False), (jnp.nan, True)]
+)
+def test_model_state_that_was_infinite_may_stay_so(value, diverged):
+    start = Variables({"kernel": jnp.ones(2)}, {"least": jnp.array([jnp.inf, 3.0])})
+    result = start._replace(state={"least": jnp.array([value, 3.0])})
+    if not diverged:
+        check_finite(result, start)
+        return
+    with pytest.raises(DivergedError, match="least"):
+        check_finite(result, start)
 
 
 def test_the_cost_of_a_step_is_that_of_its_program():
