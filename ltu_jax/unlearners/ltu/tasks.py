@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ltu_jax.errors import InputError
+from ltu_jax.errors import InputError, warn
 from ltu_jax.training.losses import cross_entropy, distillation, distilled_cross_entropy
 from ltu_jax.training.sampling_order import rows_at
 from ltu_jax.types import DataSpec, Examples, Key, Model, PyTree, UnlearnData, Variables
@@ -25,7 +25,10 @@ from ltu_jax.unlearners.ltu.sampling import (
     random_labels,
 )
 
-MIN_QUERY_SIZE = 8
+MIN_QUERY_SIZE = 4
+USUAL_QUERY_SIZE = 8  # below it a step's query losses are mostly noise
+USUAL_VALIDATION = 10
+MIN_VALIDATION = 2  # the spread of scores on validation examples is a unit of the losses
 
 
 class LTUState(NamedTuple):
@@ -116,7 +119,8 @@ def batch_sizes(
     """Return the sizes that `config` asks for, reduced to those of the data.
 
     Raises:
-      InputError: N disjoint query sets of a useful size do not fit into the accessible retain set.
+      InputError: N disjoint query sets do not fit into the accessible retain set, or there are too
+        few validation examples.
     """
     query_size = min(config.query_size, spec.num_retain // num_queries)
     if query_size < MIN_QUERY_SIZE:
@@ -126,6 +130,16 @@ def batch_sizes(
             f"disjoint query sets of at least {MIN_QUERY_SIZE}",
             "raise it",
         )
+    if spec.num_validation < MIN_VALIDATION:
+        raise InputError(
+            "data",
+            f"leaves {spec.num_validation} validation example, too few to fit membership models",
+            f"give at least {2 * MIN_VALIDATION} held-out examples, or another `method`",
+        )
+    if query_size < min(USUAL_QUERY_SIZE, config.query_size):
+        warn(f"the accessible retain set is small: a query set has {query_size} examples")
+    if spec.num_validation < USUAL_VALIDATION:
+        warn(f"membership models are fitted on only {spec.num_validation} validation examples")
     return BatchSizes(
         min(support_size, spec.num_forget), min(config.audit_size, spec.num_forget), query_size
     )
@@ -150,7 +164,7 @@ def make_tasks(
       support_size: forget examples under random labels.
 
     Raises:
-      InputError: the accessible retain set is too small for the query sets.
+      InputError: the accessible retain set or the validation set is too small.
     """
     sizes = batch_sizes(spec, config, len(query_sampling), support_size)
     tx, num_classes = config.optimizer(), spec.num_classes

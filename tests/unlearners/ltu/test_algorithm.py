@@ -21,6 +21,7 @@ from ltu_jax.unlearners.ltu import (
     Objective,
     ltu,
     match_membership,
+    mi_match,
     with_weight_noise,
 )
 from ltu_jax.unlearners.ltu.objectives.base import Forgetting
@@ -375,8 +376,17 @@ def test_heldout_distillation_out_of_range_is_refused(argument, value):
 
 def test_too_few_retain_examples_for_the_query_sets_are_refused():
     with pytest.raises(InputError) as error:
-        ltu(LINEAR, spec_of(DATA, CLASSES), replace(SMALL, query_sampling=("uniform",) * 6))
+        ltu(LINEAR, spec_of(DATA, CLASSES), replace(SMALL, query_sampling=("uniform",) * 11))
     assert error.value.argument == "retain_fraction"
+
+
+@pytest.mark.parametrize("num_validation", [0, 1])
+@pytest.mark.parametrize("build", [ltu, mi_match])
+def test_a_single_validation_example_is_refused(build, num_validation):
+    spec = spec_of(DATA, CLASSES)._replace(num_validation=num_validation)
+    with pytest.raises(InputError) as error:
+        build(LINEAR, spec)
+    assert error.value.argument == "data"
 
 
 def test_only_cluster_sampling_clusters_the_outputs(linear_step):
