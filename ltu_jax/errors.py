@@ -67,10 +67,12 @@ def warn(message: str, details: str = "") -> None:
       message: one sentence without ids or values of group columns, which stay out of reports.
       details: what only the log shows, such as the ids that are meant.
     """
-    _log.warning("%s", f"{message}: {details}" if details else message)
     collected = _collected.get()
-    if collected is not None and message not in collected:
+    if collected is not None:
+        if message in collected:
+            return  # once per plan
         collected.append(message)
+    _log.warning("%s", f"{message}: {details}" if details else message)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import ltu_jax.data.request as requests
 import ltu_jax.paths as paths
 import ltu_jax.unlearners as unlearners
 import ltu_jax.unlearners.parameter_subset as parameter_subset
+from ltu_jax.data.plausibility import warn_of_mistakes
 from ltu_jax.errors import InputError, collect_warnings
 from ltu_jax.models import MODELS, with_preprocessing
 from ltu_jax.runs.plan_model import Accuracy, as_model, check_given, check_own, trace
@@ -174,6 +175,8 @@ def _checked_plan(
         recipe=recipe,
         epochs=None,
     )
+    own_scale = original is not None and bare.name not in MODELS
+    warn_of_mistakes(dataset, split, is_first=history is None, own_scale=own_scale)
     return Plan(
         resolved,
         problem,
@@ -233,7 +236,15 @@ def _build(
         seen = spec_of_split(problem.dataset, problem.split)
     else:
         seen = spec_of(data, problem.dataset.num_classes)
-    return config, parameter_subset.build(method, problem.model, seen, config, only)
+    try:
+        return config, parameter_subset.build(method, problem.model, seen, config, only)
+    except InputError as error:
+        everything = len(problem.split.accessible) == len(problem.split.retain)
+        if error.argument != "retain_fraction" or not everything:
+            raise
+        reason = f"is too small for {method.name}: retain_fraction is 1 and {error.problem}"
+        remedy = "give more training examples, or another `method`"
+        raise InputError("data", reason, remedy) from error
 
 
 def as_config(method: Method, config: Any) -> Any:

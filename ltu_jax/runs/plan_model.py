@@ -10,6 +10,7 @@ import numpy as np
 
 from ltu_jax.errors import InputError, few, warn
 from ltu_jax.models import MODELS, build, check_training_pass, wrap
+from ltu_jax.models.outputs import warn_of_probabilities
 from ltu_jax.plugins import call
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import Array, Dataset, Examples, Model, Variables
@@ -84,7 +85,9 @@ def check_own(model: Model, dataset: Dataset, like: Variables, seed: int) -> Non
     def first_pass(inputs: Array) -> jax.Array:
         return model.apply(model.init(jax.random.key(seed), inputs[:1]), inputs)[0]
 
-    _check_finite("model", f"{model.name} with new weights", first_pass(inputs[rows]), dataset)
+    logits = first_pass(inputs[rows])
+    _check_finite("model", f"{model.name} with new weights", logits, dataset)
+    warn_of_probabilities(logits, is_trained=False)
 
 
 class Accuracy(NamedTuple):
@@ -114,6 +117,7 @@ def check_given(
     logits = [np.asarray(predict(model, variables, part.inputs)) for part in (train, heldout)]
     for outputs in logits:
         _check_finite(argument, "the given model", outputs, dataset)
+    warn_of_probabilities(logits[0], is_trained=True)
     accuracy = Accuracy(
         *(
             100 * float(np.mean(outputs.argmax(-1) == part.labels))

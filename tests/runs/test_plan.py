@@ -39,7 +39,8 @@ def assert_same_split(one: Split, other: Split):
 def images(side):
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
-    pair = (rng.integers(0, 255, (60, side, side, 3), np.uint8), labels)
+    shape = (side, side) if isinstance(side, int) else side
+    pair = (rng.integers(0, 255, (60, *shape, 3), np.uint8), labels)
     return ltu_jax.from_arrays(pair, pair)
 
 
@@ -86,7 +87,15 @@ def test_a_method_sees_the_accessible_part_and_the_validation_part_alone():
 
 
 @pytest.mark.parametrize(
-    ("data", "name"), [(tiny.table(), "mlp"), (images(8), "mlp"), (images(16), "cnn")]
+    ("data", "name"),
+    [
+        (tiny.table(), "mlp"),
+        (images(8), "mlp"),
+        (images(16), "cnn"),
+        (images((16, 40)), "cnn"),
+        (images((40, 9)), "mlp"),
+        (images((3, 90)), "mlp"),
+    ],
 )
 def test_the_model_follows_from_the_data(data, name):
     assert make(data).model.name == name
@@ -122,7 +131,17 @@ def test_a_data_set_of_the_users_own_making_passes_all_checks():
         ({"seed": 2**32}, "seed"),
         ({"seed": 0.5}, "seed"),
         ({"epochs": 0}, "epochs"),
-        ({"retain_fraction": 0.05}, "retain_fraction"),
+        ({"retain_fraction": 0.03}, "retain_fraction"),
+        (
+            {
+                "retain_fraction": 1.0,
+                "data": tiny.table(num_train=14),
+                "forget": [f"patient-{i:04d}" for i in range(11)],
+            },
+            "data",
+        ),
+        ({"data": tiny.table(num_heldout=2)}, "data"),
+        ({"data": tiny.table(num_heldout=3)}, "data"),
     ],
 )
 def test_bad_arguments_are_named(options, argument):
