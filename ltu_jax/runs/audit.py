@@ -28,6 +28,7 @@ from ltu_jax.runs import lock
 from ltu_jax.runs.calls import as_call
 from ltu_jax.runs.ensembles import (
     MAX_SIZE,
+    MIN_SIZE,
     TYPES,
     Ensemble,
     canary_pairs,
@@ -53,9 +54,6 @@ class Audit(dict[str, Any]):
 
     def _repr_html_(self) -> str:
         return audit_html(self)
-
-
-MIN_SIZE = 8  # models a side; half of them fit the attack, the other half evaluate it
 
 
 def audit_run(
@@ -170,18 +168,30 @@ def find_ensembles(plan: Plan, folder: Path) -> dict[str, Ensemble]:
     """
     folder = folder.parent if (folder / "about.json").exists() else folder
     found: dict[str, Ensemble] = {}
+    small, others = [], 0
     for name in TYPES:
-        named = (path.name.split("-")[1] for path in folder.glob(f"{name}-*-*"))
-        sizes = {int(size) for size in named if size.isdecimal()}
-        for size in sorted(sizes & set(range(MIN_SIZE, MAX_SIZE + 1)), reverse=True):
-            entry = ensemble_folder(plan, name, size, folder)
-            if (entry / "about.json").exists():
-                found[name] = read_ensemble(plan, name, size, folder)
-                break
+        made = [path for path in folder.glob(f"{name}-*-*") if (path / "about.json").exists()]
+        named = {path.name.split("-")[1] for path in made}
+        sizes = {int(size) for size in named if size.isdecimal() and 2 <= int(size) <= MAX_SIZE}
+        own = [size for size in sizes if ensemble_folder(plan, name, size, folder) in made]
+        others += len(made) - len(own)
+        if own and max(own) >= MIN_SIZE:
+            found[name] = read_ensemble(plan, name, max(own), folder)
+        elif own:
+            small.append(f"{name} of {max(own)} models")
     if not {"retrain", "unlearned"} <= found.keys() and "shadow_unlearned" not in found:
-        problem = (
-            f"{folder} has too few ensembles of this run with at least {MIN_SIZE} models a side "
-            f"(found {', '.join(found) or 'none'})"
-        )
-        raise InputError("ensembles", problem, "make them with `make_ensembles`")
+        raise _too_few(folder, list(found), small, others)
     return found
+
+
+def _too_few(folder: Path, found: list[str], small: list[str], others: int) -> InputError:
+    """Return the error of a folder whose ensembles are not enough for an audit."""
+    parts = found + [f"{one}, too few" for one in small]
+    if others:
+        parts.append(f"{others} of other data, requests, methods or options")
+    problem = (
+        f"{folder} lacks ensembles of retrain and unlearned, or of shadow_unlearned, of this run "
+        f"with {MIN_SIZE} models a side; it has {'; '.join(parts) or 'no ensemble'}"
+    )
+    remedy = f"make them with `make_ensembles`, {MIN_SIZE} models or more"
+    return InputError("ensembles", problem, remedy)

@@ -32,7 +32,7 @@ import numpy as np
 
 from ltu_jax import paths
 from ltu_jax.data import inclusion as bits
-from ltu_jax.errors import InputError, check_integer
+from ltu_jax.errors import InputError, check_integer, warn
 from ltu_jax.files import new_folder, write_json
 from ltu_jax.models.fingerprint import fingerprint, program
 from ltu_jax.report.content import plain
@@ -50,6 +50,8 @@ PARENT = {"unlearned": "original", "shadow_unlearned": "shadow"}
 TYPES = ("original", "retrain", "unlearned", "shadow", "shadow_unlearned", "shadow_retrain")
 # Random streams far from those of a run's own models, so that no ensemble repeats one of them.
 _FIRST_STREAM = 2**16
+# An audit needs so many a side; half of them fit the attack, the other half evaluate it.
+MIN_SIZE = 8
 MAX_SIZE = 10_000  # a side: the rows of every model are held in memory
 
 
@@ -92,6 +94,8 @@ def make_ensembles(
     folder = paths.local("ensembles", folder)
     for name in types:
         _members(plan, name, size)  # bad input is found before any model is trained
+    if size < MIN_SIZE:
+        warn(f"an audit needs at least {MIN_SIZE} models a side; these ensembles have {size}")
     with Progress(None, quiet=quiet) as progress:
         for name in types:
             yield make_ensemble(plan, name, size, folder, progress)

@@ -105,6 +105,16 @@ def test_the_largest_ensemble_of_this_run_is_taken(plan, kept, tmp_path):
         find_ensembles(other, tmp_path / "ensembles")
 
 
+def test_ensembles_that_are_too_small_are_named_with_their_size(plan, tmp_path):
+    for size in (2, 7):
+        entry = ensembles.ensemble_folder(plan, "retrain", size, tmp_path)
+        entry.mkdir()
+        (entry / "about.json").write_text("{}")
+    with refused("ensembles") as caught:
+        find_ensembles(plan, tmp_path)
+    assert "7 models" in caught.value.problem
+
+
 def test_a_whole_class_has_no_canary_pairs_and_is_audited_without(small_run, tmp_path):
     import ltu_jax
 
