@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from ltu_jax.errors import InputError
 
 if TYPE_CHECKING:
     from ltu_jax.data.request import Request
+    from ltu_jax.runs.folder import RunFolder
     from ltu_jax.runs.pipeline import Result
     from ltu_jax.runs.spec import InMemory, RunSpec
 
@@ -137,9 +139,11 @@ def show(result: Result, log: str = "text") -> None:
 
     rows = [row._asdict() for row in result.metrics.values()]
     folder = RunFolder(result.folder)
+    tuned = _outcome(folder)
     if log == "json":
         paths = {"unlearned": str(folder.unlearned), "report": str(folder.page)}
-        write_event("result", **paths, rows=plain(rows))
+        about = {} if tuned is None else {"tuning": {**tuned, "file": str(folder.tuning)}}
+        write_event("result", **paths, **about, rows=plain(rows))
         return
     terminal = Terminal()
     terminal.show(result_table(timed_rows(result.content)))
@@ -147,8 +151,32 @@ def show(result: Result, log: str = "text") -> None:
         print(f"{backdoor}\n")
     terminal.print(result.verdict, markup=False, highlight=False)
     print()
+    if tuned is not None:
+        print("\n".join(_choice(tuned)))
+        print(f"All trials:           {folder.tuning}")
     print(f"Unlearned checkpoint: {folder.unlearned}")
     print(f"Report:               {folder.page}")
+
+
+def _outcome(folder: RunFolder) -> dict[str, Any] | None:
+    """Return what the trials of a run chose, see `tuning.outcome`; None if there were none."""
+    from ltu_jax.runs.tuning import outcome
+
+    if not folder.tuning.exists():
+        return None
+    return outcome(json.loads(folder.tuning.read_text(encoding="utf-8")))
+
+
+def _choice(tuned: Mapping[str, Any]) -> list[str]:
+    """Return the chosen options and their score against the defaults' as lines."""
+    options = ", ".join(f"{name} {value}" for name, value in tuned["options"].items())
+    failed = f", of which {tuned['failed']} failed" if tuned["failed"] else ""
+    default = "failed" if tuned["default"] is None else f"{tuned['default']:.2f}"
+    return [
+        f"Chosen options:       {options or 'the defaults'}",
+        f"Chosen trial:         {tuned['trial']} of {tuned['trials']}{failed}",
+        f"Score:                {tuned['score']:.2f}, defaults {default} (lower is better)",
+    ]
 
 
 def read_request(options: Deletion) -> Request | None:

@@ -123,6 +123,27 @@ class Selection(NamedTuple):
         return {**about, "chosen": self.chosen, "options": dict(self.options)}
 
 
+def outcome(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the choice of `Selection.describe` and its score against that of the defaults.
+
+    Returns:
+      `trial` (from 1), `trials` and `failed` as numbers; `options`; `score` and `default`, of which
+      a lower one is better; `default` is None if the trial with the defaults failed.
+    """
+    trials = described["trials"]
+    scores = [None if trial["score"] is None else trial["score"]["total"] for trial in trials]
+    if described["rule"] == "oracle":
+        scores = [trial["gap"] for trial in trials]
+    return {
+        "trial": described["chosen"] + 1,
+        "trials": len(trials),
+        "failed": sum(trial["failure"] is not None for trial in trials),
+        "options": dict(described["options"]),
+        "score": scores[described["chosen"]],
+        "default": scores[0],
+    }
+
+
 def read(method: Method, described: Mapping[str, Any]) -> Selection:
     """Return the selection that `Selection.describe` returned as `described`."""
     trials = [

@@ -231,3 +231,22 @@ def test_a_random_forget_set_needs_no_reference_model(trained):
     plan, original = trained
     data, held = tuning.hold_back(plans.visible_data(plan.dataset, plan.split), seed=0)
     assert tuning.with_reference(plan.model, original, data, held, seed=0) is held
+
+
+@pytest.mark.parametrize(
+    ("rule", "gaps", "failed", "expected"),
+    [
+        ("oracle_free", (None, None), None, (2.0, 5.0)),
+        ("oracle_free", (None, None), "became NaN", (2.0, None)),
+        ("oracle", (1.5, 0.5), None, (0.5, 1.5)),
+    ],
+)
+def test_the_outcome_is_compared_with_the_defaults(rule, gaps, failed, expected):
+    trials = [
+        {"score": None if failed else {"total": 5.0}, "gap": gaps[0], "failure": failed},
+        {"score": {"total": 2.0}, "gap": gaps[1], "failure": None},
+    ]
+    described = {"rule": rule, "trials": trials, "chosen": 1, "options": {"steps": 3}}
+    found = tuning.outcome(described)
+    assert (found["score"], found["default"]) == expected
+    assert (found["trial"], found["trials"], found["failed"]) == (2, 2, int(failed is not None))
