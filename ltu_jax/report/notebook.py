@@ -68,14 +68,15 @@ def audit_html(audit: Mapping[str, Any]) -> str:
 
 
 def _with_gap(row: Mapping[str, Any], key: str) -> str:
-    gap = (row.get("gaps") or {}).get(key)
+    gap = None if row["model"] == "retrain" else (row.get("gaps") or {}).get(key)
     return number(row.get(key)) + (f" ({signed(gap)})" if measured(gap) else "")
 
 
 def as_lines(tables: Sequence[Table], sentences: Sequence[str]) -> str:
     """Return tables and sentences as plain text of 80 columns."""
     text = io.StringIO()
-    terminal = Terminal(file=text, width=WIDTH, no_color=True, force_jupyter=False)
+    # Neither colours nor widgets, whatever the environment of a notebook asks for.
+    terminal = Terminal(file=text, width=WIDTH, force_terminal=False, force_jupyter=False)
     for table in tables:
         terminal.show(table)
     for sentence in sentences:
@@ -93,6 +94,7 @@ def as_html(head: Sequence[str], rows: Sequence[Sequence[str]], sentences: Seque
         + "</tr>"
         for cells in rows
     )
-    text = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
+    finding, *others = map(escape, sentences)
+    text = f"<p><strong>{finding}</strong></p>" + "".join(f"<p>{other}</p>" for other in others)
     table = f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
     return f'<div style="overflow-x: auto">{table}</div>{text}'

@@ -19,11 +19,14 @@ def hostile():
     return content._replace(rows=rows, run={**content.run, "method": HOSTILE})
 
 
-def test_a_result_shows_its_table_and_its_verdict():
+def test_a_result_shows_its_table_and_its_verdict(monkeypatch):
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "CLICOLOR_FORCE"):
+        monkeypatch.setenv(name, "1")
     content = make_content()
     text = notebook.result_text(content, "RUN/report.html")
     assert max(map(len, text.splitlines())) <= 80
     assert len(text.splitlines()) < 25
+    assert "\x1b" not in text
     said = " ".join(text.split())
     assert " ".join(verdict(content).sentence.split()) in said
     for shown in ("Second Retrain", "LTU", "39.5", "RUN/report.html"):
