@@ -174,6 +174,12 @@ class Compare:
     """As for ltu unlearn."""
     epochs: _Count = None
     """Training epochs; by default those of the model's recipe."""
+    checkpoint: _Place = None
+    """Trained model to take as the original of every seed; by default one is trained for each."""
+    forget_ids: _File = None
+    """File of ids to forget in every seed, as for ltu unlearn; in place of --scenarios."""
+    forget_id_column: _Column = None
+    """As for ltu unlearn."""
     methods: _Names = ()
     """Methods to compare; by default all."""
     scenarios: _Names = ("random_10", "class")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ltu_jax.data.request import Request, by_class, by_fraction, by_group
+from ltu_jax.errors import InputError
 from ltu_jax.types import Dataset
 
 Outputs = Callable[[], np.ndarray]
@@ -50,6 +51,17 @@ def one_subclass(seed: int, dataset: Dataset) -> Request:
     return by_group("class", names[seed % len(names)])
 
 
+def own_ids(request: Request | None) -> Scenario:
+    """Return the scenario of a request of the user's, which is the same for every seed."""
+
+    def requested(seed: int, dataset: Dataset, outputs: Outputs) -> Request:
+        if request is None:
+            raise InputError("forget_ids", "is missing", "give the file of ids to forget")
+        return request
+
+    return Scenario("the given examples", requested)
+
+
 SCENARIOS: dict[str, Scenario] = {
     "random_10": Scenario("a random 10 %", lambda seed, data, _: by_fraction(0.1, seed=seed)),
     "random_50": Scenario("a random 50 %", lambda seed, data, _: by_fraction(0.5, seed=seed)),
@@ -59,4 +71,5 @@ SCENARIOS: dict[str, Scenario] = {
         lambda seed, data, _: one_subclass(seed, data),
         coarse,
     ),
+    "ids": own_ids(None),
 }

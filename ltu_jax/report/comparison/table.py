@@ -156,6 +156,7 @@ def heading(results: Mapping[str, Any], scenario: str) -> str:
         "default": "default options",
     }[config["select"]]
     setting = f"{config['data']}{size}, {config['model'] or 'default model'}"
+    setting += ", given checkpoint" if config.get("checkpoint") else ""
     count = "1 training seed" if seeds == 1 else f"{seeds} training seeds"
     return f"{setting}: {SCENARIOS[scenario].title} forgotten, {count}, {chosen}{control}"
 

@@ -53,6 +53,7 @@ class Bench:
       cache: folder of trained models.
       data_dir: folder of prepared TFDS data.
       scenarios: scenarios by name.
+      checkpoint: trained model to take as the original of every seed; None trains it.
     """
 
     def __init__(
@@ -63,7 +64,9 @@ class Bench:
         cache: Path,
         data_dir: str | None = None,
         scenarios: Mapping[str, Scenario] = SCENARIOS,
+        checkpoint: str | None = None,
     ):
+        self.checkpoint = checkpoint
         self.setting, self.seed, self.cache, self.data_dir = setting, seed, cache, data_dir
         self.scenario = scenarios[setting.forget]
         self._models: dict[str, TrainedModel] = {}
@@ -82,11 +85,12 @@ class Bench:
             retain_fraction=s.retain_fraction,
             epochs=s.epochs,
             seed=self.seed,
+            checkpoint=self.checkpoint,
         )
 
         def outputs() -> np.ndarray:  # the original's training does not depend on the forget set
             plan = make_plan(spec, None, InMemory(dataset))
-            original = cached_model(self.cache, plan, "original")
+            original = self._trained(plan, "original")
             return np.asarray(predict(plan.model, original.variables, dataset.train.inputs))
 
         request = self.scenario.request(self.seed, dataset, outputs)
@@ -95,7 +99,7 @@ class Bench:
     def model(self, name: str) -> TrainedModel:
         """Return `original`, or a retrained model that shares no parameter with it."""
         if name not in self._models:
-            model = cached_model(self.cache, self.plan, name)
+            model = self._trained(self.plan, name)
             if name in REFERENCES:
                 check_reinitialised(
                     model.variables.params,
@@ -104,6 +108,11 @@ class Bench:
                 )
             self._models[name] = model
         return self._models[name]
+
+    def _trained(self, plan: Plan, name: str) -> TrainedModel:
+        if name == "original" and plan.original is not None:
+            return TrainedModel(plan.original, float("nan"))
+        return cached_model(self.cache, plan, name)
 
     def unlearned(self, method: str, options: Mapping[str, Any]) -> tuple[TrainedModel, History]:
         """Return what a method with these options makes of the original, and its history."""

@@ -90,7 +90,14 @@ def result_path(folder: Path, job: Job) -> Path:
 def bench(comparison: Comparison, scenario: str, seed: int) -> Bench:
     """Return the models and measurements of a scenario and a training seed."""
     setting = comparison.setting(scenario)
-    return Bench(setting, seed, cache=comparison.cache, data_dir=comparison.data_dir)
+    return Bench(
+        setting,
+        seed,
+        cache=comparison.cache,
+        data_dir=comparison.data_dir,
+        scenarios=comparison.scenario_table,
+        checkpoint=comparison.checkpoint,
+    )
 
 
 def make_result(comparison: Comparison, job: Job) -> Result:
@@ -213,8 +220,11 @@ def _check_config(comparison: Comparison) -> None:
     """Write the settings into the folder, or stop where it holds those of another comparison."""
     path, config = comparison.out / "config.json", comparison.config()
     if not path.exists():
+        subsets = comparison.forget_ids is not None and comparison.train_size is not None
+        seeds = comparison.train_seeds if subsets else comparison.train_seeds[:1]
         for scenario in comparison.scenarios:  # finds bad input before anything is written
-            _ = bench(comparison, scenario, comparison.train_seeds[0]).plan
+            for seed in seeds:
+                _ = bench(comparison, scenario, seed).plan
         write_json(path, config)
         return
     present = _read(path)

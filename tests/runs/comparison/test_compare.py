@@ -4,6 +4,7 @@ import csv
 import json
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
@@ -14,8 +15,9 @@ from ltu_jax.report import comparison as report
 from ltu_jax.runs.comparison import bench, compare
 from ltu_jax.runs.comparison.bench import Bench
 from ltu_jax.runs.comparison.jobs import Job, Variant
-from ltu_jax.runs.comparison.options import Comparison
+from ltu_jax.runs.comparison.options import DEFAULT_SCENARIOS, Comparison
 from ltu_jax.runs.plan import visible_data
+from ltu_jax.training.checkpoint import restore, save_checkpoint
 
 DATA = "tests.tiny:table"
 SOURCE = {"command": "pytest", "versions": {}}
@@ -199,4 +201,63 @@ def test_tables_and_figures_hold_every_run(results, tmp_path):
 
 
 def test_every_scenario_has_a_title():
-    assert set(SCENARIOS) == {"random_10", "random_50", "class", "subclass"}
+    assert set(SCENARIOS) == {"random_10", "random_50", "class", "subclass", "ids"}
+
+
+OWN_IDS = ["patient-0003", "patient-0007", "patient-0011"]
+
+
+@pytest.fixture
+def own(comparison, tmp_path):
+    """Return a comparison of a checkpoint and ids of the user's."""
+    ids = tmp_path / "clinic.csv"
+    ids.write_text("age,patient\n" + "".join(f"7,{name}\n" for name in OWN_IDS))
+    setting = replace(comparison, epochs=60).setting("class")
+    trained = bench.Bench(setting, 5, cache=tmp_path / "cache")
+    save_checkpoint(tmp_path / "mine", trained.model("original").variables)
+    return replace(
+        comparison,
+        out=tmp_path / "own",
+        cache=tmp_path / "cache",
+        methods=("finetune",),
+        scenarios=DEFAULT_SCENARIOS,
+        train_seeds=(0,),
+        select="default",
+        checkpoint=str(tmp_path / "mine"),
+        forget_ids=ids,
+        forget_id_column="patient",
+    )
+
+
+def test_a_checkpoint_and_ids_of_the_user_are_compared(own):
+    rows = compare.run(own, source=SOURCE, say=lambda line: None)["rows"]
+    assert {row["scenario"] for row in rows} == {"ids"}
+    assert {row["method"] for row in rows} == {"retrain", "retrain_2", "nothing", "finetune"}
+    here = compare.bench(own, "ids", 0)
+    assert here.plan.dataset.train_ids[here.plan.split.forget].tolist() == OWN_IDS
+    original = here.model("original").variables
+    jax.tree.map(np.testing.assert_array_equal, original, restore(own.checkpoint, original))
+    written = "".join(path.read_text() for path in own.out.rglob("*.*") if path.suffix != ".png")
+    assert not any(name in written for name in OWN_IDS)
+    report.write(json.loads((own.out / "compare.json").read_text()), own.out)
+    with pytest.raises(InputError) as caught:
+        compare.run(replace(own, checkpoint=None), source=SOURCE)
+    assert caught.value.argument == "out"
+
+
+@pytest.mark.parametrize(
+    ("changes", "argument"),
+    [
+        ({"forget_ids": None}, "forget_ids"),
+        ({"forget_ids": None, "forget_id_column": None, "scenarios": ("ids",)}, "forget_ids"),
+        ({"scenarios": ("subclass",)}, "scenarios"),
+        ({"forget_id_column": "name"}, "forget"),
+        ({"checkpoint": "nowhere"}, "checkpoint"),
+        ({"train_size": 40, "train_seeds": (0, 1, 2, 3)}, "forget"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_nothing_is_written(own, changes, argument):
+    with pytest.raises(InputError) as caught:
+        compare.run(replace(own, **changes), source=SOURCE)
+    assert caught.value.argument == argument
+    assert not own.out.exists()
