@@ -13,6 +13,7 @@ from ltu_jax.report.write import versions
 from ltu_jax.runs.plan import Plan
 from ltu_jax.runs.tuning import Selection
 from ltu_jax.training.loop import History
+from ltu_jax.training.supervised import recipe_for
 from ltu_jax.types import Split
 from ltu_jax.unlearners.ltu import diagnostics
 from ltu_jax.unlearners.ltu.config import MatchingConfig
@@ -85,16 +86,19 @@ def retrained_band(measured: Measurements) -> tuple[float, float] | None:
 
 
 def made_by(plan: Plan) -> dict[str, str]:
-    """Return by model whose recipe made it."""
+    """Return by model whose recipe made it: the library's or the user's."""
     recipe = plan.recipe
+    whose = "library's recipe" if recipe == recipe_for(plan.model.name) else "recipe that you gave"
     trained = (
-        f"trained from scratch by the recipe of this run ({recipe.epochs} epochs of SGD, "
-        f"batch size {recipe.batch_size}, learning rate {recipe.learning_rate})"
+        f"trained from scratch by the {whose} ({recipe.epochs} epochs of SGD, batch size "
+        f"{recipe.batch_size}, learning rate {recipe.learning_rate})"
     )
-    given = plan.original is not None
-    original = "given, trained by your own recipe" if given else trained
-    if given:
-        trained += "; where your recipe differs, so may the gaps"
+    original = trained
+    if plan.earlier is not None:
+        original = "the unlearned model of the request before"
+    elif plan.original is not None:
+        original = "yours, trained by a recipe that is not known here"
+        trained += "; if yours is another one, part of a gap comes from that"
     references = ("retrain", "retrain_2") if plan.spec.reference == "retrain" else ()
     return {"original": original, **dict.fromkeys(references, trained)}
 

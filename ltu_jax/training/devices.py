@@ -81,7 +81,7 @@ def find_devices() -> list[Any]:
     """Return all devices.
 
     Raises:
-      InputError: JAX finds none of the platform that it is told to use.
+      InputError: JAX finds no device of the platform that it should use.
     """
     try:
         return jax.devices()

@@ -37,10 +37,10 @@ def oracle(num_classes=3):
     """A network whose only parameter is added to the class it answers: 0 is always right."""
 
     def apply(params, inputs):
-        answer = (inputs[:, 1].astype(int) + params["shift"]) % num_classes
+        answer = (inputs[:, 1] + params["shift"]).astype(int) % num_classes
         return HEIGHT * (answer[:, None] == jnp.arange(num_classes))
 
-    return from_functions(lambda key, inputs: {"shift": jnp.zeros((), int)}, apply, name="oracle")
+    return from_functions(lambda key, inputs: {"shift": jnp.zeros(())}, apply, name="oracle")
 
 
 def plan_of(forget=None, data=None, **options):
@@ -48,7 +48,7 @@ def plan_of(forget=None, data=None, **options):
 
 
 def network(shift, seconds=1.0):
-    return TrainedModel(Variables({"shift": jnp.asarray(shift)}, {}), seconds)
+    return TrainedModel(Variables({"shift": jnp.asarray(shift, float)}, {}), seconds)
 
 
 def test_rows_of_networks_that_are_always_right_and_always_wrong():

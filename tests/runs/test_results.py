@@ -8,7 +8,7 @@ from ltu_jax.audit import bounds
 from ltu_jax.audit.measure import measure_models
 from ltu_jax.data.request import resolve
 from ltu_jax.report import verdict
-from ltu_jax.runs.results import report_content
+from ltu_jax.runs.results import made_by, report_content
 from tests.audit.test_measure import network, numbered, plan_of
 
 
@@ -56,7 +56,7 @@ def test_the_report_says_what_was_run():
         "options_chosen": "default",
         "seeds": {"run": 0},
         "made_by": content.run["made_by"],
-        "warnings": [],
+        "warnings": list(plan.warnings),
         "signs": [],
         "command": "ltu unlearn --seed 0",
         "sizes": {
@@ -73,6 +73,22 @@ def test_the_report_says_what_was_run():
     assert content.config["training"]["epochs"] == plan.recipe.epochs
     assert content.history == {"step": [0, 1, 2], "cosine": [0.5, -0.5, 0.0]}
     assert content.class_names == ("0", "1", "2")
+
+
+def test_the_report_says_whose_recipe_made_each_model():
+    plan = plan_of(reference="retrain", epochs=None)
+    usual = made_by(plan)
+    assert list(usual) == ["original", "retrain", "retrain_2"]
+    assert len(set(usual.values())) == 1
+    assert "library's recipe" in usual["retrain"]
+    own = made_by(plan._replace(recipe=ltu_jax.Recipe(epochs=7)))
+    assert "you gave (7 epochs" in own["retrain"]
+    given = made_by(plan._replace(original=network(0).variables))
+    assert given["original"].startswith("yours")
+    assert "trained from scratch" in given["retrain"]
+    following = made_by(plan._replace(original=network(0).variables, earlier=plan.dataset.train))
+    assert "request before" in following["original"]
+    assert list(made_by(plan_of(reference="none"))) == ["original"]
 
 
 def test_only_methods_with_membership_models_share_features_with_the_attacks():
