@@ -236,7 +236,7 @@ def _check_constants(argument: str, values: Sequence[float], channels: int) -> N
 def _ids(ids: _Values, length: int) -> np.ndarray:
     if np.ma.is_masked(ids):
         raise InputError("ids", "has masked entries", "give one id per training example")
-    values = ids.to_numpy() if hasattr(ids, "to_numpy") else ids  # type: ignore
+    values = np.asarray(ids) if hasattr(ids, "__array__") else ids
     if isinstance(values, np.ndarray) and values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     texts = _texts("ids", values)
@@ -272,7 +272,10 @@ def _groups(groups: Mapping[str, _Values], length: int) -> dict[str, np.ndarray]
 def _column(values: _Values) -> np.ndarray:
     """Return a column as a NumPy array; entries that are masked become None."""
     if np.ma.is_masked(values):
-        return np.where(np.ma.getmaskarray(values), None, np.ma.getdata(values))
+        masked = np.ma.asarray(values)
+        column = masked.data.astype(object)
+        column[np.ma.getmaskarray(masked)] = None
+        return column
     try:
         column = np.asarray(values)
     except ValueError:  # rows of unequal length

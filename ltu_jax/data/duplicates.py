@@ -52,7 +52,7 @@ def warn_of_copies(dataset: Dataset, split: Split) -> None:
         return
     examined = np.flatnonzero(~twins & ~np.isin(forget, unseen))
     examined = examined[:: -(-len(examined) // MAX_EXAMINED) or 1]
-    images = inputs[split.forget[examined]]
+    images = np.asarray(inputs[split.forget[examined]])
     for part, others in (
         ("data to keep", _chunks(inputs, split.retain)),
         ("held-out set", _chunks(heldout)),
@@ -133,11 +133,11 @@ def _threshold(images: np.ndarray) -> float:
     return NEAR if min(images.shape[1:3]) >= 2 * THUMBNAIL else NEAR_SMALL
 
 
-def _chunks(inputs: np.ndarray, rows: np.ndarray | None = None) -> Iterator[np.ndarray]:
+def _chunks(inputs: Array, rows: np.ndarray | None = None) -> Iterator[np.ndarray]:
     size = len(inputs if rows is None else rows)
     for first in range(0, size, _CHUNK):
         part = slice(first, first + _CHUNK)
-        yield inputs[part] if rows is None else inputs[rows[part]]
+        yield np.asarray(inputs[part] if rows is None else inputs[rows[part]])
 
 
 def _of(count: int, total: int, which: str) -> str:

@@ -136,10 +136,12 @@ def _by_name(
     labels: dict[str, np.ndarray], class_names: Sequence[str] | None
 ) -> tuple[dict[str, np.ndarray], Sequence[str]]:
     """Return the classes of labels that are names."""
-    if class_names is None:
-        found = np.unique(np.concatenate(list(labels.values()))).tolist()
-        class_names = sorted(found, key=int) if all(map(str.isdecimal, found)) else found
-    names = [v.decode() if isinstance(v, bytes) else str(v) for v in class_names]
+    found = np.unique(np.concatenate(list(labels.values()))).tolist()
+    in_order = sorted(found, key=int) if all(map(str.isdecimal, found)) else found
+    names = [
+        name.decode() if isinstance(name, bytes) else str(name)
+        for name in (in_order if class_names is None else class_names)
+    ]
     number = {name: i for i, name in enumerate(names)}
     loose = {_loose(name): i for i, name in enumerate(names)}
     classes = {}
@@ -158,7 +160,7 @@ def _by_name(
             )
         codes = [number.get(n, loose.get(_loose(n), -1)) for n in distinct.tolist()]
         classes[argument] = np.array(codes, np.int64)[inverse]
-    return classes, class_names
+    return classes, names
 
 
 def _loose(name: str) -> str:

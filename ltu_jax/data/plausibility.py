@@ -24,7 +24,7 @@ def warn_of_mistakes(dataset: Dataset, split: Split, *, is_first: bool, own_scal
       own_scale: whether the model was trained elsewhere and may scale its inputs itself.
     """
     if is_first:
-        warn_of_empty_classes(dataset.train.labels, dataset.class_names)
+        warn_of_empty_classes(np.asarray(dataset.train.labels), dataset.class_names)
     if not own_scale:
         warn_of_scale(dataset)
     warn_of_copies(dataset, split)

@@ -210,7 +210,7 @@ def matched(request: Request, dataset: Dataset) -> Match:
     if request.column not in dataset.groups:
         has = f"choose among {few(dataset.groups)}" if dataset.groups else "it has none"
         raise request.error(f"{dataset.name} has no group column {request.column!r}", has)
-    column = dataset.groups[request.column]
+    column = dataset.groups[str(request.column)]
     try:
         return match(request.value, column, by_value, typed=request.typed)
     except TypeError as error:
@@ -334,7 +334,7 @@ def _unknown(request: Request, dataset: Dataset, unknown: list[Any], what: str) 
     by_column = _is_by_column(request, dataset)
     column = dataset.groups[str(request.column)] if by_column else dataset.train_ids
     known = list(dict.fromkeys(text(value) for value in column if not is_missing(value)))
-    near = [get_close_matches(text(value), known[:100_000], 1) for value in unknown[:3]]
+    near = [get_close_matches(text(value), known[:20_000], 1) for value in unknown[:3]]
     near = list(dict.fromkeys(one for found in near for one in found))
     remedy = f"near ones are {few(near)}; " if near else ""
     remedy += f"{what} look like {few(known)}"

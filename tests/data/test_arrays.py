@@ -141,9 +141,6 @@ class Frame:
     def __iter__(self):
         return iter(["column"])
 
-    def to_numpy(self):
-        return self.values
-
 
 def test_frames_and_device_arrays_are_arrays():
     dataset = from_arrays(
