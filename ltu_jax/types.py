@@ -96,7 +96,9 @@ class Dataset(NamedTuple):
       class_names: one per class.
       groups: named columns of `[N]` values of `train`, by which a request may select examples.
       mean: per-channel (or scalar) constant subtracted from inputs; uint8 is divided by 255 first.
-      std: per-channel (or scalar) constant that divides after `mean` is subtracted.
+        None: 0 for a model that the user trained, else 0.5.
+      std: per-channel (or scalar) constant that divides after `mean` is subtracted. None: 1 for a
+        model that the user trained, else 0.25.
       augment: whether cropped or mirrored examples keep their class.
       triggered: test inputs with a known backdoor's trigger.
     """
@@ -107,8 +109,8 @@ class Dataset(NamedTuple):
     train_ids: np.ndarray
     class_names: tuple[str, ...]
     groups: Mapping[str, np.ndarray]
-    mean: tuple[float, ...] = (0.5,)
-    std: tuple[float, ...] = (0.25,)
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     augment: bool = False
     triggered: Triggered | None = None
 

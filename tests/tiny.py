@@ -62,7 +62,7 @@ def two_sites(size=240):
 
 def plan(data=None, forget=None, **options):
     """A plan from the arguments of `ltu_jax.unlearn`; without a method and without references."""
-    named = ("model", "params", "method", "config", "only")
+    named = ("model", "params", "retrain", "method", "config", "only")
     given = {name: options.pop(name) for name in named if name in options}
     values, objects = separate(data=table() if data is None else data, **given)
     return make_plan(

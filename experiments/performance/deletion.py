@@ -66,7 +66,7 @@ def images(data_dir: str | None) -> Dataset:
     train, heldout = (
         jax.tree.map(np.asarray, noise(size, (32, 32, 3), size)) for size in (IMAGES, IMAGES // 2)
     )
-    return from_arrays(train, heldout, name="noise")
+    return from_arrays(train, heldout, name="noise", mean=(0.5,), std=(0.25,))
 
 
 def deletion(

@@ -11,7 +11,7 @@ from ltu_jax.errors import InputError
 
 REQUESTS = ("forget_ids", "forget_class", "forget_group", "forget_fraction")
 # Python names that are spelt differently on the command line.
-SPELLINGS = {"types": "type", "column": "forget_id_column"}
+SPELLINGS = {"types": "type", "column": "forget_id_column", "retrain": "retrain_checkpoint"}
 # Python functions that are commands.
 COMMANDS = {
     "resume": "ltu unlearn --resume",

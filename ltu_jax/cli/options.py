@@ -29,6 +29,7 @@ _Column = Annotated[
 ]
 _Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")]
 _Patterns = Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATTERN [PATTERN ...]")]
+_Paths = Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATH [PATH]")]
 _Seeds = Annotated[tuple[int, ...], tyro.conf.arg(metavar="N [N ...]")]
 
 
@@ -97,6 +98,8 @@ class Unlearn(Deletion):
     """Finished run to continue: same data, model and seed, minus what it has forgotten."""
     checkpoint: _Place = None
     """Trained model to start from (Orbax, such as RUN/original); by default one is trained."""
+    retrain_checkpoint: _Paths = ()
+    """One or two models that you trained without the forget set, instead of training them."""
     reference: Literal["retrain", "none"] = "retrain"
     """retrain: also train two models without the forget set, to compare with; none: do not."""
     out: _Folder = None

@@ -74,6 +74,7 @@ def _start(
         config=_config(options, method),
         only=options.only or None,
         retain_fraction=options.retain_fraction,
+        retrain=options.retrain_checkpoint or None,
         **{name: getattr(options, name) for name in names if hasattr(options, name)},
         **shared,
         command=command,
@@ -88,6 +89,7 @@ def specify(
 
     names = {entry.name for entry in fields(RunSpec)} & {entry.name for entry in fields(options)}
     given = {name: getattr(options, name) for name in names}
+    given["retrain"] = getattr(options, "retrain_checkpoint", ())
     spec = RunSpec(
         **{name: value for name, value in given.items() if value not in (None, ())},
         command=command,

@@ -24,8 +24,8 @@ def from_arrays(
     ids: _Values | None = None,
     class_names: Sequence[str] | None = None,
     groups: Mapping[str, _Values] | None = None,
-    mean: Sequence[float] = (0.5,),
-    std: Sequence[float] = (0.25,),
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     augment: bool = False,
     triggered: Triggered | tuple | None = None,
 ) -> Dataset:
@@ -42,8 +42,10 @@ def from_arrays(
       groups: named columns of `[N]` values, by which a request may select examples.
       mean: one constant, or one per channel, subtracted from the inputs; uint8 is divided by 255
         first, and tokens are not changed. Statistics of the training set would keep a trace of the
-        forget set, so these are constants.
-      std: one constant, or one per channel, that divides after `mean` is subtracted.
+        forget set, so these are constants. Default: 0 for a model that you trained, which then gets
+        the inputs as they are (uint8 divided by 255), else 0.5.
+      std: one constant, or one per channel, that divides after `mean` is subtracted. Default: 1
+        for a model that you trained, else 0.25.
       augment: whether cropped or mirrored images keep their class; a `Recipe` with `augment` then
         pads, crops and flips images in training.
       triggered: `(inputs [T, ...], target)`: test inputs of other classes with the trigger of a
@@ -84,7 +86,8 @@ def validate(dataset: Dataset) -> Dataset:
     class_names = tuple(_texts("class_names", dataset.class_names))
     _check_classes(class_names, {"train": train.labels, "heldout": heldout.labels})
     for field in ("mean", "std"):
-        _check_constants(field, getattr(dataset, field), train.inputs.shape[-1])
+        if getattr(dataset, field) is not None:
+            _check_constants(field, getattr(dataset, field), train.inputs.shape[-1])
     if dataset.augment and train.inputs.ndim != 4:
         problem = f"is True, but the inputs have shape {train.inputs.shape}, not [N, H, W, C]"
         raise InputError("augment", problem, "give False")
@@ -95,8 +98,8 @@ def validate(dataset: Dataset) -> Dataset:
         train_ids=_ids(dataset.train_ids, len(train.labels)),
         class_names=class_names,
         groups=_groups(dataset.groups, len(train.labels)),
-        mean=tuple(float(value) for value in dataset.mean),
-        std=tuple(float(value) for value in dataset.std),
+        mean=None if dataset.mean is None else tuple(map(float, dataset.mean)),
+        std=None if dataset.std is None else tuple(map(float, dataset.std)),
         augment=bool(dataset.augment),
         triggered=_triggered(dataset.triggered, train.inputs, class_names),
     )

@@ -91,6 +91,8 @@ def _digits() -> Dataset:
         Examples(images[heldout], bunch.target[heldout]),
         name="digits",
         ids=train,
+        mean=(0.5,),
+        std=(0.25,),
     )
 
 

@@ -6,7 +6,7 @@ from ltu_jax.models.functional import count_params, from_functions, with_preproc
 from ltu_jax.models.heads import binary_head
 from ltu_jax.models.safetensors import load_safetensors
 from ltu_jax.models.training_pass import check_training_pass
-from ltu_jax.models.zoo import MODELS, build, wrap
+from ltu_jax.models.zoo import MODELS, build, holds_arrays, wrap
 
 __all__ = [
     "MODELS",
@@ -17,6 +17,7 @@ __all__ = [
     "from_functions",
     "from_linen",
     "from_nnx",
+    "holds_arrays",
     "load_safetensors",
     "nnx_state",
     "nnx_variables",

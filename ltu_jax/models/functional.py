@@ -94,7 +94,7 @@ def _arguments_of_apply(apply: Callable, name: str) -> tuple[int, set[str]]:
 
 
 def with_preprocessing(
-    model: Model, *, mean: Sequence[float], std: Sequence[float], augment: bool
+    model: Model, *, mean: Sequence[float] | None, std: Sequence[float] | None, augment: bool
 ) -> Model:
     """Return `model` over raw inputs, as the data set stores them.
 

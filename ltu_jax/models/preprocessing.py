@@ -10,13 +10,15 @@ import jax.numpy as jnp
 from ltu_jax.types import Array, Key
 
 
-def normalise(inputs: Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
+def normalise(
+    inputs: Array, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> jax.Array:
     """Return `(inputs - mean) / std`; uint8 is divided by 255 first, other integers do not change.
 
     Args:
       inputs: `[..., C]`, uint8 or float; other integers are tokens.
-      mean: one value or `C` values, in units of the inputs after that division.
-      std: one value or `C` values.
+      mean: one value or `C` values, in units of the inputs after that division; None is 0.
+      std: one value or `C` values; None is 1.
 
     Returns:
       `[..., C]`, float32 for uint8 inputs, else the dtype of the inputs.
@@ -26,7 +28,10 @@ def normalise(inputs: Array, mean: Sequence[float], std: Sequence[float]) -> jax
         x = x.astype(jnp.float32) / 255
     if jnp.issubdtype(x.dtype, jnp.integer):
         return x
-    return (x - jnp.asarray(mean, x.dtype)) / jnp.asarray(std, x.dtype)
+    axes = (1,) * (x.ndim - 1) + (-1,)  # strict settings of JAX allow no implicit axes
+    if mean is not None:
+        x = x - jnp.asarray(mean, x.dtype).reshape(axes)
+    return x if std is None else x / jnp.asarray(std, x.dtype).reshape(axes)
 
 
 def pad_crop_flip(key: Key, images: Array) -> jax.Array:

@@ -101,7 +101,7 @@ def wrap(module: Any, *, name: str | None = None) -> Model:
             f"give model={name} or model=lambda rngs: {name}(..., rngs=rngs), and this one as "
             "`params`",
         )
-    if callable(module) and not _holds_arrays(module):
+    if callable(module) and not holds_arrays(module):
         return from_nnx(cast(Callable[..., nnx.Module], module), name=name)
     raise InputError(
         "model",
@@ -115,7 +115,7 @@ def _is_module(value: Any) -> bool:
     return isinstance(value, Model | nn.Module | nnx.Module)
 
 
-def _holds_arrays(value: Any) -> bool:
+def holds_arrays(value: Any) -> bool:
     """Whether a callable is a pytree of arrays, as the modules of Equinox are."""
     return any(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(value))
 

@@ -3,6 +3,7 @@
 from ltu_jax.report.content import ReportContent
 from ltu_jax.report.read import read_content
 from ltu_jax.report.result_table import result_table
+from ltu_jax.report.sentences import given_accuracy
 from ltu_jax.report.verdict import Verdict, verdict
 from ltu_jax.report.write import as_json, versions, write_report
 
@@ -10,6 +11,7 @@ __all__ = [
     "ReportContent",
     "Verdict",
     "as_json",
+    "given_accuracy",
     "read_content",
     "result_table",
     "verdict",

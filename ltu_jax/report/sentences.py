@@ -102,7 +102,19 @@ def origins(content: ReportContent) -> list[str]:
     by_origin: dict[str, list[str]] = {}
     for model, origin in content.run.get("made_by", {}).items():
         by_origin.setdefault(origin, []).append(label(model))
-    return [f"{', '.join(models)}: {origin}." for origin, models in by_origin.items()]
+    made = [f"{', '.join(models)}: {origin}." for origin, models in by_origin.items()]
+    accuracy, inputs = content.run.get("given_accuracy"), content.run.get("preprocessing")
+    if accuracy:
+        return [*made, given_accuracy(accuracy, inputs or "")]
+    return [*made, f"Preprocessing: {inputs}."] if inputs else made
+
+
+def given_accuracy(accuracy: Mapping[str, float], inputs: str) -> str:
+    """Return how often a model of the user is right, and on which inputs."""
+    return (
+        f"The given model is right on {accuracy['train']:.1f} % of its training examples and on "
+        f"{accuracy['heldout']:.1f} % of the held-out ones (at most 1,000 each); it gets {inputs}."
+    )
 
 
 def identity(content: ReportContent) -> list[str]:

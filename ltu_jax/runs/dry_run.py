@@ -79,16 +79,13 @@ def forecast(plan: Plan, trials: int | None = None) -> Forecast:
     deletion, retraining = unlearning_flops(plan), training_flops(plan, "retrain")
     phases = []
     if plan.original is None:
-        flops = training_flops(plan, "original")
-        phases.append(Phase("train original", training_steps(plan, "original"), flops))
+        phases.append(_training(plan, "original"))
     if trials is not None:
         flops = None if deletion is None else trials * deletion
         phases.append(Phase(f"choose options ({plan.method.name})", trials, flops))
     phases.append(Phase(f"unlearn ({plan.method.name})", plan.unlearner.num_steps, deletion))
-    if plan.spec.reference == "retrain":
-        phases += [
-            Phase(f"train {name}", training_steps(plan, name), retraining) for name in REFERENCES
-        ]
+    if plan.spec.reference == "retrain" and not isinstance(plan.retrain, tuple):
+        phases += [_training(plan, name) for name in REFERENCES]
     return Forecast(
         request=request_in_words(requests.describe(plan.request), sizes),
         data=plan.dataset.name,
@@ -99,6 +96,13 @@ def forecast(plan: Plan, trials: int | None = None) -> Forecast:
         phases=tuple(phases),
         ratio=None if deletion is None else deletion / retraining,
     )
+
+
+def _training(plan: Plan, name: str) -> Phase:
+    """Return the phase that trains a model; the cost of a function of the user is not known."""
+    if callable(plan.retrain):
+        return Phase(f"train {name}", 1, None)
+    return Phase(f"train {name}", training_steps(plan, name), training_flops(plan, name))
 
 
 def unlearning_flops(plan: Plan) -> float | None:

@@ -72,7 +72,7 @@ def load_plan(run: str | os.PathLike, objects: InMemory = NO_OBJECTS) -> Plan:
     if folder.is_unfinished():
         lock.check_free(folder.path, "run")
         raise InputError("run", f"{folder} holds an unfinished run", "finish it with `resume`")
-    return _plan(folder, replace(spec, checkpoint=None), described, objects)
+    return _plan(folder, replace(spec, checkpoint=None, retrain=None), described, objects)
 
 
 def load_unfinished(run: str | os.PathLike, objects: InMemory = NO_OBJECTS) -> Plan:
@@ -137,7 +137,8 @@ def _read(folder: RunFolder) -> tuple[RunSpec, dict[str, Any]]:
 
 def _plan(folder: RunFolder, spec: RunSpec, described: dict[str, Any], objects: InMemory) -> Plan:
     """Return the plan of a run, if the data are what they were."""
-    for name in ("data", "model", "method"):
+    trains = ("retrain",) if folder.is_unfinished() else ()  # finished models are read
+    for name in ("data", "model", "method", *trains):
         if name in spec.in_python and getattr(objects, name) is None:
             raise InputError(
                 name, f"was made in Python for the run {folder}", f"give {name}= from Python"
@@ -145,7 +146,7 @@ def _plan(folder: RunFolder, spec: RunSpec, described: dict[str, Any], objects: 
     stored, history = requests.load_split(folder.split), histories.load_history(folder.history)
     dataset = as_dataset(spec, objects.data)
     request = _request(described["request"], stored.forget, history, dataset)
-    given = InMemory(dataset, objects.model, method=objects.method)
+    given = InMemory(dataset, objects.model, method=objects.method, retrain=objects.retrain)
     whole = replace(spec, data=None, train_size=None, stream=False)
     plan = make_plan(whole, request, given, history=history)
     plan = plan._replace(spec=spec)

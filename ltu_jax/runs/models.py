@@ -11,10 +11,12 @@ import jax
 import numpy as np
 
 from ltu_jax.data.on_disk import OnDisk, content
+from ltu_jax.errors import InputError
 from ltu_jax.models.fingerprint import fingerprint, program
 from ltu_jax.runs.folder import RunState, variables_digest
+from ltu_jax.runs.given_models import TrainFunction, train_by
 from ltu_jax.runs.plan import Plan, on_device, visible_data
-from ltu_jax.runs.plan_model import trace
+from ltu_jax.runs.plan_model import check_given, trace
 from ltu_jax.runs.progress import OnInfo, Progress
 from ltu_jax.training.compilation import compile_clock
 from ltu_jax.training.invariants import check_reinitialised
@@ -116,8 +118,13 @@ def original_model(plan: Plan, state: RunState, progress: Progress) -> TrainedMo
 def exported_model(plan: Plan, name: str, state: RunState, progress: Progress) -> TrainedModel:
     """Train `original`, `retrain` or `retrain_2` and export it, unless that is done."""
     source = follows_from(plan, name)
-    if done := state.finished(name, source, trace(plan.model, plan.dataset)):
+    like = trace(plan.model, plan.dataset)
+    if done := state.finished(name, source, like):
         return done[0]
+    if callable(plan.retrain):
+        model = _by_function(plan, plan.retrain, name, like, progress)
+        state.finish(name, source, model)
+        return model
     on_info = progress.phase(f"train {name}", training_steps(plan, name))
     with state.saver(name, source) as saver:
         model = train_model(plan, name, on_info, saver)
@@ -128,16 +135,48 @@ def exported_model(plan: Plan, name: str, state: RunState, progress: Progress) -
 def reference_models(
     plan: Plan, original: TrainedModel, state: RunState, progress: Progress
 ) -> dict[str, TrainedModel]:
-    """Train and export the models that never see the forget set."""
-    trained = {}
-    for name in REFERENCES:
-        trained[name] = exported_model(plan, name, state, progress)
-        check_reinitialised(
-            trained[name].variables.params,
-            original.variables.params,
-            partial(initial_parameters, plan),
-        )
+    """Train, or take from the user, and export the models that never see the forget set."""
+    if isinstance(plan.retrain, tuple):
+        trained = {
+            name: _given(plan, name, variables, state)
+            for name, variables in zip(REFERENCES, plan.retrain, strict=False)
+        }
+    else:
+        trained = {name: exported_model(plan, name, state, progress) for name in REFERENCES}
+    for model in trained.values():
+        new, old = model.variables.params, original.variables.params
+        if plan.retrain is None:
+            check_reinitialised(new, old, partial(initial_parameters, plan))
+        elif all(map(np.array_equal, jax.tree.leaves(new), jax.tree.leaves(old))):
+            remedy = "give a model that was trained without the forget set"
+            raise InputError("retrain", "gives the parameters of the original", remedy)
     return trained
+
+
+def _by_function(
+    plan: Plan, function: TrainFunction, name: str, like: Variables, progress: Progress
+) -> TrainedModel:
+    """Train a model by the user's function, on arrays of the host as the data set has them."""
+    on_done = progress.phase(f"train {name}", 1)
+    dataset, rows, held = plan.dataset, training_rows(plan, name), plan.split.validation
+    train_data = Examples(dataset.train.inputs[rows], dataset.train.labels[rows])
+    eval_data = Examples(dataset.heldout.inputs[held], dataset.heldout.labels[held])
+    start = time.perf_counter()
+    made = train_by(function, _key(plan, _STREAMS[name]), train_data, eval_data, like)
+    seconds = time.perf_counter() - start
+    check_given("retrain", plan.model, made, dataset, strict=name == "original")
+    on_done(0, {})
+    return TrainedModel(made, seconds)
+
+
+def _given(plan: Plan, name: str, variables: Variables, state: RunState) -> TrainedModel:
+    """Export a model of Retrain that the user gives."""
+    source = follows_from(plan, name, variables)
+    if done := state.finished(name, source, trace(plan.model, plan.dataset)):
+        return done[0]
+    model = TrainedModel(variables, float("nan"))
+    state.finish(name, source, model)
+    return model
 
 
 def unlearned_model(
@@ -177,6 +216,7 @@ def follows_from(plan: Plan, name: str, original: Variables | None = None) -> st
     settings = {
         "training": training_digest(plan, "original" if name == "unlearned" else name),
         "given": None if original is None else variables_digest(original),
+        "by": "function" if callable(plan.retrain) else None,
     }
     if name != "unlearned":
         return fingerprint({}, settings)

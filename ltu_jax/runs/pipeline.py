@@ -17,7 +17,7 @@ from ltu_jax.audit.measure import Measurements, measure_models
 from ltu_jax.audit.summary import Row
 from ltu_jax.errors import InputError, Interrupted
 from ltu_jax.files import write_json
-from ltu_jax.report import ReportContent, notebook, verdict, write_report
+from ltu_jax.report import ReportContent, given_accuracy, notebook, verdict, write_report
 from ltu_jax.report.content import plain
 from ltu_jax.runs import lock, tuning
 from ltu_jax.runs.calls import as_call
@@ -32,7 +32,7 @@ from ltu_jax.runs.models import (
 from ltu_jax.runs.plan import Forget, Plan, make_plan, with_method
 from ltu_jax.runs.progress import Log, Progress, check_installed, open_trackers
 from ltu_jax.runs.record import record
-from ltu_jax.runs.results import report_content
+from ltu_jax.runs.results import preprocessing, report_content
 from ltu_jax.runs.spec import SAVE_EVERY, InMemory, Reference, Rule, RunSpec, separate
 from ltu_jax.training import hosts
 from ltu_jax.training.devices import find_devices, over_devices
@@ -86,6 +86,7 @@ def unlearn(
     *,
     model: Any = None,
     params: Any = None,
+    retrain: Any = None,
     method: str | Method = "ltu",
     config: Any = None,
     only: Only | None = None,
@@ -125,12 +126,17 @@ def unlearn(
         `None` takes `mlp` for tables and images below 16 pixels, else `cnn`.
       params: trained parameters to start from: an NNX module, Linen variables, or the parameters of
         a model without state. `None` trains a model, or reads `checkpoint`.
+      retrain: your own training: a function `(key, train_data, eval_data)` that returns what
+        `params` takes, for data `(inputs, labels)`. It trains Retrain, and the original if none is
+        given. Or one or two models that were trained without the forget set, as for `params` or as
+        paths of checkpoints. `None` trains by `recipe`.
       method: a name in `ltu_jax.unlearners.METHODS`, `"package.module:OBJECT"`, or your own
         `Method`.
       config: the method's options, such as `LTUConfig(steps=100)`; `None` takes its defaults.
       only: change only these parameters: patterns over their paths such as `"head/*"`, or a
         function from a path to whether it is chosen. All others stay bit-identical.
-      checkpoint: exported model to start from; `None` trains the original.
+      checkpoint: trained model to start from, see `training.foreign_checkpoints`; `None` trains the
+        original.
       retain_fraction: share of the retain set that the method may see.
       reference: `"retrain"` also trains two models without the forget set, to compare with.
       trials: number of trials that tune the method's options (`ltu_jax.runs.tuning`); `None` takes
@@ -167,7 +173,13 @@ def unlearn(
     """
     command = as_call(unlearn, locals()) if command is None else command
     named, objects = separate(
-        data=data, model=model, params=params, method=method, config=config, only=only
+        data=data,
+        model=model,
+        params=params,
+        retrain=retrain,
+        method=method,
+        config=config,
+        only=only,
     )
     spec = RunSpec(
         **named,
@@ -215,6 +227,7 @@ def resume(
     data: Dataset | None = None,
     model: Any = None,
     method: Method | None = None,
+    retrain: Any = None,
     quiet: bool = False,
     log: Log = "text",
 ) -> Result:
@@ -227,6 +240,7 @@ def resume(
       data: the data set, if it was made in Python.
       model: the model, if it was made in Python.
       method: the method, if it was made in Python.
+      retrain: the training function or models, if they were given in Python.
       quiet: show no progress.
       log: as for `unlearn`.
 
@@ -244,7 +258,7 @@ def resume(
     folder = RunFolder(run)
     load_spec(run)
     with lock.claim(folder.path, "run"), hosts.results_folder(folder.path) as results:
-        plan = load_unfinished(run, InMemory(data, model, method=method))
+        plan = load_unfinished(run, InMemory(data, model, retrain=retrain, method=method))
         RunState(folder).reopen()
         return carry_out(plan, RunFolder(results or folder.path), quiet=quiet, log=log)
 
@@ -278,6 +292,8 @@ def carry_out(plan: Plan, folder: RunFolder, *, quiet: bool, log: Log = "text") 
     trackers = open_trackers(folder.path, spec.tensorboard, spec.wandb)
     progress = Progress(folder.metrics, quiet=quiet, trackers=trackers, log=log)
     with _resumable(state.folder), exit_on_signals(), progress:
+        if plan.accuracy is not None:
+            progress.note(given_accuracy(plan.accuracy._asdict(), preprocessing(plan)))
         models = {"original": original_model(plan, state, progress)}
         if spec.trials is not None and spec.select == "oracle":
             models |= reference_models(plan, models["original"], state, progress)

@@ -18,9 +18,16 @@ import ltu_jax.unlearners.parameter_subset as parameter_subset
 from ltu_jax.data.plausibility import warn_of_mistakes
 from ltu_jax.errors import InputError, collect_warnings
 from ltu_jax.models import MODELS, with_preprocessing
+from ltu_jax.runs.given_models import (
+    STANDARD_MEAN,
+    STANDARD_STD,
+    Retrain,
+    brings_a_model,
+    given_original,
+    given_retrain,
+)
 from ltu_jax.runs.plan_model import Accuracy, as_model, check_given, check_own, trace
 from ltu_jax.runs.spec import NO_OBJECTS, InMemory, RunSpec, as_dataset
-from ltu_jax.training.checkpoint import as_variables, restore
 from ltu_jax.training.devices import Parallel
 from ltu_jax.training.supervised import Recipe, recipe_for
 from ltu_jax.types import (
@@ -53,6 +60,7 @@ class Plan(NamedTuple):
       parallel: devices that share each step; None is one.
       warnings: what may be a mistake of the user; the report repeats it.
       accuracy: of `original`, if it was given.
+      retrain: function that trains original and Retrain, or models of Retrain; None takes `recipe`.
     """
 
     spec: RunSpec
@@ -67,6 +75,7 @@ class Plan(NamedTuple):
     parallel: Parallel | None = None
     warnings: tuple[str, ...] = ()
     accuracy: Accuracy | None = None
+    retrain: Retrain = None
 
     @property
     def dataset(self) -> Dataset:
@@ -145,6 +154,7 @@ def _checked_plan(
         seed=spec.seed,
     )
     request = requests.as_selected(request, dataset, split.forget)
+    dataset = _with_constants(dataset, spec, objects)
     bare = as_model(objects.model if spec.model is None else spec.model, dataset)
     recipe = spec.recipe or recipe_for(bare.name)
     recipe = recipe if spec.epochs is None else replace(recipe, epochs=spec.epochs)
@@ -154,14 +164,14 @@ def _checked_plan(
     like = trace(model, dataset)
     if bare.name not in MODELS:
         check_own(model, dataset, like, int(spec.seed))
-    if spec.checkpoint is not None:
-        original = restore(spec.checkpoint, like)
-    else:
-        original = None if objects.params is None else as_variables(objects.params, like)
+    original = given_original(spec, objects, like)
+    retrain = given_retrain(spec, objects, like)
     accuracy = None
     if original is not None:
         argument = "params" if spec.checkpoint is None else "checkpoint"
         accuracy = check_given(argument, model, original, dataset, strict=history is None)
+    for one in retrain if isinstance(retrain, tuple) else ():
+        check_given("retrain", model, one, dataset, strict=False)
     only = spec.only if objects.only is None else objects.only
     only = None if only is None else parameter_subset.choose(only, like.params)
     problem = Problem(dataset, split, model, int(spec.seed))
@@ -172,6 +182,9 @@ def _checked_plan(
         options=changed_options(method, config, recipe),
         only=only,
         checkpoint=_absolute(spec.checkpoint),
+        retrain=None if spec.retrain is None else tuple(map(_absolute, spec.retrain)),
+        mean=dataset.mean,
+        std=dataset.std,
         recipe=recipe,
         epochs=None,
     )
@@ -188,7 +201,16 @@ def _checked_plan(
         original,
         earlier,
         accuracy=accuracy,
+        retrain=retrain,
     )
+
+
+def _with_constants(dataset: Dataset, spec: RunSpec, objects: InMemory) -> Dataset:
+    """Return `dataset` with constants of its preprocessing; a model of the user needs none."""
+    own = brings_a_model(spec, objects)
+    mean = spec.mean or dataset.mean or ((0.0,) if own else STANDARD_MEAN)
+    std = spec.std or dataset.std or ((1.0,) if own else STANDARD_STD)
+    return dataset._replace(mean=mean, std=std)
 
 
 def _absolute(checkpoint: str | os.PathLike | None) -> str | os.PathLike | None:

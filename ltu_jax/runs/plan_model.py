@@ -188,7 +188,7 @@ def _check_accuracy(
     )
     remedy = (
         "give the model and the order of classes that belong together, and the preprocessing it "
-        f"was trained with (`mean` is {few(dataset.mean)}, `std` {few(dataset.std)})"
+        f"was trained with (`mean` is {few(dataset.mean or ())}, `std` {few(dataset.std or ())})"
     )
     if could - reached > margin:
         problem = (

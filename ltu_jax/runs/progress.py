@@ -137,6 +137,13 @@ class Progress:
         for tracker in self._trackers:
             tracker.close()
 
+    def note(self, text: str) -> None:
+        """Show a sentence above the bars, or write it as an event."""
+        if self._json:
+            write_event("note", text=text)
+        elif not self._bars.disable:
+            self._bars.console.print(text, highlight=False)
+
     def phase(self, name: str, total: int) -> OnInfo:
         """Start a phase of `total` steps.
 

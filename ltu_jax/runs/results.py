@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
+
+import numpy as np
 
 import ltu_jax.data.request as requests
 from ltu_jax.audit import bounds
 from ltu_jax.audit.measure import ATTACK_SIZE, Measurements
+from ltu_jax.audit.summary import Row
+from ltu_jax.errors import few
 from ltu_jax.report.content import ReportContent, counted
 from ltu_jax.report.write import versions
 from ltu_jax.runs.plan import Plan
@@ -37,6 +42,7 @@ def report_content(
     """
     split = plan.split
     sizes = {name: len(rows) for name, rows in split._asdict().items()}
+    rows = {row.model: row for row in measured.rows}
     return ReportContent(
         run={
             "data": plan.dataset.name,
@@ -45,8 +51,10 @@ def report_content(
             "uses_validation": plan.unlearner.invariants.uses_validation,
             "options_chosen": "default" if chosen is None else chosen.rule,
             "seeds": {"run": plan.seed},
-            "warnings": list(plan.warnings),
+            "warnings": [*plan.warnings, *filter(None, [warn_of_recipes(plan, rows)])],
             "made_by": made_by(plan),
+            "preprocessing": preprocessing(plan),
+            "given_accuracy": None if plan.accuracy is None else plan.accuracy._asdict(),
             "signs": diagnostics.diagnose(history),
             "command": command,
             "sizes": {"train": len(plan.dataset.train.labels), **sizes},
@@ -85,6 +93,17 @@ def retrained_band(measured: Measurements) -> tuple[float, float] | None:
     return bounds.retrained_auc_band(*scores)
 
 
+def preprocessing(plan: Plan) -> str:
+    """Return what a model gets as its inputs."""
+    mean, std = plan.dataset.mean or (), plan.dataset.std or ()
+    if plan.dataset.train.inputs.dtype == np.int32:
+        return "tokens as they are in the data set"
+    scaled = " (divided by 255)" if plan.dataset.train.inputs.dtype == np.uint8 else ""
+    if {*mean} == {0.0} and {*std} == {1.0}:
+        return f"inputs as they are in the data set{scaled}"
+    return f"(inputs{scaled} - {few(mean)}) / {few(std)}"
+
+
 def made_by(plan: Plan) -> dict[str, str]:
     """Return by model whose recipe made it: the library's or the user's."""
     recipe = plan.recipe
@@ -93,14 +112,45 @@ def made_by(plan: Plan) -> dict[str, str]:
         f"trained from scratch by the {whose} ({recipe.epochs} epochs of SGD, batch size "
         f"{recipe.batch_size}, learning rate {recipe.learning_rate})"
     )
-    original = trained
+    yours, by_function = "yours, trained by a recipe that is not known here", callable(plan.retrain)
+    references = ("retrain", "retrain_2") if plan.spec.reference == "retrain" else ()
+    original = retrained = "trained by the function that you gave" if by_function else trained
     if plan.earlier is not None:
         original = "the unlearned model of the request before"
     elif plan.original is not None:
-        original = "yours, trained by a recipe that is not known here"
-        trained += "; if yours is another one, part of a gap comes from that"
-    references = ("retrain", "retrain_2") if plan.spec.reference == "retrain" else ()
-    return {"original": original, **dict.fromkeys(references, trained)}
+        original = yours
+        retrained += (
+            "" if by_function else "; if yours is another one, part of a gap comes from that"
+        )
+    if isinstance(plan.retrain, tuple):
+        references, retrained = references[: len(plan.retrain)], yours
+    return {"original": original, **dict.fromkeys(references, retrained)}
+
+
+def warn_of_recipes(plan: Plan, rows: Mapping[str, Row]) -> str | None:
+    """Return a warning if Retrain's test accuracy shows another recipe than the original's.
+
+    Requests that take most of a class change the accuracy themselves and are passed over.
+
+    Args:
+      plan: of the run.
+      rows: measurements by model.
+    """
+    labels, count = plan.dataset.train.labels, plan.dataset.num_classes
+    kept = np.bincount(labels[plan.split.retain], minlength=count)
+    original, retrain, second = (rows.get(name) for name in ("original", "retrain", "retrain_2"))
+    lost = 2 * kept < np.bincount(labels, minlength=count)
+    if original is None or retrain is None or lost.any():
+        return None
+    share = retrain.ta / 100
+    noise = 200 * np.sqrt(2 * share * (1 - share) / len(plan.split.test))
+    floor = max(noise, 0.0 if second is None else abs(second.ta - retrain.ta))
+    if abs(original.ta - retrain.ta) <= floor:
+        return None
+    return (
+        f"Retrain's test accuracy is {retrain.ta:.1f} %, the original's {original.ta:.1f} %: more "
+        f"than the floor of {floor:.1f} percentage points apart, so their recipes may differ"
+    )
 
 
 def describe_choice(chosen: Selection) -> str:

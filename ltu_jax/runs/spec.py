@@ -38,7 +38,10 @@ class RunSpec:
       method: name of the unlearning method.
       options: the method's options that differ from its defaults.
       only: patterns or paths of the parameters that may change; None is all.
-      checkpoint: exported model to start from; None trains the original.
+      checkpoint: trained model to start from; None trains the original.
+      retrain: one or two checkpoints of models trained without the forget set; None trains them.
+      mean: constants of the preprocessing, see `Dataset`; None takes those of the data set.
+      std: constants of the preprocessing; None takes those of the data set.
       retain_fraction: share of the retain set that the method may see.
       reference: `"retrain"` also trains two models without the forget set.
       recipe: how original and references are trained; None takes the model's own.
@@ -67,6 +70,9 @@ class RunSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     only: tuple[str, ...] | None = None
     checkpoint: str | os.PathLike | None = None
+    retrain: tuple[str, ...] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     retain_fraction: float = 0.3
     reference: Reference = "retrain"
     recipe: Recipe | None = None
@@ -122,7 +128,7 @@ class RunSpec:
           KeyError: a field is missing.
         """
         values = {entry.name: content[entry.name] for entry in fields(cls)}
-        for name in ("only", "completed", "in_python"):
+        for name in ("only", "completed", "in_python", "retrain", "mean", "std"):
             values[name] = values[name] if values[name] is None else tuple(values[name])
         values["recipe"] = values["recipe"] and Recipe(**values["recipe"])
         return cls(**values)
@@ -141,6 +147,7 @@ class InMemory(NamedTuple):
       data: the data set.
       model: the model, see `pipeline.unlearn`.
       params: parameters to start from.
+      retrain: a training function, or models trained without the forget set.
       method: the unlearning method.
       config: the method's options, exactly as given.
       only: function from the path of a parameter to whether it may change.
@@ -149,6 +156,7 @@ class InMemory(NamedTuple):
     data: Dataset | None = None
     model: Any = None
     params: Any = None
+    retrain: Any = None
     method: Method | None = None
     config: Any = None
     only: Callable[[str], bool] | None = None
@@ -157,12 +165,19 @@ class InMemory(NamedTuple):
 NO_OBJECTS = InMemory()
 
 
+def _paths(value: Any) -> tuple[str, ...] | None:
+    """Return a path, or several, as a tuple of strings; None for anything else."""
+    given = value if isinstance(value, list | tuple) else (value,)
+    are_paths = len(given) > 0 and all(isinstance(path, str | os.PathLike) for path in given)
+    return tuple(os.fspath(path) for path in given) if are_paths else None
+
+
 def separate(**arguments: Any) -> tuple[dict[str, Any], InMemory]:
     """Separate the arguments of a run into values for a `RunSpec` and Python objects.
 
     Args:
-      **arguments: some of `data`, `model`, `params`, `method`, `config` and `only`, as for
-        `pipeline.unlearn`.
+      **arguments: some of `data`, `model`, `params`, `retrain`, `method`, `config` and `only`, as
+        for `pipeline.unlearn`.
 
     Example:
       >>> values, objects = separate(data="digits", only="head", model=len)
@@ -173,6 +188,8 @@ def separate(**arguments: Any) -> tuple[dict[str, Any], InMemory]:
     for name, value in arguments.items():
         if name == "only" and isinstance(value, str | list | tuple):
             values[name] = (value,) if isinstance(value, str) else tuple(value)
+        elif name == "retrain" and (paths := _paths(value)):
+            values[name] = paths
         elif name in ("params", "config"):
             objects[name] = value
         elif isinstance(value, str | None):

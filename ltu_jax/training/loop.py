@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from ltu_jax.errors import DivergedError
 from ltu_jax.training.devices import Parallel, collect, compile_for, replicate, split_batch
@@ -147,6 +148,8 @@ def unlearn(
         parallel=parallel,
     )
     result = method.finish(state)
+    # Scalars of a wider type may have widened parameters of half precision.
+    result = result._replace(params=optax.tree.cast_like(result.params, variables.params))
     check_finite(result, variables)
     check_invariants(method.invariants, state, variables, result)
     return result, history

@@ -163,6 +163,7 @@ def fisher_product(model: Model, variables: Variables, batch: Examples, vector: 
     def losses(params: PyTree) -> jax.Array:
         return _losses(model, variables.state, batch, params)
 
+    vector = optax.tree.cast_like(vector, variables.params)
     _, along = jax.jvp(losses, (variables.params,), (vector,))
     _, pull_back = jax.vjp(losses, variables.params)
     return pull_back(along / len(along))[0]

@@ -45,7 +45,7 @@ def test_defaults_are_row_indices_and_numbered_classes():
     dataset = from_arrays(TRAIN, HELDOUT)
     assert dataset.train_ids.tolist() == ["0", "1", "2", "3", "4", "5"]
     assert dataset.class_names == ("0", "1", "2")
-    assert (dataset.mean, dataset.std, dataset.augment) == ((0.5,), (0.25,), False)
+    assert (dataset.mean, dataset.std, dataset.augment) == (None, None, False)
 
 
 def test_tables_are_accepted():

@@ -42,6 +42,7 @@ def unlearn_next(
     only: Only | None = None,
     retain_fraction: float | None = None,
     reference: Reference = "retrain",
+    retrain: Any = None,
     trials: int | None = None,
     select: Rule = "oracle_free",
     data: Dataset | None = None,
@@ -70,6 +71,7 @@ def unlearn_next(
       config: the method's options; None takes the run's, or the defaults of another method.
       only: the parameters that may change; None takes the run's.
       retain_fraction: share of the retain set that the method may see, drawn from scratch.
+      retrain: as for `pipeline.unlearn`; not taken from the run.
       reference: this and all arguments not named here are as for `pipeline.unlearn`.
       trials: number of trials that tune the options.
       select: rule by which a trial is chosen.
@@ -101,7 +103,7 @@ def unlearn_next(
     folder = RunFolder(run)
     if forget is None:
         raise InputError("forget", "is missing", "say which examples to forget next")
-    changes, given = separate(method=method, config=config, only=only)
+    changes, given = separate(method=method, config=config, only=only, retrain=retrain)
     parent = load_plan(run, InMemory(data, model, method=given.method))
     check_not_continued(folder)
     lock.check_free(folder.path, "run")

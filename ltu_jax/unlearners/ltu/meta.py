@@ -130,15 +130,21 @@ def meta_gradient(
     )
     if inner.order == 2:
         for hessian_product, size in reversed(pull_backs):
-            gradient = optax.tree.add_scale(gradient, -size, hessian_product(gradient))
+            product = hessian_product(optax.tree.cast_like(gradient, params))
+            gradient = optax.tree.add_scale(gradient, -size, product)
     gradient = optax.tree.add_scale(gradient, inner.tune_weight, tune_grad)
-    return gradient, MetaInfo(tune_loss_value, losses, optax.tree.norm(tune_grad))
+    return optax.tree.cast_like(gradient, params), MetaInfo(
+        tune_loss_value, losses, optax.tree.norm(tune_grad)
+    )
 
 
 def _descend(params: PyTree, grad: PyTree, inner: InnerStep) -> PyTree:
     if inner.order == 1:
         grad = jax.lax.stop_gradient(grad)
-    return optax.tree.add_scale(params, -_step_size(grad, inner), grad)
+    # Parameters of two float types would all take the wider one.
+    return optax.tree.cast_like(
+        optax.tree.add_scale(params, -_step_size(grad, inner), grad), params
+    )
 
 
 def _step_size(grad: PyTree, inner: InnerStep) -> jax.Array | float:
