@@ -34,11 +34,11 @@ def local(argument: str, path: Any) -> Path:
     >>> local("out", "s3://bucket/run")
     Traceback (most recent call last):
       ...
-    ltu_jax.errors.InputError: out: is s3://bucket/run, a bucket; give a local folder and copy it
+    ltu_jax.errors.InputError: out: is s3://bucket/run, a bucket; give a local path and copy it
     """
     text = anywhere(argument, path)
     if is_bucket(text):
-        raise InputError(argument, f"is {text}, a bucket", "give a local folder and copy it")
+        raise InputError(argument, f"is {text}, a bucket", "give a local path and copy it")
     if len(os.fsencode(os.path.abspath(text))) > LONGEST:
         problem = f"is a path of more than {LONGEST:,} bytes"
         raise InputError(argument, problem, "give a shorter one")
@@ -55,6 +55,8 @@ def anywhere(argument: str, path: Any) -> str:
     text = os.fspath(path)
     if text.lower().startswith("file:/"):
         text = unquote(re.sub(r"^file:/+(localhost/)?", "/", text, flags=re.IGNORECASE))
+    if is_bucket(text):
+        return re.sub(r":/+", "://", text, count=1)  # `Path` takes a slash away
     expanded = os.path.expanduser(text)
     if expanded == "~" or expanded.startswith("~/"):
         problem = f"is {text}, but there is no home directory"

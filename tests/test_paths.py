@@ -1,5 +1,7 @@
 """Paths that users give: expanded, or refused with the argument named."""
 
+from pathlib import Path
+
 import pytest
 
 from ltu_jax import paths
@@ -26,13 +28,17 @@ def test_other_names_are_left_alone(home, given):
 
 
 @pytest.mark.parametrize(
-    "bucket", ["gs://b/r", "s3://b", "abfss://c@h/x", "gs:/b/r", "HTTPS://h/x"]
+    "bucket", ["gs://b/r", "s3://b", "abfss://c@h/x", "r2://b/r", "HTTPS://h/x"]
 )
 def test_a_bucket_is_a_name_for_orbax_but_no_local_path(bucket):
     assert paths.anywhere("checkpoint", bucket) == bucket
     with pytest.raises(InputError) as caught:
         paths.local("ensembles", bucket)
     assert caught.value.argument == "ensembles"
+
+
+def test_a_bucket_that_passed_through_a_path_keeps_its_name():
+    assert paths.anywhere("checkpoint", Path("gs://b/r")) == "gs://b/r"
 
 
 @pytest.mark.parametrize("given", ["a/" * 1000 + "b" * 2000, "nul\0", 3, b"run"])

@@ -177,12 +177,10 @@ def read_config(method: str | Method, path: str | os.PathLike) -> Any:
     Raises:
       InputError: the file has no such content, or its options do not fit the method.
     """
-    method = find(method)
+    method, path = find(method), local("config", path)
     remedy = 'give a JSON file of options, such as {"learning_rate": 0.01}'
     try:
-        values = json.loads(
-            local("config", path).read_text(encoding="utf-8-sig"), object_pairs_hook=_once_each
-        )
+        values = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once_each)
         json.dumps(values, allow_nan=False)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError("config", f"cannot read {path} ({error})", remedy) from error

@@ -211,6 +211,7 @@ def check_not_continued(folder: RunFolder) -> None:
     if last.path == folder.path:
         return
     if last.is_unfinished():
+        lock.check_free(last.path, "run")
         raise InputError(
             "run",
             f"{folder} is continued by {last}, which is unfinished",
