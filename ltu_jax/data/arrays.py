@@ -10,7 +10,7 @@ import numpy as np
 from ltu_jax.data.columns import as_array, is_missing
 from ltu_jax.data.labels import as_classes
 from ltu_jax.data.on_disk import OnDisk
-from ltu_jax.errors import InputError, is_text, short
+from ltu_jax.errors import InputError, is_text, short, warn
 from ltu_jax.types import Array, Dataset, Examples, Triggered
 
 _Values = Sequence | np.ndarray
@@ -145,9 +145,10 @@ def _examples(argument: str, examples: Examples | tuple) -> Examples:
 def _inputs(argument: str, inputs: Any) -> Any:
     inputs = inputs if isinstance(inputs, OnDisk) else as_array(argument, inputs)
     if inputs.ndim < 2 or 0 in inputs.shape:
+        problem = f"has inputs of shape {inputs.shape}"
         raise InputError(
             argument,
-            f"has inputs of shape {inputs.shape}",
+            problem if inputs.ndim else f"has inputs that are a {type(inputs.item()).__name__}",
             "give a non-empty array [N, ...], all inputs of one shape",
         )
     inputs = _numbers(argument, inputs)
@@ -246,6 +247,11 @@ def _ids(ids: _Values, length: int) -> np.ndarray:
     for row, value in enumerate(values):
         if is_missing(value) or not texts[row]:
             raise InputError("ids", f"has no id in row {row}", "give one id per training example")
+    if all(
+        isinstance(value, float | np.floating) and float(value).is_integer() for value in values
+    ):
+        warn("the ids are floats without fractions; they are taken as integers")
+        texts = [str(int(value)) for value in values]
     ids = np.asarray(texts, dtype=np.str_)
     if len(ids) != length:
         problem = f"has {len(ids)} entries for {length} training examples"
@@ -287,7 +293,7 @@ def _column(values: _Values) -> np.ndarray:
         kinds = {type(value) for value in values}
         if len(kinds) > 1:  # NumPy would make 12 and "12" the same string
             return np.array(list(values), dtype=object)
-    return column
+    return column[:, 0] if column.ndim == 2 and column.shape[1] == 1 else column
 
 
 def _triggered(

@@ -158,6 +158,8 @@ def _as_id(value: Any, name: str) -> str:
 
 def as_value(value: Any, name: str) -> Any:
     """Return a value of a group column if it can be one."""
+    if hasattr(value, "__array__") and not isinstance(value, np.generic):
+        value = np.asarray(value)[()]  # a scalar of another array library
     problem = f"{name} contains {short(value)}"
     if is_missing(value):
         raise _error(problem, "leave missing values out")
@@ -182,10 +184,11 @@ def as_class(value: Any) -> str | int:
 
 def several(values: Any) -> list[Any]:
     """Return one value, or the entries of a list or array, as a list."""
-    is_one = isinstance(values, str | bytes) or not isinstance(values, Iterable)
-    if is_one or getattr(values, "ndim", 1) == 0:
-        return [values]
-    return list(np.asarray(values)) if hasattr(values, "__array__") else list(values)
+    if hasattr(values, "__array__") and not isinstance(values, np.generic):
+        array = np.asarray(values)
+        return list(array) if array.ndim else [array[()]]
+    is_one = isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable)
+    return [values] if is_one else list(values)
 
 
 def as_integer(value: Any) -> int:

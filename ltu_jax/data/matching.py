@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -22,9 +22,9 @@ from ltu_jax.errors import few, warn
 Key = tuple[str, Any]  # name of the type, value in a form that can be compared
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d{1,3})?", re.ASCII)
-_DATE = re.compile(
-    r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d)(?::(\d\d)(?::(\d\d)(?:\.(\d+))?)?)?)?", re.ASCII
-)
+_TIME = r"(\d\d)(?::(\d\d)(?::(\d\d)(?:\.(\d+))?)?)?"
+_DATE = re.compile(rf"(\d{{4}}-\d\d-\d\d)(?:[T ]{_TIME})?", re.ASCII)
+_ZONED = re.compile(rf"\d{{4}}-\d\d-\d\d[T ]{_TIME}(Z|[+-]\d\d:?\d\d)", re.ASCII)
 
 
 class Match(NamedTuple):
@@ -192,10 +192,17 @@ def warn_of_likeness(found: Match, what: str) -> None:
 
 
 def _iso(value: str) -> str | None:
-    """Return the ISO form of a date, or of a time without zone; None for other text."""
+    """Return the ISO form of a date or time, in UTC if it has a zone; None for other text."""
     found = _DATE.fullmatch(value)
     if not found:
-        return None
+        return _in_utc(value) if _ZONED.fullmatch(value) else None
     day, hour, minute, second, fraction = (part or "" for part in found.groups())
     time = f"{hour or '00'}:{minute or '00'}:{second or '00'}.{fraction}".rstrip("0").rstrip(".")
     return day if time == "00:00:00" else f"{day}T{time}"
+
+
+def _in_utc(value: str) -> str | None:
+    try:
+        return datetime.fromisoformat(value).astimezone(UTC).isoformat()
+    except ValueError:  # such as month 13
+        return None

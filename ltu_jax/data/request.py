@@ -137,7 +137,7 @@ def by_group(column: str, value: Any) -> Request:
     >>> by_group("site", ["north", "south"]).value
     ('north', 'south')
     """
-    values = tuple(as_value(one, short(value)) for one in several(value))
+    values = tuple(as_value(one, "the request") for one in several(value))
     return Request("group", values, str(column))
 
 

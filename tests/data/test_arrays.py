@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ltu_jax.data import from_arrays
 from ltu_jax.data.arrays import stratified_rows
+from ltu_jax.errors import collect_warnings
 from tests.refusals import refused
 
 
@@ -89,6 +90,7 @@ def test_tables_are_accepted():
         ({"ids": np.ma.masked_equal(np.arange(6), 3)}, "ids", ["masked"]),
         ({"train": (np.ma.masked_less(images(6), 9), TRAIN[1])}, "train", ["masked"]),
         ({"heldout": (HELDOUT[0], np.ma.masked_equal(HELDOUT[1], 1))}, "heldout", ["1 masked"]),
+        ({"train": ((row for row in TRAIN[0]), TRAIN[1])}, "train", ["generator"]),
         ({"train": (images(6).astype(complex), TRAIN[1])}, "train", ["complex128"]),
         ({"train": (images(6).astype(str), TRAIN[1])}, "train", ["<U"]),
         ({"train": (images(6).astype(str).astype(object), TRAIN[1])}, "train", ["text"]),
@@ -140,6 +142,15 @@ class Frame:
 
     def __iter__(self):
         return iter(["column"])
+
+
+def test_ids_and_columns_of_other_shapes_and_types():
+    with collect_warnings() as warnings:
+        data = from_arrays(TRAIN, HELDOUT, ids=np.arange(6.0), groups={"g": np.arange(6)[:, None]})
+    assert data.train_ids.tolist() == list("012345")
+    assert data.groups["g"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert len(warnings) == 1
+    assert from_arrays(TRAIN, HELDOUT, ids=np.arange(6) + 0.5).train_ids[0] == "0.5"
 
 
 def test_frames_and_device_arrays_are_arrays():

@@ -4,6 +4,7 @@ import datetime
 import uuid
 from decimal import Decimal
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from tests.refusals import refused
 INPUTS, LABELS = np.zeros((8, 2), np.float32), np.arange(8) % 2
 DAY, NEXT = datetime.date(2024, 3, 1), datetime.date(2024, 3, 2)
 NOON = datetime.datetime(2024, 3, 1, 12)
+ZONED = NOON.replace(tzinfo=datetime.UTC)
 
 
 def rows(asked, *, ids=None, **groups):
@@ -58,6 +60,9 @@ def column(value, other):
         (DAY, "2024-03-01", "2024-03-02", False),
         (DAY, "2024-03-01 00:00:00", "2024-03-02 00:00:00", False),
         (NOON, "2024-03-01T12:00", "2024-03-01T12:01", False),
+        (ZONED, "2024-03-01T14:00+02:00", "2024-03-01T14:00+03:00", False),
+        ("2024-03-01T12:00Z", ZONED, NOON, False),
+        (jnp.int32(12), 12, 7, True),
     ],
 )
 def test_values_are_equal_or_like_whatever_their_types(asked, held, other, quiet):
@@ -142,6 +147,11 @@ def test_missing_values_of_a_column_are_in_no_group():
     who = np.array([None, "a", np.nan, "b", "None", "nan", "a", "b"], object)
     assert rows(request.by_group("who", "None"), who=who) == ([4], [])
     assert rows(request.by_ids(["a", "nan"], column="who"), who=who) == ([1, 5, 6], [])
+
+
+def test_a_mapping_is_no_value():
+    with refused("forget"):
+        rows(request.by_group("who", {"a": 1}), who=column("a", "b"))
 
 
 def test_a_column_of_other_objects_cannot_be_searched():
