@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
@@ -20,6 +22,7 @@ from PIL import Image
 from experiments.lib.provenance import ROOT
 
 COLOURS = 64
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal
 
 
 def execute(path: Path) -> None:
@@ -30,6 +33,7 @@ def execute(path: Path) -> None:
         NotebookClient(
             notebook, timeout=None, kernel_name="python3", resources=resources, record_timing=False
         ).execute()
+    notebook = nbformat.from_dict(_without(notebook, f"{folder}/"))
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", ()):
@@ -37,6 +41,15 @@ def execute(path: Path) -> None:
                 output["data"]["image/png"] = reduce(output["data"]["image/png"])
     notebook.metadata.pop("language_info", None)
     nbformat.write(notebook, path)
+
+
+def _without(value: Any, text: str) -> Any:
+    """Return nested JSON values; strings lose a text, such as the folder, and colours."""
+    if isinstance(value, dict):
+        return {key: _without(inner, text) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without(inner, text) for inner in value]
+    return COLOUR.sub("", value.replace(text, "")) if isinstance(value, str) else value
 
 
 def reduce(picture: str) -> str:

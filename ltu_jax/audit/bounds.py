@@ -44,10 +44,11 @@ def retrained_auc_band(
 ) -> tuple[float, float]:
     r"""Return the interval, in percent, that two retrained models span for the AUC of an attack.
 
-    It reaches from the smaller to the larger AUC, widened on both sides by the 1 - alpha half-width
-    of their difference over examples (DeLong). The half-width is at least $1 - (\alpha/2)^{1/n}$
-    with the smaller sample's size n: an effect on a smaller share of the examples may be absent
-    from the sample. The spread over training seeds is known from two models only.
+    It reaches from the smaller to the larger AUC, widened on both sides by their difference or, if
+    that is larger, its 1 - alpha half-width over examples (DeLong). The half-width is at least
+    $1 - (\alpha/2)^{1/n}$ with the smaller sample's size n: an effect on a smaller share of the
+    examples may be absent from the sample. The spread over training seeds is known from two models
+    only: with so many examples that it dominates, up to a third of retrained models are outside.
 
     Args:
       first: the attack's scores `[P]` of forget and `[N]` of test examples on one retrained model.
@@ -61,7 +62,7 @@ def retrained_auc_band(
     check_levels(alpha=alpha)
     aucs = [roc_auc(*scores) for scores in (first, second)]
     size = min(map(len, first))
-    reach = 1 - (alpha / 2) ** (1 / size)
+    reach = max(abs(aucs[0] - aucs[1]), 1 - (alpha / 2) ** (1 / size))
     if size > 1:
         error = auc_difference_error(first, second)
         reach = max(reach, float(scipy.stats.norm.isf(alpha / 2) * error))

@@ -41,6 +41,7 @@ COLUMNS = (
     ("seconds", "Time", "+ compilation"),
 )
 BACKDOOR = ("attack_success", "ASR", "trigger succeeds")
+DIGESTS = {"original": "starting checkpoint", "unlearned": "unlearned checkpoint"}
 ROLES = {
     "original": "before unlearning",
     "retrain": "the target",
@@ -252,13 +253,17 @@ def _shared(attack: Mapping[str, Any]) -> str:
 def _details(content: ReportContent) -> str:
     sizes = {f"{name} examples": f"{size:,}" for name, size in content.run["sizes"].items()}
     run = {key: content.run[key] for key in ("data", "model", "method")}
-    digests = {f"SHA-256 of {name}": value for name, value in _digests(content).items()}
+    digests = content.run.get("sha256", {})
+    time = content.run.get("time", {})
+    record = {"date": time.get("date"), "duration": seconds(time.get("seconds"))} | {
+        f"SHA-256 of the {DIGESTS.get(name, name)}": value for name, value in digests.items()
+    }
     return "".join(
         f'<div class="card"><h3>{name}</h3>{_pairs(values)}</div>'
         for name, values in (
             ("Request", content.request),
             ("Run", {**run, **sizes}),
-            ("Record", {"date": content.run.get("time", {}).get("date"), **digests}),
+            ("Record", record),
             ("Seeds", content.run["seeds"]),
             ("Configuration", content.config),
             ("Versions", content.versions),
@@ -266,15 +271,17 @@ def _details(content: ReportContent) -> str:
     )
 
 
-def _digests(content: ReportContent) -> Mapping[str, str]:
-    return content.run.get("sha256", {})
-
-
 def _pairs(values: Mapping[str, Any]) -> str:
     pairs = "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in _flatten(plain(values))
+        f"<dt>{_breakable(name)}</dt><dd>{escape(text)}</dd>"
+        for name, text in _flatten(plain(values))
     )
     return f"<dl>{pairs}</dl>"
+
+
+def _breakable(name: str) -> str:
+    """Return the name of an option, escaped; lines may end after a dot or an underscore."""
+    return escape(name).replace(".", ".<wbr>").replace("_", "_<wbr>")
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

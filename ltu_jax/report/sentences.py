@@ -252,8 +252,8 @@ def _noise(content: ReportContent) -> list[str]:
         )
     if content.auc_band is not None:
         sentences.append(
-            "The interval of the loss attack comes from two models that were retrained on this "
-            "request: from one AUC to the other, widened by the 95 % interval over examples."
+            "The interval of the loss attack comes from two models retrained on this request, "
+            "widened by their difference or by the 95 % interval over examples."
         )
     return sentences
 

@@ -89,9 +89,10 @@ figcaption { padding-top: .7rem; line-height: 1.45; }
 .pairs { margin-top: 1rem; columns: 21rem; column-gap: 1rem; }
 .pairs > div { padding: 1rem 1.25rem; margin-bottom: 1rem; break-inside: avoid; }
 .pairs h3 { font-size: 1rem; margin: 0 0 .5rem; }
-.pairs dl { display: grid; grid-template-columns: minmax(7rem, auto) 1fr; gap: .15rem 1rem;
+.pairs dl { display: grid; gap: .15rem 1rem;
+  grid-template-columns: minmax(0, 5fr) minmax(0, 6fr);
   margin: 0; font-size: .875rem; }
-.pairs dt { color: var(--soft); }
+.pairs dt { color: var(--soft); overflow-wrap: anywhere; }
 .pairs dd { margin: 0; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 pre { margin: 0; padding: .9rem 1.1rem; white-space: pre-wrap; overflow-wrap: anywhere;
   font: .875rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace; }
@@ -120,7 +121,7 @@ li { margin-bottom: .35rem; }
   .results { font-size: .8rem; }
   h1 { font-size: 1.35rem; margin-bottom: .7rem; }
   .first { break-after: page; }
-  .first .summary { gap: .5rem 1rem; padding: .7rem 1rem; font-size: 9.5pt; line-height: 1.35; }
+  .first .summary { gap: .5rem 1rem; padding: .7rem 1rem; font-size: 9.25pt; line-height: 1.33; }
   .first li, .first dd p { margin-bottom: .2rem; }
   h2, h3 { break-after: avoid; }
   figure, tr, .tiles, .pairs > div { break-inside: avoid; }

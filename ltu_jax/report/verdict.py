@@ -37,6 +37,9 @@ _HEADS = {
 }
 
 
+_OWN = "within it, so the difference comes from unlearning itself"
+
+
 def verdict(content: ReportContent) -> Verdict:
     """Return the headline: its level, the error on the forget set, average gap and loss attack.
 
@@ -71,7 +74,8 @@ def average_gap(content: ReportContent) -> Verdict:
         return Verdict("relative", f"{text}{before}.")
     noise = f"the noise floor of {number(floor.value)}"
     if gap > floor.value:
-        return Verdict("outside", f"{text}, above {noise}{before}.")
+        cause = "" if original is None or original > floor.value else f", {_OWN}"
+        return Verdict("outside", f"{text}, above {noise}{before}{cause}.")
     if original is None or original > floor.value:
         return Verdict("inside", f"{text}, within {noise}{before}.")
     return Verdict(
@@ -98,11 +102,12 @@ def loss_attack(content: ReportContent) -> Verdict:
     original = find_row(content, "original").get("auc")
     span = f"the {number(low)} to {number(high)} of retrained models"
     before = f"; the original model's is {number(original)}" if measured(original) else ""
-    if auc > high:
-        return Verdict("outside", f"{text}, above {span}{before}: {name} is under-unlearned.")
-    if auc < low:
-        return Verdict("outside", f"{text}, below {span}{before}: {name} is over-unlearned.")
-    if measured(original) and low <= original <= high:
+    blind = measured(original) and low <= original <= high
+    if not low <= auc <= high:
+        where, how = ("above", "under") if auc > high else ("below", "over")
+        cause = f"{before}, {_OWN}" if blind else f"{before}: {name} is {how}-unlearned"
+        return Verdict("outside", f"{text}, {where} {span}{cause}.")
+    if blind:
         return Verdict(
             "powerless",
             f"{text} and the original model's {number(original)}: both are within {span}, so this "

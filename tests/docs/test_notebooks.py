@@ -21,6 +21,7 @@ config = ltu_jax.LTUConfig(
     steps=5, query_sampling=("uniform",), objective=Objective(specs=DIVERSE[:2], support=1)
 )
 """
+MOST_BYTES = 400_000
 FAST = {CONFIG: SMALL, "NETWORKS = 32": "NETWORKS = 8", "EPOCHS = None": "EPOCHS = 2"}
 
 
@@ -37,13 +38,31 @@ def only(name):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_is_committed_clean(notebook):
+def test_it_is_read_where_it_lies(notebook, path):
+    """Every cell was executed in order; outputs are small, without warnings or local paths."""
     nbformat.validate(notebook)
     assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            assert cell.outputs == []
-            assert cell.execution_count is None
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    for output in (output for cell in code for output in cell.outputs):
+        assert output.output_type != "error"
+        assert output.get("name") != "stderr", output.text
+    shown = " ".join(map(_text, code))
+    assert "widget" not in shown
+    assert str(ROOT) not in shown
+    assert "/tmp/" not in shown
+    assert path.stat().st_size < MOST_BYTES
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS[:2], ids=lambda path: path.stem)
+def test_a_result_is_shown_as_a_table_with_its_verdict(notebook):
+    pages = [
+        output.data["text/html"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", ())
+        if "text/html" in output.get("data", {})
+    ]
+    assert any("Second Retrain" in page and "loss attack" in page for page in pages)
 
 
 @pytest.fixture
@@ -67,7 +86,8 @@ def test_the_quickstart_runs_on_a_cpu(executed):
     assert "CpuDevice" in printed["devices"]
     for cell in ("table", "class"):
         assert all(name in printed[cell] for name in ("Original", "Second Retrain", "LTU"))
-    assert "Retrain" not in printed["ids"]
+        assert "text/html" in printed[cell]
+    assert "Second Retrain" not in printed["ids"]
     assert printed["figures"].count("image/png") == 4
     assert "choose a TPU or GPU" in printed["cifar"]
     assert len(list((folder / "runs").glob("*/report.html"))) == 3

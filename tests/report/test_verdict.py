@@ -77,6 +77,15 @@ def test_one_finding_outside_decides(ltu, auc, level):
     assert verdict(with_gaps(make_content(ltu_auc=auc), ltu=ltu)).level == level
 
 
+def test_a_difference_that_the_original_does_not_have_comes_from_unlearning():
+    attack = loss_attack(make_content(ltu_auc=80.0, auc_band=(40.0, 75.0)))
+    gap = average_gap(with_gaps(make_content(), ltu=9.0, original=1.2))
+    for finding in (attack, gap):
+        assert finding.level == "outside"
+        assert "comes from unlearning itself" in finding.sentence
+        assert "under-unlearned" not in finding.sentence
+
+
 def test_what_is_missing_is_said():
     one = make_content(models=("original", "retrain", "ltu"), auc_band=None)
     assert verdict(one).level == "relative"
