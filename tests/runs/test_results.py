@@ -56,6 +56,8 @@ def test_the_report_says_what_was_run():
         "options_chosen": "default",
         "seeds": {"run": 0},
         "made_by": content.run["made_by"],
+        "given_accuracy": None,
+        "preprocessing": "inputs as they are in the data set",
         "warnings": list(plan.warnings),
         "signs": [],
         "command": "ltu unlearn --seed 0",
