@@ -41,6 +41,7 @@ from ltu_jax.runs.models import by_label
 from ltu_jax.runs.plan import Plan
 from ltu_jax.runs.progress import Progress
 from ltu_jax.runs.spec import InMemory
+from ltu_jax.training.compilation import relaxed
 from ltu_jax.types import Dataset
 from ltu_jax.unlearners.base import Method
 from ltu_jax.unlearners.ltu.config import MatchingConfig
@@ -56,6 +57,7 @@ class Audit(dict[str, Any]):
         return audit_html(self)
 
 
+@relaxed()
 def audit_run(
     folder: str | os.PathLike,
     *,

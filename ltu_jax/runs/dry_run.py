@@ -15,6 +15,7 @@ from ltu_jax.report.sentences import request_in_words
 from ltu_jax.runs.models import REFERENCES, training_rows, training_steps
 from ltu_jax.runs.plan import Plan, visible_data, with_method
 from ltu_jax.runs.plan_model import trace
+from ltu_jax.training.compilation import relaxed
 from ltu_jax.training.loop import as_step, step_flops
 from ltu_jax.training.supervised import TrainData, start, training_step
 from ltu_jax.types import Examples
@@ -59,6 +60,7 @@ class Forecast(NamedTuple):
     ratio: float | None
 
 
+@relaxed()
 def forecast(plan: Plan, trials: int | None = None) -> Forecast:
     """Return the work of `ltu_jax.unlearn` on a plan.
 

@@ -42,6 +42,7 @@ from ltu_jax.runs.plan import Plan, on_device, visible_data, with_method
 from ltu_jax.runs.plan_model import trace
 from ltu_jax.runs.progress import OnInfo, Progress
 from ltu_jax.training.checkpoint import export, restore
+from ltu_jax.training.compilation import relaxed
 from ltu_jax.training.ensembles import AT_ONCE, train_members, unlearn_members
 from ltu_jax.training.supervised import train_steps
 from ltu_jax.types import UnlearnData, Variables
@@ -85,6 +86,7 @@ class _Members(NamedTuple):
     streams: np.ndarray
 
 
+@relaxed()
 def make_ensembles(
     plan: Plan, types: Sequence[str], size: int, folder: str | os.PathLike, *, quiet: bool = False
 ) -> Iterator[Ensemble]:

@@ -35,6 +35,7 @@ from ltu_jax.runs.record import record
 from ltu_jax.runs.results import preprocessing, report_content
 from ltu_jax.runs.spec import SAVE_EVERY, InMemory, Reference, Rule, RunSpec, separate
 from ltu_jax.training import hosts
+from ltu_jax.training.compilation import relaxed
 from ltu_jax.training.devices import find_devices, over_devices
 from ltu_jax.training.loop import History
 from ltu_jax.training.resume import exit_on_signals
@@ -276,6 +277,7 @@ def check_start(spec: RunSpec, objects: InMemory, out: str | os.PathLike | None)
     over_devices(spec.devices)
 
 
+@relaxed()
 def carry_out(plan: Plan, folder: RunFolder, *, quiet: bool, log: Log = "text") -> Result:
     """Do every part of a run that is not done yet.
 

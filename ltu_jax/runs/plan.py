@@ -28,6 +28,7 @@ from ltu_jax.runs.given_models import (
 )
 from ltu_jax.runs.plan_model import Accuracy, as_model, check_given, check_own, trace
 from ltu_jax.runs.spec import NO_OBJECTS, InMemory, RunSpec, as_dataset
+from ltu_jax.training.compilation import relaxed
 from ltu_jax.training.devices import Parallel
 from ltu_jax.training.supervised import Recipe, recipe_for
 from ltu_jax.types import (
@@ -103,6 +104,7 @@ FIRST_CLASS = "4"  # of the embedded digits, the default request
 Forget = requests.Request | str | os.PathLike | Iterable | None
 
 
+@relaxed()
 def make_plan(
     spec: RunSpec,
     forget: Forget = None,

@@ -20,6 +20,16 @@ from jax.core import Tracer
 CPU_OPTIONS: dict[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
+@contextmanager
+def relaxed() -> Iterator[None]:
+    """Allow what the library's programs use, whatever JAX's strict settings of the process.
+
+    They add axes implicitly and mask with infinities. `jax_debug_nans` and all others stay.
+    """
+    with jax.numpy_rank_promotion("allow"), jax.debug_infs(False):
+        yield
+
+
 def jit(function: Callable, **options: Any) -> jax.stages.Wrapped:
     """Return `jax.jit(function, **options)` with `compiler_options`.
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ltu_jax.errors import DivergedError
+from ltu_jax.errors import DivergedError, InputError
 from ltu_jax.training.devices import Parallel, collect, compile_for, replicate, split_batch
 from ltu_jax.training.invariants import check_finite, check_invariants, check_prepared
 from ltu_jax.training.resume import Saver
@@ -161,9 +161,29 @@ def as_step(method: Unlearner, parallel: Parallel | None = None) -> Step:
     def step(key: Key, t: jax.Array, state: PyTree, data: UnlearnData) -> tuple[PyTree, Info]:
         batch_key, step_key = jax.random.split(key)
         batch = split_batch(method.sample(batch_key, t, state, data), parallel)
-        return method.step(step_key, state, batch)
+        state, info = method.step(step_key, state, batch)
+        return state, _scalars(info)
 
     return step
+
+
+def _scalars(info: Info) -> Info:
+    """Return diagnostics as arrays; a method of the user may return Python's numbers.
+
+    Raises:
+      InputError: one is not a single number.
+    """
+    arrays = {}
+    for name, value in info.items():
+        try:
+            arrays[name] = jnp.asarray(value)
+        except (TypeError, ValueError):
+            arrays[name] = None
+        if arrays[name] is None or arrays[name].ndim:
+            found = type(value).__name__ if arrays[name] is None else f"{arrays[name].shape}"
+            problem = f"has a step whose diagnostic {name} is {found}"
+            raise InputError("method", problem, "return a single number for each name")
+    return arrays
 
 
 class Cost(NamedTuple):
