@@ -16,8 +16,10 @@ import ltu_jax.paths as paths
 import ltu_jax.unlearners as unlearners
 import ltu_jax.unlearners.parameter_subset as parameter_subset
 from ltu_jax.data.plausibility import warn_of_mistakes
-from ltu_jax.errors import InputError, collect_warnings
+from ltu_jax.errors import DamagedError, InputError, collect_warnings
+from ltu_jax.files import read_checksummed
 from ltu_jax.models import MODELS, with_preprocessing
+from ltu_jax.runs.folder import RunFolder
 from ltu_jax.runs.given_models import (
     STANDARD_MEAN,
     STANDARD_STD,
@@ -171,7 +173,9 @@ def _checked_plan(
     accuracy = None
     if original is not None:
         argument = "params" if spec.checkpoint is None else "checkpoint"
-        accuracy = check_given(argument, model, original, dataset, strict=history is None)
+        # A run may have trained for few epochs; its constants are known.
+        strict = history is None and not _settings_beside(spec.checkpoint)
+        accuracy = check_given(argument, model, original, dataset, strict=strict)
     for one in retrain if isinstance(retrain, tuple) else ():
         check_given("retrain", model, one, dataset, strict=False)
     only = spec.only if objects.only is None else objects.only
@@ -208,11 +212,29 @@ def _checked_plan(
 
 
 def _with_constants(dataset: Dataset, spec: RunSpec, objects: InMemory) -> Dataset:
-    """Return `dataset` with constants of its preprocessing; a model of the user needs none."""
+    """Return `dataset` with constants of its preprocessing; a model of the user needs none.
+
+    A checkpoint in the folder of a run was trained with the constants of that run.
+    """
     own = brings_a_model(spec, objects)
-    mean = spec.mean or dataset.mean or ((0.0,) if own else STANDARD_MEAN)
-    std = spec.std or dataset.std or ((1.0,) if own else STANDARD_STD)
-    return dataset._replace(mean=mean, std=std)
+    before = _settings_beside(spec.checkpoint)
+    mean = spec.mean or dataset.mean or before.get("mean")
+    std = spec.std or dataset.std or before.get("std")
+    return dataset._replace(
+        mean=tuple(mean or ((0.0,) if own else STANDARD_MEAN)),
+        std=tuple(std or ((1.0,) if own else STANDARD_STD)),
+    )
+
+
+def _settings_beside(checkpoint: str | os.PathLike | None) -> dict[str, Any]:
+    """Return the specification of the run whose folder holds a checkpoint; empty without one."""
+    if checkpoint is None:
+        return {}
+    path = RunFolder(os.path.dirname(os.path.abspath(checkpoint))).spec
+    try:
+        return read_checksummed(path)["spec"] if path.exists() else {}
+    except (DamagedError, KeyError):
+        return {}  # a file of another program
 
 
 def _absolute(checkpoint: str | os.PathLike | None) -> str | os.PathLike | None:
