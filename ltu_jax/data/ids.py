@@ -187,8 +187,9 @@ def several(values: Any) -> list[Any]:
     if hasattr(values, "__array__") and not isinstance(values, np.generic):
         array = np.asarray(values)
         return list(array) if array.ndim else [array[()]]
-    is_one = isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable)
-    return [values] if is_one else list(values)
+    if isinstance(values, str | bytes | Mapping | np.generic) or not isinstance(values, Iterable):
+        return [values]
+    return list(values)
 
 
 def as_integer(value: Any) -> int:
