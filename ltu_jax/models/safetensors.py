@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 
 from flax.traverse_util import unflatten_dict
@@ -25,7 +26,8 @@ def load_safetensors(
       argument: Python name of the argument that names the file, for errors.
 
     Returns:
-      Nested dicts: the array `encoder.dense.kernel` is at `["encoder"]["dense"]["kernel"]`.
+      Nested dicts: the array `encoder.dense.kernel`, or `encoder/dense/kernel`, is at
+      `["encoder"]["dense"]["kernel"]`.
 
     Raises:
       InputError: `safetensors` is not installed, the file cannot be read, or the name of one array
@@ -46,7 +48,7 @@ def load_safetensors(
     pairs = [
         (name, array) if convert is None else convert(name, array) for name, array in arrays.items()
     ]
-    flat = {tuple(name.split(".")): array for name, array in filter(None, pairs)}
+    flat = {tuple(re.split(r"[./]", name)): array for name, array in filter(None, pairs)}
     for path_of in flat:
         for end in range(1, len(path_of)):
             if path_of[:end] in flat:

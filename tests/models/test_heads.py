@@ -57,17 +57,18 @@ def test_a_head_keeps_state_and_name_and_refuses_other_heads():
 
 def test_a_file_of_tensors_becomes_parameters(tmp_path):
     weight = np.arange(6, dtype=np.float32).reshape(2, 3)
-    arrays = {"net.out.weight": weight, "net.out.bias": np.zeros(2, np.float32), "step": weight[0]}
+    arrays = {"net.out.weight": weight, "net/out/bias": np.zeros(2, np.float32), "step": weight[0]}
     save_file(arrays, tmp_path / "net.safetensors")
     as_is = load_safetensors(tmp_path / "net.safetensors")
     np.testing.assert_array_equal(as_is["net"]["out"]["weight"], weight)
+    assert as_is["net"]["out"]["bias"].shape == (2,)
 
     def from_torch(name, array):
         if name == "step":
             return None
         if name.endswith("weight"):
             name, array = name.replace("weight", "kernel"), array.T
-        return name.removeprefix("net."), array
+        return name[len("net.") :], array
 
     params = load_safetensors(tmp_path / "net.safetensors", from_torch)
     np.testing.assert_allclose(nn.Dense(2).apply({"params": params["out"]}, X), X @ weight.T)

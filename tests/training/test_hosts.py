@@ -113,7 +113,12 @@ def original(data_dir, tmp_path_factory):
     # MI models are fitted to the original's outputs so long that its rounding would show in them.
     folder = tmp_path_factory.mktemp("start") / "original"
     dataset = load("toy_images", data_dir=data_dir)
-    export(folder, as_model("mlp", dataset).init(jax.random.key(0), dataset.train.inputs[:1] / 255))
+    start = as_model("mlp", dataset).init(jax.random.key(0), dataset.train.inputs[:1] / 255)
+    # A given model sees inputs in [0, 1]; its first layer brings them to [-2, 2].
+    first = start.params["Dense_0"]
+    first["bias"] = first["bias"] - 2 * first["kernel"].sum(0)
+    first["kernel"] = 4 * first["kernel"]
+    export(folder, start)
     return folder
 
 
