@@ -37,7 +37,7 @@ def warn_of_scale(dataset: Dataset) -> None:
         return
     rows = np.unique(np.linspace(0, len(inputs) - 1, _SAMPLE).astype(int))
     seen = np.asarray(inputs[rows], np.float64) / (255 if inputs.dtype == np.uint8 else 1)
-    seen = (seen - np.asarray(dataset.mean)) / np.asarray(dataset.std)
+    seen = (seen - np.asarray(dataset.mean or 0.0)) / np.asarray(dataset.std or 1.0)
     spread, typical = float(seen.std()), float(np.median(np.abs(seen)))
     if spread > LARGE or typical > TYPICAL or 0 < spread < SMALL:
         warn(

@@ -44,7 +44,8 @@ def from_functions(init: Callable, apply: Callable, *, name: str) -> Model:
       (6, 3)
     """
     positional, flags = _arguments_of_apply(apply, name)
-    init_flags = set(inspect.signature(init).parameters) & VALUE_IN_TRAINING.keys()
+    of_init = inspect.signature(init).parameters if init is not None else ()
+    init_flags = set(of_init) & VALUE_IN_TRAINING.keys()
 
     def init_variables(key: Key, inputs: Array) -> Variables:
         made = init(key, inputs, **mode(init_flags, False))

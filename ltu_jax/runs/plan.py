@@ -230,7 +230,7 @@ def _settings_beside(checkpoint: str | os.PathLike | None) -> dict[str, Any]:
     """Return the specification of the run whose folder holds a checkpoint; empty without one."""
     if checkpoint is None:
         return {}
-    path = RunFolder(os.path.dirname(os.path.abspath(checkpoint))).spec
+    path = RunFolder(os.path.dirname(os.path.realpath(checkpoint))).spec
     try:
         return read_checksummed(path)["spec"] if path.exists() else {}
     except (DamagedError, KeyError):

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, Protocol, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from ltu_jax.errors import DivergedError, InputError
 from ltu_jax.training.devices import Parallel, collect, compile_for, replicate, split_batch
@@ -148,11 +147,15 @@ def unlearn(
         parallel=parallel,
     )
     result = method.finish(state)
-    # Scalars of a wider type may have widened parameters of half precision.
-    result = result._replace(params=optax.tree.cast_like(result.params, variables.params))
+    result = result._replace(params=jax.tree.map(_narrow, result.params, variables.params))
     check_finite(result, variables)
     check_invariants(method.invariants, state, variables, result)
     return result, history
+
+
+def _narrow(new: jax.Array, old: jax.Array) -> jax.Array:
+    """Return a parameter in half precision where it was; wider scalars may have widened it."""
+    return new.astype(old.dtype) if new.dtype.itemsize > old.dtype.itemsize else new
 
 
 def as_step(method: Unlearner, parallel: Parallel | None = None) -> Step:

@@ -76,7 +76,7 @@ IDS = {
     "absent.csv": (b"id,age\npatient-0001,44\n", "name"),
     "double.csv": (b"id,id\npatient-0001,44\n", "id"),
     "hole.csv": (b"id,age\n,44\n", "id"),
-    "semicolons.csv": (b"id;age\npatient-0001;44\n", "id"),
+    "bars.csv": (b"id|age\npatient-0001|44\n", "id"),
     "headless.csv": (b"patient-0001\npatient-0002\n",),
     "quote.csv": (b'id\n"patient"-0001\n',),
     "utf16.csv": ("id\npatient-0001\n".encode("utf-16"),),
