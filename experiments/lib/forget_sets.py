@@ -111,7 +111,7 @@ def _by_rows(choose: Callable[[int, Dataset, Outputs], np.ndarray]):
 
 
 FORGET_SETS: dict[str, Scenario] = {
-    **SCENARIOS,
+    **{name: scenario for name, scenario in SCENARIOS.items() if name != "ids"},
     "random_5": Scenario(
         "a random 5 %", lambda seed, data, _: requests.by_fraction(SHARE, seed=seed)
     ),

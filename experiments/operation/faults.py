@@ -142,6 +142,7 @@ def outcome(run: Path) -> dict[str, Any]:
     for row in report["rows"]:
         row.pop("seconds")
     del report["run"]["command"]  # names the folder
+    del report["run"]["time"]
     del report["ledger"]["sha256"]  # of an entry that holds the wall time
     with np.load(run / "scores.npz") as scores:
         bits = {name: values.tobytes() for name, values in scores.items()}
