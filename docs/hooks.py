@@ -11,7 +11,7 @@ SOURCE = "https://github.com/ltu-jax/ltu_jax/blob/main/"
 def on_page_markdown(markdown, **_):
     """Point links that leave `docs/` at the repository, and put help texts in their places."""
     markdown = re.sub(r"\]\(\.\./([^)]+)\)", rf"]({SOURCE}\1)", markdown)
-    return re.sub(r"<!-- help: (\w+) -->", lambda found: _help(found[1]), markdown)
+    return re.sub(r"<!-- help: ([\w-]+) -->", lambda found: _help(found[1]), markdown)
 
 
 def _help(command: str) -> str:

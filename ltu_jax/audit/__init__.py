@@ -75,7 +75,15 @@ from ltu_jax.audit.roc import (
     roc_curve,
     tpr_at_fpr,
 )
-from ltu_jax.audit.summary import GAP_METRICS, Row, accuracy, evaluate, with_gaps
+from ltu_jax.audit.summary import (
+    GAP_METRICS,
+    Row,
+    accuracy,
+    evaluate,
+    example_scores,
+    row_of,
+    with_gaps,
+)
 
 __all__ = [
     "GAP_METRICS",
@@ -105,6 +113,7 @@ __all__ = [
     "epsilon_lower_bound",
     "evaluate",
     "example_auc",
+    "example_scores",
     "fdp_epsilon",
     "gdp_epsilon",
     "gdp_mu",
@@ -136,6 +145,7 @@ __all__ = [
     "rmia_scores",
     "roc_auc",
     "roc_curve",
+    "row_of",
     "signals",
     "summarise_scores",
     "supervised_auc",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ltu_jax.audit import signals, summary
+from ltu_jax.audit import summary
 from ltu_jax.data.request import attack_members
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import Problem, TrainedModel, Variables
@@ -21,7 +21,7 @@ class Measurements(NamedTuple):
 
     Attributes:
       rows: one per model, with gaps to `retrain` if it is among them.
-      signals: per model, confidence and loss of every forget and test example.
+      signals: per model, the scores of single examples, see `summary.example_scores`.
       class_accuracy: per model, test accuracy of every class, in percent.
     """
 
@@ -78,11 +78,7 @@ def measure_model(problem: Problem, name: str, trained: TrainedModel) -> ModelMe
     row = summary.evaluate(name, logits, labels, seconds=trained.seconds, seed=seed)
     return ModelMeasurements(
         row=row._replace(attack_success=attack_success(problem, trained.variables)),
-        signals={
-            f"{part}_{signal.__name__}": signal(logits[part], labels[part])
-            for part in ("forget", "test")
-            for signal in (signals.confidence, signals.loss)
-        },
+        signals=summary.example_scores(logits, labels),
         class_accuracy=_class_accuracy(
             logits["test"], np.asarray(labels["test"]), dataset.num_classes
         ),

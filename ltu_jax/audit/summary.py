@@ -74,30 +74,53 @@ def evaluate(
     for name, values in logits.items():
         if not np.isfinite(values).all():
             raise DivergedError(f"{model}: logits on the {name} set are not finite")
+    return row_of(model, example_scores(logits, labels), seconds=seconds, seed=seed)
 
-    confidence = {
-        name: signals.confidence(logits[name], labels[name])
-        for name in ("forget", "test", "members")
+
+def example_scores(
+    logits: Mapping[str, Array], labels: Mapping[str, Array]
+) -> dict[str, np.ndarray]:
+    """Return the per-example scores that a `Row` is computed from, by set and score.
+
+    Every set has `correct` (0 or 1), `forget` and `test` have `confidence` and `loss` as well,
+    `members` has `confidence`. Arguments as for `evaluate`.
+    """
+    scores = {
+        f"{name}_correct": signals.correctness(values, labels[name]).astype(np.uint8)
+        for name, values in logits.items()
+        if name != "members"
     }
-    members, nonmembers = _balanced(confidence["members"], confidence["test"], seed)
-    losses = {name: signals.loss(logits[name], labels[name]) for name in ("forget", "test")}
+    for name in ("forget", "test", "members"):
+        scores[f"{name}_confidence"] = signals.confidence(logits[name], labels[name])
+    for name in ("forget", "test"):
+        scores[f"{name}_loss"] = signals.loss(logits[name], labels[name])
+    return scores
+
+
+def row_of(model: str, scores: Mapping[str, np.ndarray], *, seconds: float, seed: int = 0) -> Row:
+    """Return a model's row, without gaps, from the scores that `example_scores` returns.
+
+    Raises:
+      KeyError: a score is missing.
+    """
+    members, nonmembers = _balanced(scores["members_confidence"], scores["test_confidence"], seed)
     return Row(
         model=model,
-        ua=100.0 - accuracy(logits["forget"], labels["forget"]),
-        ra=accuracy(logits["retain"], labels["retain"]),
-        ta=accuracy(logits["test"], labels["test"]),
-        mia=attacks.svc_mia(members, nonmembers, confidence["forget"]),
-        auc=attacks.loss_auc(losses["forget"], losses["test"]),
-        ks=attacks.ks_distance(confidence["forget"], confidence["test"]),
+        ua=100.0 - _percent(scores["forget_correct"]),
+        ra=_percent(scores["retain_correct"]),
+        ta=_percent(scores["test_correct"]),
+        mia=attacks.svc_mia(members, nonmembers, scores["forget_confidence"]),
+        auc=attacks.loss_auc(scores["forget_loss"], scores["test_loss"]),
+        ks=attacks.ks_distance(scores["forget_confidence"], scores["test_confidence"]),
         seconds=float(seconds),
-        ra_accessible=_optional_accuracy("accessible", logits, labels),
-        ra_inaccessible=_optional_accuracy("inaccessible", logits, labels),
+        ra_accessible=_optional_percent(scores.get("accessible_correct", ())),
+        ra_inaccessible=_optional_percent(scores.get("inaccessible_correct", ())),
     )
 
 
 def accuracy(logits: Array, labels: Array) -> float:
     """Return the percentage of examples whose largest logit is their label's."""
-    return 100.0 * float(np.mean(signals.correctness(logits, labels)))
+    return _percent(signals.correctness(logits, labels))
 
 
 def with_gaps(rows: Sequence[Row], *, reference: str = "retrain") -> list[Row]:
@@ -111,10 +134,12 @@ def _with_gaps(row: Row, target: Row) -> Row:
     return row._replace(gaps=gaps, avg_gap=sum(map(abs, gaps.values())) / len(gaps))
 
 
-def _optional_accuracy(
-    name: str, logits: Mapping[str, Array], labels: Mapping[str, Array]
-) -> float | None:
-    return accuracy(logits[name], labels[name]) if len(labels.get(name, ())) else None
+def _percent(correct: Array) -> float:
+    return 100.0 * float(np.mean(correct))
+
+
+def _optional_percent(correct: Array | tuple) -> float | None:
+    return _percent(correct) if len(correct) else None
 
 
 def _balanced(members: Array, nonmembers: Array, seed: int) -> tuple[Array, Array]:

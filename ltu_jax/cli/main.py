@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import tyro
 
+from ltu_jax.cli.evidence import Verify, verify
 from ltu_jax.cli.flags import check_once, in_flags, without_values
 from ltu_jax.cli.options import (
     Audit,
@@ -40,7 +41,7 @@ DESCRIPTION = "Machine unlearning for JAX: ids in, an unlearned checkpoint and a
 def main(args: list[str] | None = None) -> None:
     """Run the command line.
 
-    Exit codes: 2 for bad input, 1 for a ledger or model that was edited and for a run that fails,
+    Exit codes: 2 for bad input, 1 for a file that was edited and for a run that fails,
     130 after Ctrl-C, 143 after SIGTERM, 141 if nobody reads the output of a command.
     """
     given = sys.argv[1:] if args is None else args
@@ -54,6 +55,7 @@ def main(args: list[str] | None = None) -> None:
         | Annotated[Compare, tyro.conf.subcommand("compare")]
         | Annotated[Ensemble, tyro.conf.subcommand("ensemble")]
         | Annotated[Audit, tyro.conf.subcommand("audit")]
+        | Annotated[Verify, tyro.conf.subcommand("verify")]
         | Annotated[Ledger, tyro.conf.subcommand("ledger")]
         | Annotated[Queue, tyro.conf.subcommand("queue")]
         | Annotated[Selfcheck, tyro.conf.subcommand("selfcheck")]
@@ -106,6 +108,8 @@ def run(options: Any, command: str) -> None:
         ensemble(options, command)
     elif isinstance(options, Audit):
         audit(options, command)
+    elif isinstance(options, Verify):
+        verify(options)
     elif isinstance(options, Ledger):
         ledger(options)
     elif isinstance(options, Queue):

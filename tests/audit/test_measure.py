@@ -93,8 +93,8 @@ def test_each_set_of_the_audit_holds_its_own_examples(monkeypatch, retain_fracti
     monkeypatch.setattr(evaluate, "predict", lambda model, variables, inputs: inputs)
     monkeypatch.setattr(evaluate.summary, "evaluate", keep)
     monkeypatch.setattr(evaluate, "_class_accuracy", lambda *_: None)
-    for signal in (evaluate.signals.confidence, evaluate.signals.loss):
-        monkeypatch.setattr(evaluate.signals, signal.__name__, named(signal.__name__))
+    for signal in (evaluate.summary.signals.confidence, evaluate.summary.signals.loss):
+        monkeypatch.setattr(evaluate.summary.signals, signal.__name__, named(signal.__name__))
     measure_models(plan.problem, {"original": network(0)}, lambda done: None)
 
     split = plan.split

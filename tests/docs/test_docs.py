@@ -25,6 +25,7 @@ COMMANDS = {
     "audit": "audit",
     "ledger": "ledger",
     "queue": "queue",
+    "verify": "verify",
     "selfcheck": "selfcheck",
     "list_methods": "methods",
 }
