@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ltu_jax.audit import summary
+from ltu_jax.audit import bounds, summary
 from ltu_jax.data.request import attack_members
 from ltu_jax.training.supervised import predict
-from ltu_jax.types import Problem, TrainedModel, Variables
+from ltu_jax.types import Array, Problem, Split, TrainedModel, Variables
 
 # The SVC attack's cost grows with the square of its examples; 2,000 a side take two seconds.
 ATTACK_SIZE = 2000
@@ -61,28 +61,53 @@ def measure_models(
 
 def measure_model(problem: Problem, name: str, trained: TrainedModel) -> ModelMeasurements:
     """Measure one model; see `measure_models`."""
-    dataset, split, model, seed = problem
-    rows = {
+    logits, labels = set_outputs(problem, trained.variables)
+    row = summary.evaluate(name, logits, labels, seconds=trained.seconds, seed=problem.seed)
+    return ModelMeasurements(
+        row=row._replace(attack_success=attack_success(problem, trained.variables)),
+        signals=summary.example_scores(logits, labels),
+        class_accuracy=class_accuracy(
+            *count_classes(logits["test"], labels["test"], problem.dataset.num_classes)
+        ),
+    )
+
+
+def set_outputs(
+    problem: Problem, variables: Variables
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return logits `[N, C]` and labels `[N]` of every set of the audit, see `audit_sets`."""
+    dataset, split = problem.dataset, problem.split
+    sets = audit_sets(split, problem.seed)
+    outputs = np.asarray(predict(problem.model, variables, dataset.train.inputs))
+    test_inputs = dataset.heldout.inputs[split.test]
+    logits = {name: outputs[rows] for name, rows in sets.items()}
+    logits["test"] = np.asarray(predict(problem.model, variables, test_inputs))
+    labels = {name: np.asarray(dataset.train.labels)[rows] for name, rows in sets.items()}
+    labels["test"] = np.asarray(dataset.heldout.labels)[split.test]
+    return logits, labels
+
+
+def audit_sets(split: Split, seed: int) -> dict[str, np.ndarray]:
+    """Return the rows of `forget`, `retain`, `accessible`, `inaccessible` and `members`.
+
+    `members` are retain examples to which attacks are fitted, see `request.attack_members`.
+    """
+    return {
         "forget": split.forget,
         "retain": split.retain,
         "members": attack_members(split, seed=seed, size=ATTACK_SIZE).indices,
         "accessible": split.accessible,
         "inaccessible": np.setdiff1d(split.retain, split.accessible),
     }
-    outputs = np.asarray(predict(model, trained.variables, dataset.train.inputs))
-    test_inputs = dataset.heldout.inputs[split.test]
-    logits = {part: outputs[index] for part, index in rows.items()}
-    logits["test"] = np.asarray(predict(model, trained.variables, test_inputs))
-    labels = {part: dataset.train.labels[index] for part, index in rows.items()}
-    labels["test"] = dataset.heldout.labels[split.test]
-    row = summary.evaluate(name, logits, labels, seconds=trained.seconds, seed=seed)
-    return ModelMeasurements(
-        row=row._replace(attack_success=attack_success(problem, trained.variables)),
-        signals=summary.example_scores(logits, labels),
-        class_accuracy=_class_accuracy(
-            logits["test"], np.asarray(labels["test"]), dataset.num_classes
-        ),
-    )
+
+
+def retrained_band(measured: Measurements) -> tuple[float, float] | None:
+    """Return the interval of the loss attack's AUC from both Retrains; None without them."""
+    retrained = [measured.signals.get(name) for name in ("retrain", "retrain_2")]
+    if any(one is None for one in retrained):
+        return None
+    losses = [(-one["forget_loss"], -one["test_loss"]) for one in retrained if one is not None]
+    return bounds.retrained_auc_band(*losses)
 
 
 def attack_success(problem: Problem, variables: Variables) -> float | None:
@@ -94,8 +119,13 @@ def attack_success(problem: Problem, variables: Variables) -> float | None:
     return 100.0 * float(np.mean(np.asarray(classes) == triggered.target))
 
 
-def _class_accuracy(logits: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+def count_classes(logits: Array, labels: Array, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number `[C]` of right predictions, and of examples, of each class."""
+    labels = np.asarray(labels)
+    right = labels[np.argmax(logits, axis=-1) == labels]
+    return np.bincount(right, minlength=num_classes), np.bincount(labels, minlength=num_classes)
+
+
+def class_accuracy(right: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return the accuracy of each class in percent; NaN for classes without test examples."""
-    hits = np.bincount(labels[logits.argmax(-1) == labels], minlength=num_classes)
-    counts = np.bincount(labels, minlength=num_classes)
-    return np.where(counts > 0, 100.0 * hits / np.maximum(counts, 1), np.nan)
+    return np.where(counts > 0, 100.0 * right / np.maximum(counts, 1), np.nan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -11,14 +11,13 @@ import numpy as np
 
 from ltu_jax.audit import distances, signals
 from ltu_jax.audit.features import LabelledLogits
-from ltu_jax.audit.measure import ATTACK_SIZE
+from ltu_jax.audit.measure import set_outputs
 from ltu_jax.audit.population import population_attacks
 from ltu_jax.audit.relearn import RELEARN_STEPS, relearn_curve
-from ltu_jax.data.request import attack_members
-from ltu_jax.training.supervised import predict
 from ltu_jax.types import Array, Examples, Problem, TrainedModel, Variables
 
 RELEARN_SIZE = 512  # forget examples that are learned again
+ATTACKED = ("forget", "members", "test")  # the sets that attacks see
 
 
 def compare_models(
@@ -39,49 +38,78 @@ def compare_models(
       `relearn` is the number of steps on the forget set until the loss is the original's, None if
       more than `relearn_steps`; `relearn_losses` is the curve.
     """
-    examples = _examples(problem)
-    outputs = {
-        name: {
-            part: LabelledLogits(np.asarray(predict(problem.model, one.variables, inputs)), labels)
-            for part, (inputs, labels) in examples.items()
-        }
-        for name, one in models.items()
-    }
+    outputs = {name: labelled_sets(problem, one) for name, one in models.items()}
+    untrained = labelled_sets(problem, untrained_model(problem))["forget"].logits
+    compared = compare_outputs(outputs, alpha=alpha, seed=problem.seed, untrained=untrained)
+    for row, extra in zip(compared["distances"], _model_distances(problem, models), strict=True):
+        row |= extra
+    return compared
+
+
+def compare_outputs(
+    outputs: Mapping[str, Mapping[str, LabelledLogits]],
+    *,
+    alpha: float,
+    seed: int,
+    untrained: Array | None = None,
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the part of `compare_models` that needs outputs only.
+
+    Args:
+      outputs: by model, then set: `forget`, `members` and `test`.
+      alpha: level of the intervals.
+      seed: of the attacks.
+      untrained: logits of an untrained model on the forget set; without it there is no `zrf`.
+    """
     original = {part: labelled.logits for part, labelled in outputs["original"].items()}
-    population = [
-        {"model": name, **population_attacks(sets, original, alpha=alpha, seed=problem.seed)}
-        for name, sets in outputs.items()
-    ]
     forget = {name: _probabilities(sets["forget"].logits) for name, sets in outputs.items()}
-    return {"population": population, "distances": _distances(problem, models, forget)}
-
-
-def _examples(problem: Problem) -> dict[str, tuple[Array, Array]]:
-    split, train, heldout = problem.split, problem.dataset.train, problem.dataset.heldout
-    members = attack_members(split, seed=problem.seed, size=ATTACK_SIZE).indices
     return {
-        "forget": (train.inputs[split.forget], train.labels[split.forget]),
-        "members": (train.inputs[members], train.labels[members]),
-        "test": (heldout.inputs[split.test], heldout.labels[split.test]),
+        "population": [
+            {"model": name, **population_attacks(sets, original, alpha=alpha, seed=seed)}
+            for name, sets in outputs.items()
+        ],
+        "distances": [
+            {"model": name, **_output_distances(p, forget.get("retrain"), untrained)}
+            for name, p in forget.items()
+        ],
     }
 
 
-def _distances(
-    problem: Problem, models: Mapping[str, TrainedModel], forget: Mapping[str, np.ndarray]
-) -> list[dict[str, Any]]:
-    """Return the distances of each model; `forget` holds its probabilities on the forget set."""
-    model, train, rows = problem.model, problem.dataset.train, problem.split.forget
-    untrained = model.init(jax.random.key(problem.seed), train.inputs[:1])
-    random_teacher = _probabilities(predict(model, untrained, train.inputs[rows]))
-    some = rows[:RELEARN_SIZE]
+def labelled_sets(problem: Problem, trained: TrainedModel) -> dict[str, LabelledLogits]:
+    """Return a model's outputs on the sets that attacks see."""
+    logits, labels = set_outputs(problem, trained.variables)
+    return {name: LabelledLogits(logits[name], labels[name]) for name in ATTACKED}
+
+
+def untrained_model(problem: Problem) -> TrainedModel:
+    """Return the untrained model of ZRF."""
+    inputs = problem.dataset.train.inputs[:1]
+    return TrainedModel(problem.model.init(jax.random.key(problem.seed), inputs), float("nan"))
+
+
+def _output_distances(
+    p: np.ndarray, retrained: np.ndarray | None, untrained: Array | None
+) -> dict[str, float]:
+    found = {}
+    if untrained is not None:
+        found["zrf"] = distances.zrf(p, _probabilities(untrained))
+    if retrained is not None:
+        found["activation"] = distances.activation_distance(p, retrained)
+        found["js"] = float(np.mean(distances.js_divergence(p, retrained)))
+    return found
+
+
+def _model_distances(
+    problem: Problem, models: Mapping[str, TrainedModel]
+) -> Iterator[dict[str, Any]]:
+    """Yield what needs each model itself: relearning and the distance of the weights."""
+    model, train = problem.model, problem.dataset.train
+    some = problem.split.forget[:RELEARN_SIZE]
     relearned = Examples(jnp.asarray(train.inputs[some]), jnp.asarray(train.labels[some]))
     curves = {name: relearn_curve(model, one.variables, relearned) for name, one in models.items()}
     target_loss = float(curves["original"][0])
-    results = []
     for name, one in models.items():
         row: dict[str, Any] = {
-            "model": name,
-            "zrf": distances.zrf(forget[name], random_teacher),
             "relearn": distances.relearn_time(curves[name], target_loss),
             "relearn_steps": RELEARN_STEPS,
             "relearn_losses": curves[name].tolist(),
@@ -90,11 +118,8 @@ def _distances(
             by_array = distances.weight_distance(
                 _arrays(one.variables), _arrays(models["retrain"].variables)
             )
-            row["activation"] = distances.activation_distance(forget[name], forget["retrain"])
-            row["js"] = float(np.mean(distances.js_divergence(forget[name], forget["retrain"])))
             row["weights"] = by_array["total"]
-        results.append(row)
-    return results
+        yield row
 
 
 def _probabilities(logits: Array) -> np.ndarray:

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 import ltu_jax.data.request as requests
-from ltu_jax.audit import bounds
-from ltu_jax.audit.measure import ATTACK_SIZE, Measurements
+from ltu_jax.audit.measure import ATTACK_SIZE, Measurements, retrained_band
 from ltu_jax.audit.summary import Row
 from ltu_jax.errors import few
 from ltu_jax.report.content import ReportContent, counted
@@ -82,15 +81,6 @@ def report_content(
         },
         auc_band=retrained_band(measured),
     )
-
-
-def retrained_band(measured: Measurements) -> tuple[float, float] | None:
-    """Return the interval of the loss attack's AUC from both Retrains; None without them."""
-    retrained = [measured.signals.get(name) for name in ("retrain", "retrain_2")]
-    if any(one is None for one in retrained):
-        return None
-    scores = [(-one["forget_loss"], -one["test_loss"]) for one in retrained if one is not None]
-    return bounds.retrained_auc_band(*scores)
 
 
 def preprocessing(plan: Plan) -> str:

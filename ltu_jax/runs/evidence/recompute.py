@@ -15,7 +15,7 @@ import numpy as np
 
 from ltu_jax import paths
 from ltu_jax.audit import bounds
-from ltu_jax.audit.measure import measure_models
+from ltu_jax.audit.measure import measure_models, retrained_band
 from ltu_jax.audit.models import compare_models
 from ltu_jax.audit.summary import Row, row_of, with_gaps
 from ltu_jax.errors import InputError
@@ -26,7 +26,6 @@ from ltu_jax.runs.audit import audit_ensembles, find_ensembles
 from ltu_jax.runs.folder import RunFolder
 from ltu_jax.runs.loading import load_models, load_plan
 from ltu_jax.runs.models import by_label
-from ltu_jax.runs.results import retrained_band
 from ltu_jax.runs.spec import InMemory
 from ltu_jax.training.compilation import relaxed
 from ltu_jax.types import Dataset
