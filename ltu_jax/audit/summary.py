@@ -113,8 +113,8 @@ def row_of(model: str, scores: Mapping[str, np.ndarray], *, seconds: float, seed
         auc=attacks.loss_auc(scores["forget_loss"], scores["test_loss"]),
         ks=attacks.ks_distance(scores["forget_confidence"], scores["test_confidence"]),
         seconds=float(seconds),
-        ra_accessible=_optional_percent(scores.get("accessible_correct", ())),
-        ra_inaccessible=_optional_percent(scores.get("inaccessible_correct", ())),
+        ra_accessible=_optional_percent(scores.get("accessible_correct")),
+        ra_inaccessible=_optional_percent(scores.get("inaccessible_correct")),
     )
 
 
@@ -138,8 +138,8 @@ def _percent(correct: Array) -> float:
     return 100.0 * float(np.mean(correct))
 
 
-def _optional_percent(correct: Array | tuple) -> float | None:
-    return _percent(correct) if len(correct) else None
+def _optional_percent(correct: Array | None) -> float | None:
+    return None if correct is None or len(correct) == 0 else _percent(correct)
 
 
 def _balanced(members: Array, nonmembers: Array, seed: int) -> tuple[Array, Array]:

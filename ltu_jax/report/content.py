@@ -40,7 +40,8 @@ class ReportContent(NamedTuple):
       run: `data`, `model`, `method` (the `model` of the row the report is about), `seeds` (name to
         integer), `command` (the exact command line or Python call) and `sizes` (`train`, `forget`,
         `retain`, `accessible`, `validation`, `test`, in examples). `warnings` lists what may be a
-        mistake of the user, `made_by` says by model whose recipe made it. `sha256` (of `data`,
+        mistake of the user, `made_by` says by model whose recipe made it, `guarantee` is the
+        method's (a `Guarantee` as a dict), `operator` who ran it. `sha256` (of `data`,
         `original` and `unlearned`) identifies the run. `time`, which no repetition has again, holds
         `date` (UTC), `seconds` (wall time of the process that wrote the report) and
         `compile_seconds`, by model the part of the row's `seconds` in which JAX compiled.

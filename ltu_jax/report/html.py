@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from ltu_jax.audit.summary import GAP_METRICS
-from ltu_jax.report import sentences
+from ltu_jax.report import answers_html, sentences
 from ltu_jax.report.audit import html as audit_html
 from ltu_jax.report.content import (
     ReportContent,
@@ -88,6 +88,7 @@ def render(content: ReportContent, pictures: Sequence[Picture]) -> str:
             for term, meaning in sentences.terms(content)
         ),
         tiles="".join(_tile(*tile) for tile in _tiles(content)),
+        answers=answers_html.section(content),
         results=_results(content),
         headline=audit_html.headline(content),
         audit=audit_html.section(content),

@@ -73,7 +73,8 @@ th:first-child { text-align: left; padding-left: 1rem; }
 .results th, .results td { padding-left: .5rem; padding-right: .7rem; }
 .results th:first-child, .attacks th:first-child { padding-left: 1rem; }
 thead th small { white-space: normal; }
-.attacks td { min-width: 9rem; }
+.attacks td, .attackers td { min-width: 9rem; }
+.attackers td:nth-child(4), .attackers td:nth-child(5) { min-width: 6rem; }
 .attacks td:last-child { min-width: 16rem; }
 td small, th small, .tiles small { display: block; color: var(--soft); font-weight: 400;
   font-size: .8125rem; line-height: 1.4; }
@@ -120,7 +121,10 @@ li { margin-bottom: .35rem; }
   th, td { padding: .3rem .4rem; }
   .results { font-size: .8rem; }
   h1 { font-size: 1.35rem; margin-bottom: .7rem; }
-  .first { break-after: page; }
+  .first, .answers { break-after: page; }
+  .answers .summary { gap: .4rem 1rem; padding: .7rem 1rem; font-size: 9.25pt; line-height: 1.33; }
+  .answers table { font-size: 8.5pt; line-height: 1.3; }
+  .attackers td { min-width: 0; }
   .first .summary { gap: .5rem 1rem; padding: .7rem 1rem; font-size: 9.25pt; line-height: 1.33; }
   .first li, .first dd p { margin-bottom: .2rem; }
   h2, h3 { break-after: avoid; }
@@ -147,6 +151,8 @@ $identity
 </dl>
 <ul class="tiles">$tiles</ul>
 </section>
+
+$answers
 
 <h2>Results</h2>
 <p class="soft">$units</p>

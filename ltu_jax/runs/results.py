@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -48,6 +49,8 @@ def report_content(
             "model": plan.model.name,
             "method": plan.method.name,
             "uses_validation": plan.unlearner.invariants.uses_validation,
+            "guarantee": plan.method.guarantee(plan.config)._asdict(),
+            "operator": os.environ.get("LTU_OPERATOR"),
             "options_chosen": "default" if chosen is None else chosen.rule,
             "seeds": {"run": plan.seed},
             "warnings": [*plan.warnings, *filter(None, [warn_of_recipes(plan, rows)])],

@@ -124,6 +124,21 @@ class Choice(NamedTuple):
         return self.options[int(share * len(self.options))]
 
 
+class Guarantee(NamedTuple):
+    """What a method guarantees for every result, whatever an audit finds.
+
+    Attributes:
+      type: `exact` (the result was trained without the forget set), `certified` (indistinguishable
+        from that up to `epsilon` and `delta`, proved), or `empirical` (nothing but measurements).
+      epsilon: of a certified method.
+      delta: of a certified method.
+    """
+
+    type: Literal["exact", "certified", "empirical"] = "empirical"
+    epsilon: float | None = None
+    delta: float | None = None
+
+
 @dataclass(frozen=True)
 class Method:
     """An unlearning method as the command line knows it.
@@ -137,6 +152,7 @@ class Method:
       space: the options that `ltu tune` searches; empty where there is nothing to choose.
       without_training: `config -> config` with the same steps, whose `prepare` trains no model;
         for counting operations in a dry run.
+      guarantee: `config -> Guarantee`; empirical unless the method can do better.
     """
 
     name: str
@@ -146,6 +162,7 @@ class Method:
     config: Any
     space: Mapping[str, LogUniform | Choice] = field(default_factory=dict)
     without_training: Callable[[Any], Any] = lambda config: config
+    guarantee: Callable[[Any], Guarantee] = lambda config: Guarantee()
 
 
 def spec_of(data: UnlearnData, num_classes: int) -> DataSpec:

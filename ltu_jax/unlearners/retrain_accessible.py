@@ -18,7 +18,7 @@ from ltu_jax.types import (
     Unlearner,
     Variables,
 )
-from ltu_jax.unlearners.base import Config, Method
+from ltu_jax.unlearners.base import Config, Guarantee, Method
 from ltu_jax.unlearners.gradient_method import State, gradient_method, mean_loss
 from ltu_jax.unlearners.sampling import take
 
@@ -51,7 +51,7 @@ def retrain_accessible(
 
     Example:
       >>> from ltu_jax.training.loop import unlearn
-      >>> from ltu_jax.unlearners.base import toy_problem
+      >>> from ltu_jax.unlearners.base import Guarantee, toy_problem
       >>> model, variables, data, spec = toy_problem()
       >>> method = retrain_accessible(model, spec, RetrainConfig(Recipe(epochs=20)))
       >>> _, history = unlearn(method, variables, data, key=jax.random.key(0))
@@ -91,4 +91,5 @@ METHOD = Method(
     reference="Cao & Yang 2015, doi 10.1109/SP.2015.35",
     build=retrain_accessible,
     config=RetrainConfig(),
+    guarantee=lambda config: Guarantee("exact"),
 )

@@ -224,3 +224,11 @@ def test_the_console_check_can_fail(browser, tmp_path):
     page.write_text("<script>throw new Error('seen')</script>")
     browser.get(page.as_uri())
     assert "seen" in _severe(browser)[0]["message"]
+
+
+def test_the_answers_print_on_one_sheet(browser, content, audit, tmp_path):
+    _show(
+        browser, write_report(content._replace(audit=audit), tmp_path), width=A4[0], media="print"
+    )
+    height = browser.execute_script("return document.querySelector('.answers').offsetHeight")
+    assert height <= A4[1]

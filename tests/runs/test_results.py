@@ -49,6 +49,8 @@ def test_the_same_rows_have_the_same_headline_however_they_were_requested(models
 def test_the_report_says_what_was_run():
     plan, content = content_of(ltu_jax.by_class(1))
     assert content.run == {
+        "guarantee": {"type": "empirical", "epsilon": None, "delta": None},
+        "operator": None,
         "data": "numbered",
         "model": "oracle",
         "method": "ltu",
@@ -108,3 +110,13 @@ def test_the_report_says_whether_attack_members_had_been_seen():
     assert "never saw" in unseen.attacks[0]["data"]
     assert seen.attacks[0]["shares_data"]
     assert "accessible retain" in seen.attacks[0]["data"]
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"), [("finetune", "empirical"), ("retrain_accessible", "exact")]
+)
+def test_the_guarantee_is_that_of_the_method(method, expected):
+    plan = plan_of(method=method)
+    measured = measure_models(plan.problem, {"original": network(0)}, lambda done: None)
+    content = report_content(plan, measured, {}, "ltu unlearn")
+    assert content.run["guarantee"]["type"] == expected

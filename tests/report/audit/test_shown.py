@@ -208,7 +208,7 @@ def test_the_page_holds_the_audit_and_escapes_it(audit, tmp_path):
     assert "script" not in page.tags
     assert page.text.count(HOSTILE) >= 9
     assert page.text.count(f"Exact unlearning cannot be rejected for {HOSTILE}") == 2
-    assert page.tags.count("table") == 2 + 4
+    assert page.tags.count("table") == 3 + 4
     assert "#audit" in page.links
 
 
