@@ -9,6 +9,7 @@ from ltu_jax.audit.measure import measure_models
 from ltu_jax.data.request import resolve
 from ltu_jax.report import verdict
 from ltu_jax.runs.results import made_by, report_content
+from ltu_jax.unlearners import METHODS
 from tests.audit.test_measure import network, numbered, plan_of
 
 
@@ -116,7 +117,7 @@ def test_the_report_says_whether_attack_members_had_been_seen():
     ("method", "expected"), [("finetune", "empirical"), ("retrain_accessible", "exact")]
 )
 def test_the_guarantee_is_that_of_the_method(method, expected):
-    plan = plan_of(method=method)
+    plan = plan_of(method=method, config=METHODS[method].config)
     measured = measure_models(plan.problem, {"original": network(0)}, lambda done: None)
     content = report_content(plan, measured, {}, "ltu unlearn")
     assert content.run["guarantee"]["type"] == expected
