@@ -1,4 +1,4 @@
-"""`ltu verify`: evidence of a deletion that others can check."""
+"""`ltu keygen` and `ltu verify`: evidence of a deletion that others can check."""
 
 from __future__ import annotations
 
@@ -36,6 +36,29 @@ class Verify:
     """With --full: folder of the ensembles of the run's audit, to repeat its tests on them."""
     tolerance: Annotated[float | None, tyro.conf.arg(metavar="X", help_behavior_hint="")] = None
     """Largest difference that counts as close, relative to the number or 1; 1e-6, --full 1e-3."""
+
+
+@dataclass(frozen=True)
+class Keygen:
+    """Make a key pair for ltu ledger sign: Ed25519, without a passphrase.
+
+    KEY is the private key: keep it secret, where the runs are not. KEY.pub is for
+    anyone who verifies. Keys of openssl and ssh-keygen work as well.
+
+      ltu keygen KEY
+    """
+
+    key: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="KEY")]
+    """New file of the private key; the public key is written to KEY.pub."""
+
+
+def keygen(options: Keygen) -> None:
+    """Run `ltu keygen` and print where the keys are."""
+    from ltu_jax.runs.evidence import make_key
+
+    private, public = make_key(options.key)
+    print(f"Private key: {private}")
+    print(f"Public key:  {public}")
 
 
 def verify(options: Verify) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import tyro
 
-from ltu_jax.cli.evidence import Verify, verify
+from ltu_jax.cli.evidence import Keygen, Verify, keygen, verify
 from ltu_jax.cli.flags import check_once, in_flags, without_values
 from ltu_jax.cli.options import (
     Audit,
@@ -56,6 +56,7 @@ def main(args: list[str] | None = None) -> None:
         | Annotated[Ensemble, tyro.conf.subcommand("ensemble")]
         | Annotated[Audit, tyro.conf.subcommand("audit")]
         | Annotated[Verify, tyro.conf.subcommand("verify")]
+        | Annotated[Keygen, tyro.conf.subcommand("keygen")]
         | Annotated[Ledger, tyro.conf.subcommand("ledger")]
         | Annotated[Queue, tyro.conf.subcommand("queue")]
         | Annotated[Selfcheck, tyro.conf.subcommand("selfcheck")]
@@ -110,6 +111,8 @@ def run(options: Any, command: str) -> None:
         audit(options, command)
     elif isinstance(options, Verify):
         verify(options)
+    elif isinstance(options, Keygen):
+        keygen(options)
     elif isinstance(options, Ledger):
         ledger(options)
     elif isinstance(options, Queue):

@@ -262,21 +262,29 @@ class Audit:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Show or verify the ledger of a run: the deletions of its model.
+    """Show, sign or verify the ledger of a run: the deletions of its model.
 
-    verify compares every entry with the one before it, the checkpoints in the
-    folder and the report; exit code 1 means that something was edited.
+    - sign writes RUN/statements/entry-0001.json: an in-toto statement of the newest
+      deletion in a DSSE envelope. It needs pip install 'ltu-jax[sign]'.
+    - verify compares every entry with the one before it, the checkpoints in the
+      folder, the report and the statements; exit code 1 means that something was
+      edited.
 
       ltu ledger show RUN
-      ltu ledger verify RUN
+      ltu ledger sign RUN --key KEY
+      ltu ledger verify RUN --key KEY.pub
     """
 
-    action: tyro.conf.Positional[Literal["show", "verify"]]
-    """show: print a line per deletion; verify: check everything."""
+    action: tyro.conf.Positional[Literal["show", "sign", "verify"]]
+    """show: print a line per deletion; sign: sign the newest; verify: check everything."""
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Folder of a finished run."""
+    key: _File = None
+    """For sign: the private key, see ltu keygen. For verify: the public key."""
     head: _Text = None
-    """SHA-256 of an entry, noted elsewhere; verify fails if no entry has it."""
+    """For verify: SHA-256 of an entry, noted elsewhere; fails if no entry has it."""
+    tsa_root: _File = None
+    """For verify: root certificate (PEM) of the authority of the time stamps (RFC 3161)."""
 
 
 @dataclass(frozen=True)

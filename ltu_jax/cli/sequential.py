@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 
 from ltu_jax.cli.options import Ledger, Queue
@@ -17,17 +18,28 @@ OF_ACTION = {
 }
 
 
+# The options of `ltu ledger` that belong to each action.
+OF_LEDGER = {"show": (), "sign": ("key",), "verify": ("key", "head", "tsa_root")}
+
+
 def ledger(options: Ledger) -> None:
-    """Run `ltu ledger show` or `ltu ledger verify`."""
+    """Run `ltu ledger show`, `sign` or `verify`."""
+    _check_allowed(options, "ltu ledger", OF_LEDGER[options.action])
+    from ltu_jax.runs import evidence
     from ltu_jax.runs.folder import RunFolder
     from ltu_jax.runs.sequential import ledger as ledgers
 
     if options.action == "show":
-        if options.head is not None:
-            raise InputError("head", f"is {options.head}; only verify takes it", "leave it out")
         _print_entries(ledgers.read(options.run))
         return
-    unchecked = ledgers.verify(options.run, head=options.head)
+    if options.action == "sign":
+        if options.key is None:
+            raise InputError("key", "is missing", "give the private key; `ltu keygen` makes one")
+        print(f"Signed statement: {evidence.sign(options.run, options.key)}")
+        return
+    unchecked = evidence.verify(
+        options.run, key=options.key, head=options.head, tsa_root=options.tsa_root
+    )
     entries = ledgers.read(options.run)
     for sentence in unchecked:
         print(f"Not checked: {sentence}")
@@ -38,10 +50,7 @@ def ledger(options: Ledger) -> None:
 
 def queue(options: Queue, command: str) -> None:
     """Run `ltu queue add`, `show`, `remove` or `run`."""
-    allowed = {"action", "run", *OF_ACTION[options.action]}
-    for field in fields(options):
-        if field.name not in allowed and getattr(options, field.name) != field.default:
-            raise InputError(field.name, f"is not for ltu queue {options.action}", "leave it out")
+    _check_allowed(options, "ltu queue", OF_ACTION[options.action])
     if options.action == "add":
         _add(options)
     elif options.action == "show":
@@ -50,6 +59,15 @@ def queue(options: Queue, command: str) -> None:
         _remove(options)
     else:
         _complete(options, command)
+
+
+def _check_allowed(options: Ledger | Queue, command: str, names: Sequence[str]) -> None:
+    """Raise `InputError` if an option is given that belongs to another action."""
+    for field in fields(options):
+        others = field.name not in ("action", "run", *names)
+        if others and getattr(options, field.name) != field.default:
+            problem = f"is not for {command} {options.action}"
+            raise InputError(field.name, problem, "leave it out")
 
 
 def _add(options: Queue) -> None:

@@ -10,8 +10,8 @@ from ltu_jax.report.answers import answers
 from ltu_jax.report.content import DASH, ReportContent, measured, number
 
 UNSIGNED = (
-    "This page carries no signature. A signed statement, if one was made, is in statements.jsonl "
-    "next to it and names this file by its SHA-256; `ltu ledger verify` checks it."
+    "This page carries no signature. A signed statement, if one was made, is in the folder "
+    "statements next to it and names this file by its SHA-256; `ltu ledger verify` checks it."
 )
 
 

@@ -71,6 +71,7 @@ class RunFolder:
 
     ledger = _Entry("ledger.jsonl")
     salts = _Entry("ledger.salts.json")
+    statements = _Entry("statements")
     queue = _Entry("queue.sqlite")
 
     running = _Entry("running")

@@ -26,6 +26,7 @@ COMMANDS = {
     "ledger": "ledger",
     "queue": "queue",
     "verify": "verify",
+    "keygen": "keygen",
     "selfcheck": "selfcheck",
     "list_methods": "methods",
 }

@@ -8,9 +8,10 @@ folder must be those of its last entry.
 
 Limits:
 
-* Nothing is signed. An attacker who can write to the folder can forge a whole ledger, with models
-  and report to match. Keep the newest entry's SHA-256, which the report names, where the attacker
-  cannot write, and compare with `verify(..., head=...)`.
+* The ledger itself is not signed. An attacker who can write to the folder can forge a whole ledger,
+  with models and report to match. Sign it (`runs.evidence.sign`), or keep the newest entry's
+  SHA-256, which the report names, where the attacker cannot write, and compare with
+  `verify(..., head=...)`.
 * A ledger whose last entries were cut off is valid in itself. The loss is found because
   `RUN/unlearned` and `report.json` then disagree with the last entry, unless both were reset too.
 * It records that a deletion was done, not that it worked.
@@ -139,13 +140,15 @@ def append(
         raise TamperedError(
             "run", f"{before} cannot be continued: {error}", "restore it from a copy"
         ) from error
+    if before is not None:
+        _copy_statements(RunFolder(before), folder)
     _write_salts(folder, {**salts, str(entry["entry"]): salt})
     files.write(folder.ledger, b"".join(line_of(one) for one in (*entries, entry)))
     return entry
 
 
 def copy(source: str | os.PathLike, target: str | os.PathLike) -> None:
-    """Copy a ledger and its salts, which may have been deleted, into another folder.
+    """Copy a ledger, its signed statements and its salts, if there are any, into another folder.
 
     Raises:
       InputError: there is no ledger, or the file of salts is damaged.
@@ -154,6 +157,7 @@ def copy(source: str | os.PathLike, target: str | os.PathLike) -> None:
     entries, salts = read(source), _salts(RunFolder(source))
     if salts:
         _write_salts(RunFolder(target), salts)
+    _copy_statements(RunFolder(source), RunFolder(target))
     files.write(RunFolder(target).ledger, b"".join(map(line_of, entries)))
 
 
@@ -277,6 +281,13 @@ def line_of(entry: Mapping[str, Any]) -> bytes:
     """Return the canonical line of an entry; raise `ValueError` if JSON has none."""
     text = json.dumps(entry, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return f"{text}\n".encode()
+
+
+def _copy_statements(source: RunFolder, target: RunFolder) -> None:
+    """Copy the signed statements of entries, and their time stamps."""
+    for path in sorted(source.statements.glob("entry-*")):
+        if path != target.statements / path.name:
+            files.write(target.statements / path.name, path.read_bytes())
 
 
 def _write_salts(folder: RunFolder, salts: Mapping[str, str]) -> None:

@@ -276,6 +276,7 @@ def test_the_command_line_says_whole_or_what_is_wrong(run, capsys):
     main(["ledger", "verify", str(run)])
     head = ledger.read(run)[-1]["sha256"]
     assert capsys.readouterr().out.splitlines() == [
+        "Not checked: ledger.jsonl is not signed: there is no statement.",
         f"{run / 'ledger.jsonl'}: 2 entries, nothing was edited.",
         f"Newest entry's SHA-256: {head}",
     ]
@@ -299,7 +300,7 @@ def test_the_command_line_shows_every_entry(run, capsys):
     for text in ("Anew: no.", ledger.read(run)[-1]["sha256"], "points of test"):
         assert text in shown
     assert code_of("show", run, "--head", "0") == 2
-    assert "--head: is 0" in capsys.readouterr().err
+    assert "--head: is not for" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("action", ["show", "verify"])
