@@ -30,6 +30,7 @@ from ltu_jax.audit.ensembles import (
     attack_ensembles,
     ensemble_margins,
     ensemble_outputs,
+    ensemble_signals,
     paired_examples,
     part_examples,
 )
@@ -52,7 +53,7 @@ from ltu_jax.audit.features import (
 )
 from ltu_jax.audit.lira import leave_one_out_lira, lira_scores
 from ltu_jax.audit.measure import Measurements, measure_model, measure_models
-from ltu_jax.audit.models import compare_models
+from ltu_jax.audit.models import compare_models, compare_outputs
 from ltu_jax.audit.one_run import (
     count_correct,
     fdp_epsilon,
@@ -62,6 +63,7 @@ from ltu_jax.audit.one_run import (
     one_run_p_value,
     swap_difference,
 )
+from ltu_jax.audit.outputs import OutputsAudit, from_outputs
 from ltu_jax.audit.per_example import example_auc, summarise_scores, worst_auc
 from ltu_jax.audit.population import population_attacks
 from ltu_jax.audit.relearn import relearn_curve
@@ -92,6 +94,7 @@ __all__ = [
     "LabelledLogits",
     "Measurements",
     "Outputs",
+    "OutputsAudit",
     "Row",
     "accuracy",
     "activation_distance",
@@ -105,16 +108,19 @@ __all__ = [
     "certifiable_epsilon",
     "clopper_pearson",
     "compare_models",
+    "compare_outputs",
     "count_correct",
     "detectable_epsilon",
     "distinguish",
     "ensemble_margins",
     "ensemble_outputs",
+    "ensemble_signals",
     "epsilon_lower_bound",
     "evaluate",
     "example_auc",
     "example_scores",
     "fdp_epsilon",
+    "from_outputs",
     "gdp_epsilon",
     "gdp_mu",
     "gdp_mu_lower_bound",

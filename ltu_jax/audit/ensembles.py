@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from ltu_jax.audit.measure import ATTACK_SIZE
 from ltu_jax.audit.rmia import leave_one_out_rmia
 from ltu_jax.data.inclusion import CanaryPairs
 from ltu_jax.training.ensembles import predict_members
-from ltu_jax.types import Examples, Model, Problem, Variables
+from ltu_jax.types import Array, Examples, Model, Problem, Split, Variables
 
 PARTS = ("forget", "retain", "test")
 SHADOW = ("shadow", "shadow_unlearned", "shadow_retrain")  # ensembles with inclusion bits
@@ -26,25 +26,27 @@ class Outputs(NamedTuple):
 
     Attributes:
       margin: ln p_y - ln(1 - p_y).
-      noisy: mean margin over noisy copies of the input.
+      noisy: mean margin over noisy copies of the input; None if unknown.
       confidence: p_y.
     """
 
     margin: np.ndarray
-    noisy: np.ndarray
+    noisy: np.ndarray | None
     confidence: np.ndarray
 
 
-def part_examples(problem: Problem) -> dict[str, Examples]:
-    """Return forget, retain and test examples; at most 2,000 of the latter two, drawn by seed."""
-    split, train, heldout = problem.split, problem.dataset.train, problem.dataset.heldout
-    rng = np.random.default_rng(problem.seed)
+def part_rows(split: Split, seed: int) -> dict[str, np.ndarray]:
+    """Return rows of forget, retain and test; at most 2,000 of the latter two, drawn by seed."""
+    rng = np.random.default_rng(seed)
     retain, test = (np.sort(rng.permutation(x)[:ATTACK_SIZE]) for x in (split.retain, split.test))
-    return {
-        "forget": _take(train, split.forget),
-        "retain": _take(train, retain),
-        "test": _take(heldout, test),
-    }
+    return {"forget": split.forget, "retain": retain, "test": test}
+
+
+def part_examples(problem: Problem) -> dict[str, Examples]:
+    """Return the examples of `part_rows`."""
+    train, heldout = problem.dataset.train, problem.dataset.heldout
+    rows = part_rows(problem.split, problem.seed)
+    return {name: _take(heldout if name == "test" else train, some) for name, some in rows.items()}
 
 
 def paired_examples(problem: Problem, pairs: CanaryPairs) -> dict[str, Examples]:
@@ -59,8 +61,8 @@ def paired_examples(problem: Problem, pairs: CanaryPairs) -> dict[str, Examples]
 
 def ensemble_outputs(
     model: Model, variables: Variables, examples: Examples, *, noise_std: float, seed: int
-) -> Outputs:
-    """Evaluate every model of an ensemble on labelled examples.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits `[M, n, C]` of an ensemble, and mean margins `[M, n]` on noisy copies.
 
     Args:
       model: pure functions that all models share.
@@ -77,11 +79,22 @@ def ensemble_outputs(
     for _ in range(NOISY_COPIES):
         copies = examples._replace(inputs=_noisy_copy(np.asarray(inputs), noise_std, rng))
         noisy += ensemble_margins(model, variables, copies) / NOISY_COPIES
-    return Outputs(
-        margin=np.stack([signals.margin(one, labels) for one in logits]),
-        noisy=noisy,
-        confidence=np.stack([signals.confidence(one, labels) for one in logits]),
-    )
+    return logits, noisy
+
+
+def ensemble_signals(
+    logits: Iterable[Array], labels: Array, noisy: np.ndarray | None = None
+) -> Outputs:
+    """Return the signals that `attack_ensembles` takes.
+
+    Args:
+      logits: `[n, C]` of each model.
+      labels: `[n]`.
+      noisy: see `ensemble_outputs`; None if unknown.
+    """
+    both = [(signals.margin(one, labels), signals.confidence(one, labels)) for one in logits]
+    margin, confidence = map(np.stack, zip(*both, strict=True))
+    return Outputs(margin, noisy, confidence)
 
 
 def ensemble_margins(model: Model, variables: Variables, examples: Examples) -> np.ndarray:
@@ -158,7 +171,7 @@ def _distinguish(
         name: {
             part: {
                 signal: evidence.distinguish(*sides(name, part, signal), alpha=alpha, seed=seed)
-                for signal in ("margin", "noisy")
+                for signal in _known(outputs, "margin", "noisy")
             }
             for part in PARTS
         }
@@ -190,7 +203,14 @@ def _membership(
             scores(name, False), scores(name, True), inclusion, model_pairs, alpha=alpha
         )
         for name in ("u_lira", "rmia", "u_lira_noisy")
+        if name != "u_lira_noisy" or _known({"": outputs}, "noisy")
     }
+
+
+def _known(outputs: Mapping[str, Mapping[str, Outputs]], *names: str) -> list[str]:
+    """Return the signals that all ensembles have."""
+    every = [one for parts in outputs.values() for one in parts.values()]
+    return [name for name in names if all(getattr(one, name) is not None for one in every)]
 
 
 def _tests(

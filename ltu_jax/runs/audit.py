@@ -14,6 +14,7 @@ from ltu_jax.audit.ensembles import (
     NOISE,
     attack_ensembles,
     ensemble_outputs,
+    ensemble_signals,
     paired_examples,
     part_examples,
 )
@@ -134,19 +135,11 @@ def audit_ensembles(
       on_done: called with 0, 1, ... after each ensemble.
     """
     problem = plan.problem
-    if found:  # images that stay on disk have no ensembles
-        noise_std = NOISE * float(np.std(problem.dataset.train.inputs))
     outputs = {}
     for done, (name, ensemble) in enumerate(found.items()):
-        if ensemble.inclusion is None:
-            examples = part_examples(problem)
-        else:
-            examples = paired_examples(problem, canary_pairs(plan))
         outputs[name] = {
-            part: ensemble_outputs(
-                problem.model, ensemble.variables, some, noise_std=noise_std, seed=problem.seed
-            )
-            for part, some in examples.items()
+            part: ensemble_signals(logits, labels, noisy)
+            for part, (logits, labels, noisy) in ensemble_logits(plan, ensemble).items()
         }
         on_done(done)
     inclusion = {name: one.inclusion for name, one in found.items() if one.inclusion is not None}
@@ -160,6 +153,25 @@ def audit_ensembles(
     return {"ensembles": made} | attack_ensembles(
         outputs, inclusion, alpha=alpha, seed=problem.seed, shares=shares
     )
+
+
+def ensemble_logits(
+    plan: Plan, ensemble: Ensemble
+) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return logits `[M, n, C]`, labels and noisy margins of an ensemble by part of the data."""
+    problem = plan.problem
+    noise_std = NOISE * float(np.std(problem.dataset.train.inputs))
+    if ensemble.inclusion is None:
+        examples = part_examples(problem)
+    else:
+        examples = paired_examples(problem, canary_pairs(plan))
+    found = {}
+    for part, some in examples.items():
+        logits, noisy = ensemble_outputs(
+            problem.model, ensemble.variables, some, noise_std=noise_std, seed=problem.seed
+        )
+        found[part] = (logits, np.asarray(some.labels), noisy)
+    return found
 
 
 def find_ensembles(plan: Plan, folder: Path) -> dict[str, Ensemble]:
