@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ltu_jax.data.request import by_class, by_fraction, by_group, by_ids
     from ltu_jax.errors import DivergedError, InputError
     from ltu_jax.runs.audit import audit_run
+    from ltu_jax.runs.outputs import audit_outputs, write_outputs
     from ltu_jax.runs.pipeline import Result, resume, unlearn
     from ltu_jax.runs.sequential.unlearn_next import unlearn_next
     from ltu_jax.training.checkpoint import save_checkpoint
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 # Names are imported when first used, so that `import ltu_jax` costs next to nothing.
 _HOMES = {
+    "audit_outputs": "runs.outputs",
     "audit_run": "runs.audit",
+    "write_outputs": "runs.outputs",
     "from_arrays": "data",
     "load": "data",
     "DivergedError": "errors",
@@ -56,6 +59,7 @@ __all__ = [
     "Recipe",
     "Result",
     "Variables",
+    "audit_outputs",
     "audit_run",
     "by_class",
     "by_fraction",
@@ -67,6 +71,7 @@ __all__ = [
     "save_checkpoint",
     "unlearn",
     "unlearn_next",
+    "write_outputs",
 ]
 
 

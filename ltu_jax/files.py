@@ -173,10 +173,16 @@ def array_digest(arrays: Mapping[str, Any]) -> str:
     return sha.hexdigest()
 
 
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, which is read in blocks."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def file_digests(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file below `folder` by its relative path."""
     return {
-        path.relative_to(folder).as_posix(): digest(path.read_bytes())
+        path.relative_to(folder).as_posix(): file_digest(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }

@@ -25,6 +25,8 @@ COLUMNS = {
     "loss_logistic": "logistic regression on the loss, accuracy",
     "supervised": "boosted trees on the outputs, AUC",
     "two_model": "drop from the original model, AUC",
+    "reference_lira": "LiRA with reference models, AUC",
+    "reference_rmia": "RMIA with reference models, AUC",
 }
 
 

@@ -35,6 +35,8 @@ from ltu_jax.errors import (
 )
 from ltu_jax.terminal import Terminal, accept_any_text, discard, write_line
 
+# Options of `ltu audit` that go with a run alone, or with a file of outputs alone.
+OF_RUN, OF_OUTPUTS = ("ensembles", "write_outputs"), ("kind", "seed", "out")
 DESCRIPTION = "Machine unlearning for JAX: ids in, an unlearned checkpoint and an audit out."
 
 
@@ -167,24 +169,44 @@ def audit(options: Audit, command: str) -> None:
     from ltu_jax.cli.compilation_cache import keep_programs
     from ltu_jax.report.audit import sentences, tables
     from ltu_jax.report.content import label
-    from ltu_jax.runs.audit import audit_run
     from ltu_jax.runs.folder import RunFolder
 
     keep_programs()
-    audited = audit_run(
-        options.run,
-        ensembles=options.ensembles,
-        alpha=options.alpha,
-        command=command,
-        quiet=options.quiet,
-    )
+    audited, folder = audit_of(options, command)
     console = Terminal()
     for table in tables.tables(audited):
         console.show(table)
     method = label(audited["method"])
+    if "verdict" in audited:
+        console.print(audited["verdict"], markup=False, highlight=False)
     for sentence in sentences.verdicts(audited, method):
         console.print(sentence, markup=False, highlight=False)
-    print(f"Report: {RunFolder(options.run).page}")
+    print(f"Report: {RunFolder(folder).page}")
+
+
+def audit_of(options: Audit, command: str) -> tuple[dict[str, Any], Any]:
+    """Audit a run or a file of outputs; return the results and the folder of the report."""
+    from ltu_jax.runs.audit import audit_run
+    from ltu_jax.runs.outputs import audit_outputs, write_outputs
+
+    given, other = ("run", "outputs") if options.outputs is None else ("outputs", "run")
+    if (options.run is None) == (options.outputs is None):
+        problem = "is missing" if options.run is None else "is given, and `outputs` too"
+        raise InputError("run", problem, "give either the folder of a run or `outputs`")
+    for name in OF_OUTPUTS if given == "run" else OF_RUN:
+        if getattr(options, name) not in (None, "auto"):
+            raise InputError(name, f"does not go with `{given}`", f"give it with `{other}`")
+    if options.outputs is not None:
+        chosen = {name: getattr(options, name) for name in ("alpha", *OF_OUTPUTS)}
+        audited = audit_outputs(options.outputs, **chosen, command=command)
+        return audited, audited["folder"]
+    made = options.ensembles
+    audited = audit_run(
+        options.run, ensembles=made, alpha=options.alpha, command=command, quiet=options.quiet
+    )
+    if options.write_outputs is not None:
+        print(f"Outputs: {write_outputs(options.run, options.write_outputs, ensembles=made)}")
+    return audited, options.run
 
 
 def selfcheck(options: Selfcheck) -> None:

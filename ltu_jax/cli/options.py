@@ -14,6 +14,9 @@ def _unset(metavar: str):
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
+Kind = Literal[
+    "auto", "logits", "probabilities", "log_probabilities", "confidence", "loss", "margin"
+]
 _Text = Annotated[str | None, _unset("NAME")]
 _Folder = Annotated[Path | None, _unset("DIR")]
 _Place = Annotated[str | None, _unset("DIR")]  # may be a bucket
@@ -240,18 +243,31 @@ class Ensemble(Deletion):
 
 @dataclass(frozen=True)
 class Audit:
-    """Audit a finished run more strictly, and add the results to its report.
+    """Audit a finished run more strictly, or models of any framework by their outputs.
 
     1. Attacks on the run's models, each with Retrain's value as its target.
     2. With ensembles: attacks on single examples, against models that never saw
        them; lower bounds on epsilon, and the smallest detectable epsilon.
+    3. With --outputs: the same from a file of logits or probabilities, whoever made
+       the models; the page "Any model" of the documentation shows the format.
 
       ltu audit RUN
       ltu ensemble --run RUN && ltu audit RUN --ensembles runs/ensembles
+      ltu audit --outputs outputs.npz
     """
 
-    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """Folder of the run, as ltu unlearn named it."""
+    run: tyro.conf.Positional[_Run] = None
+    """Folder of the run, as ltu unlearn named it; none with --outputs."""
+    outputs: _File = None
+    """File or folder of outputs (.npz, .csv, .parquet, or .npy files), in place of a run."""
+    kind: Kind = "auto"
+    """For --outputs: what the numbers are; auto finds logits and probabilities."""
+    seed: _Count = None
+    """For --outputs: seed of subsets and folds; by default that of the file, else 0."""
+    out: _Folder = None
+    """For --outputs: folder of the report, new or empty; by default a new one under runs/."""
+    write_outputs: _File = None
+    """For a run: also write the outputs of its models to this .npz file."""
     ensembles: _Folder = None
     """Folder of ensembles, or one of the ensembles in it; by default none is used."""
     alpha: Annotated[float, tyro.conf.arg(metavar="LEVEL")] = 0.05

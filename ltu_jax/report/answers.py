@@ -78,6 +78,8 @@ def guarantee_sentence(content: ReportContent) -> str:
 
 def covered(content: ReportContent) -> list[str]:
     """Return which models this report is about."""
+    if content.run.get("source") == "outputs":
+        return ["The model whose outputs were given as `unlearned`, as far as they are its own."]
     digest = content.run.get("sha256", {}).get("unlearned")
     named = f" (SHA-256 of its arrays: {digest})" if digest else ""
     return [f"The checkpoint `unlearned` of this run{named} and exact copies of it."]

@@ -30,6 +30,7 @@ LABELS = {
     "retrain_accessible": "Retrain on the accessible share",
     "nothing": "Nothing done",
     "ltu": "LTU",
+    "unlearned": "Unlearned model",
 }
 
 
@@ -42,7 +43,8 @@ class ReportContent(NamedTuple):
         `retain`, `accessible`, `validation`, `test`, in examples). `warnings` lists what may be a
         mistake of the user, `made_by` says by model whose recipe made it, `guarantee` is the
         method's (a `Guarantee` as a dict), `operator` who ran it. `sha256` (of `data`,
-        `original` and `unlearned`) identifies the run. `time`, which no repetition has again, holds
+        `original` and `unlearned`) identifies the run. `source` is `outputs` where only outputs of
+        the models were given. `time`, which no repetition has again, holds
         `date` (UTC), `seconds` (wall time of the process that wrote the report) and
         `compile_seconds`, by model the part of the row's `seconds` in which JAX compiled.
       request: the result of `data.request.describe`: `type` (`ids`, `class`, `group` or `fraction`)
@@ -95,7 +97,8 @@ def timed_rows(content: ReportContent) -> list[dict[str, Any]]:
 
 def label(model: str) -> str:
     """Return the display name of a model: `retrain_2` is "Second Retrain"."""
-    return LABELS.get(model, model)
+    number_of = model.removeprefix("retrain_")
+    return LABELS.get(model, f"Retrain {number_of}" if number_of.isdecimal() else model)
 
 
 def measured(value: Any) -> TypeGuard[float]:

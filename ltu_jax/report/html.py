@@ -41,7 +41,11 @@ COLUMNS = (
     ("seconds", "Time", "+ compilation"),
 )
 BACKDOOR = ("attack_success", "ASR", "trigger succeeds")
-DIGESTS = {"original": "starting checkpoint", "unlearned": "unlearned checkpoint"}
+DIGESTS = {
+    "original": "starting checkpoint",
+    "unlearned": "unlearned checkpoint",
+    "outputs": "file of outputs",
+}
 ROLES = {
     "original": "before unlearning",
     "retrain": "the target",
@@ -194,7 +198,7 @@ def _columns(content: ReportContent) -> Sequence[tuple[str, str, str]]:
 
 def _row(content: ReportContent, row: Mapping[str, Any]) -> str:
     mark = ' class="method"' if row["model"] == content.run["method"] else ""
-    role = ROLES.get(row["model"], "unlearned")
+    role = "unlearned" if mark else ROLES.get(row["model"], "the floor")
     cells = "".join(f"<td>{_cell(content, row, key)}</td>" for key, _, _ in _columns(content))
     name = escape(label(row["model"]))
     return f'<tr{mark}><th scope="row">{name}<small>{role}</small></th>{cells}</tr>'

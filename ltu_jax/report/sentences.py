@@ -42,7 +42,9 @@ def request_in_words(request: Mapping[str, Any], sizes: Mapping[str, int]) -> st
     """Return a request (`data.request.describe`) in one sentence."""
     count, train = sizes["forget"], sizes["train"]
     share = f"{count:,} of {counted(train, 'training example')} ({number(100 * count / train)} %)"
-    if request["type"] == "class":
+    if request["type"] == "rows":
+        which = "marked in the file of outputs"
+    elif request["type"] == "class":
         named = ", ".join(f"“{value}”" for value in request["value"])
         which = f"all that belong to class {named}"
     elif "column" in request:
@@ -66,6 +68,8 @@ _CHOSEN = {
 def actions(content: ReportContent) -> str:
     """Return what was done to answer the request, and the time it took."""
     sizes = content.run["sizes"]
+    if content.run.get("source") == "outputs":
+        return outputs_given(content)
     method = find_row(content, content.run["method"])
     retrain = find_row(content, "retrain")
     model = content.run["model"]
@@ -89,6 +93,17 @@ def actions(content: ReportContent) -> str:
     return (
         f"{text} {count} retrained from scratch without the forget set as the reference"
         f"{_in_time(retrain, ', the first')}."
+    )
+
+
+def outputs_given(content: ReportContent) -> str:
+    """Return what an audit has of models that were made elsewhere."""
+    sizes, listed = content.run["sizes"], ", ".join(label(row["model"]) for row in content.rows)
+    return (
+        f"Not known here: the models were made elsewhere, and this audit has only their outputs "
+        f"({listed}) on {counted(sizes['forget'], 'forget example')}, {sizes['retain']:,} other "
+        f"training examples ({sizes['accessible']:,} of them seen by the method) and "
+        f"{counted(sizes['test'], 'test example')}. Which rows are which is as the file says."
     )
 
 
@@ -276,6 +291,8 @@ def terms(content: ReportContent) -> list[tuple[str, str]]:
 
 def reproduction(content: ReportContent) -> str:
     """Return what it takes to repeat the run, in addition to its command."""
+    if content.run.get("source") == "outputs":
+        return "The same file, seed and package versions give the same numbers."
     start = (
         "The run was called from Python; names in the call are those of your objects, and "
         "run.json, next to this file, holds its settings. "
@@ -291,11 +308,13 @@ def reproduction(content: ReportContent) -> str:
 def limits(content: ReportContent) -> list[str]:
     """Return what this report cannot show."""
     sentences = []
+    outputs = content.run.get("source") == "outputs"
+    how = "Add outputs of retrained models" if outputs else 'Run with reference "retrain"'
     if not find_row(content, "retrain"):
         sentences.append(
             "No model was retrained, so the gaps to Retrain are unknown. UA, RA, TA and MIA cannot "
             "be called too high or too low: their targets are Retrain's values, not 0 and not 100. "
-            'Run with reference "retrain" to measure them.'
+            f"{how} to measure them."
         )
     elif not find_row(content, "retrain_2"):
         sentences.append(

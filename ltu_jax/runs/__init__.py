@@ -3,6 +3,7 @@
 from ltu_jax.runs.audit import audit_run
 from ltu_jax.runs.folder import RunFolder
 from ltu_jax.runs.loading import load_models, load_plan, load_spec
+from ltu_jax.runs.outputs import audit_outputs, write_outputs
 from ltu_jax.runs.pipeline import Result, resume, start, unlearn
 from ltu_jax.runs.plan import Plan, make_plan, with_method
 from ltu_jax.runs.sequential.unlearn_next import unlearn_next
@@ -14,6 +15,7 @@ __all__ = [
     "Result",
     "RunFolder",
     "RunSpec",
+    "audit_outputs",
     "audit_run",
     "load_models",
     "load_plan",
@@ -24,4 +26,5 @@ __all__ = [
     "unlearn",
     "unlearn_next",
     "with_method",
+    "write_outputs",
 ]

@@ -35,5 +35,18 @@ def test_two_patients_are_forgotten_from_a_csv(tmp_path, monkeypatch):
     assert "patient-0" not in report
 
 
+@pytest.mark.docs
+@pytest.mark.parametrize(("number", "folder"), [(0, "sklearn-audit"), (1, "torch-audit")])
+def test_any_model_is_audited_by_its_outputs(number, folder, tmp_path, monkeypatch):
+    code = code_of("audit_any_model.md")[number]
+    if "torch" in code:
+        pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    scope = {"__name__": "page"}
+    exec(code, scope)
+    assert (tmp_path / folder / "report.html").exists()
+    assert scope["found"]["left_out"]
+
+
 def test_ids_to_report_takes_fifteen_lines():
     assert len([line for line in code_of("patients.md")[-1].splitlines() if line.strip()]) <= 15

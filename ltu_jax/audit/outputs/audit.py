@@ -238,9 +238,9 @@ def left_out(checked: _Checked) -> list[str]:
     sentences = []
     if "retrain" not in checked.models:
         sentences.append(
-            "Gaps to Retrain, the average gap, the noise floor, the interval of the loss attack and "
-            "distances from Retrain (L1, Jensen-Shannon): they need outputs of models retrained "
-            "without the forget set (retrain, retrain_2)."
+            "Gaps to Retrain, the average gap, the noise floor, the interval of the loss attack "
+            "and distances from Retrain (L1, Jensen-Shannon): they need outputs of models "
+            "retrained without the forget set (retrain, retrain_2)."
         )
     elif "retrain_2" not in checked.models:
         sentences.append(

@@ -133,7 +133,7 @@ def _signals(
         if not len(some):
             raise InputError("outputs", f"{full} has no {part} example", "add their rows")
         columns = _columns(full, rows, some)
-        given = None if noisy is None else np.asarray(noisy[:, columns], np.float64)
+        given = None if noisy is None else np.ascontiguousarray(noisy[:, columns])
         found[part] = ensemble_signals(_each(models, columns, kind), labels[some], given)
     return found
 

@@ -89,6 +89,9 @@ def _ensembles(ensembles: Mapping[str, Mapping[str, Any]]) -> str:
     )
     if not ensembles:
         return ""
+    if any(ensemble["seconds"] is None for ensemble in ensembles.values()):
+        counts = ", ".join(f"{kind} {one['models']:,}" for kind, one in ensembles.items())
+        return f'<p class="soft">Models of the ensembles, made elsewhere: {escape(counts)}.</p>'
     return (
         f'<p class="soft">Models of the ensembles: {escape(made)}. All of them, also originals, '
         "were trained by the recipe of this run; a checkpoint of yours is not among them.</p>"

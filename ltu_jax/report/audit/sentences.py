@@ -196,12 +196,14 @@ def _shift(part: str, shift: float, p_value: float, alpha: float) -> str:
 def missing(audit: Audit) -> list[str]:
     """Return what is unknown without more ensembles, and which ensembles would show it."""
     per_example, distinguishing = audit["per_example"], audit["distinguishing"]
+    sentences = [f"Left out: {sentence}" for sentence in audit.get("left_out", ())]
     if not per_example and not distinguishing:
+        how = "Add ensembles to the file" if sentences else "Make ensembles (ltu ensemble)"
         return [
+            *sentences,
             "Without ensembles nothing is known about single examples, nor a lower bound on the "
-            "leak. Make ensembles for the run (ltu ensemble), then audit again."
+            f"leak. {how}, then audit again.",
         ]
-    sentences = []
     if "shadow_unlearned" not in per_example:
         sentences.append(
             "Whether attacks find single examples after unlearning (U-LiRA, RMIA) is unknown. "

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ltu_jax.audit.population import COLUMNS
 from ltu_jax.report.audit.sentences import ATTACKS, DISTINGUISHING, PARTS, chance, nats
-from ltu_jax.report.content import label, number, signed
+from ltu_jax.report.content import DASH, label, number, signed
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 Cell = tuple[str, str]  # a value and the small text below it
 
+WIDE = 8  # columns that fit the terminal
 SHORT = {**ATTACKS, "u_lira_noisy": "U-LiRA, noisy"}
 WHEN = {
     "shadow": "before unlearning",
@@ -51,10 +52,18 @@ def grids(audit: Mapping[str, Any]) -> list[Grid]:
         examples(audit["per_example"]),
         models(audit["distinguishing"]),
         bounds(audit["per_example"], audit["distinguishing"]),
-        population(audit["population"]),
-        distances(audit.get("distances", ())),
+        _measured(population(audit["population"])),
+        _measured(distances(audit.get("distances", ()))),
     )
     return [grid for grid in found if grid.rows]
+
+
+def _measured(grid: Grid) -> Grid:
+    """Return a table without the columns that nothing was measured for."""
+    columns = range(1, len(grid.head))
+    kept = [0, *(i for i in columns if any(row[i][0] != DASH for row in grid.rows))]
+    rows = [[row[i] for i in kept] for row in grid.rows]
+    return grid._replace(head=[grid.head[i] for i in kept], rows=rows)
 
 
 def examples(per_example: Mapping[str, Mapping[str, Any]]) -> Grid:
@@ -223,6 +232,8 @@ def distances(rows: Sequence[Mapping[str, Any]]) -> Grid:
 
 def _steps(row: Mapping[str, Any]) -> str:
     steps = row.get("relearn")
+    if "relearn_steps" not in row:
+        return DASH
     return f"over {row['relearn_steps']}" if steps is None else str(steps)
 
 
@@ -243,8 +254,7 @@ def tables(audit: Mapping[str, Any]) -> list[Table]:
       for table in tables(found):
         rich.print(table)
     """
-    wide = 1 + len(COLUMNS)
-    return [_rich(_turned(grid) if len(grid.head) == wide else grid) for grid in grids(audit)]
+    return [_rich(_turned(grid) if len(grid.head) > WIDE else grid) for grid in grids(audit)]
 
 
 def _turned(grid: Grid) -> Grid:
