@@ -1,4 +1,4 @@
-"""`ltu keygen` and `ltu verify`: evidence of a deletion that others can check."""
+"""`ltu keygen`, `verify` and `forget-files`: evidence of a deletion that others can check."""
 
 from __future__ import annotations
 
@@ -59,6 +59,53 @@ def keygen(options: Keygen) -> None:
     private, public = make_key(options.key)
     print(f"Private key: {private}")
     print(f"Public key:  {public}")
+
+
+@dataclass(frozen=True)
+class ForgetFiles:
+    """List what is left of forgotten examples on the disk, and delete it if asked to.
+
+    - RUN is the folder of a run: all runs of its sequence are covered, with their
+      queues. It may also be an ensemble, a folder of them, or the cache of ltu
+      compare.
+    - Nothing changes without --delete. Then the models that were trained on
+      forgotten examples, row numbers, scores and losses are deleted; the unlearned
+      model, the report and the ledger stay.
+    - A record with the digests before and after is written first.
+
+      ltu forget-files RUN
+      ltu forget-files RUN --delete --key KEY
+    """
+
+    run: _Run
+    """Folder of a run, of ensembles, or of cached models."""
+    delete: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Delete and rewrite the files; without this option they are only listed."""
+    keep_rows: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Keep split.npz and history.npz, without which no request can follow in the sequence."""
+    key: Annotated[Path | None, tyro.conf.arg(metavar="KEY", help_behavior_hint="")] = None
+    """Private key that signs the record, see ltu keygen."""
+
+
+def forget_files(options: ForgetFiles) -> None:
+    """Run `ltu forget-files` and print every file, what is done to it, and why."""
+    from ltu_jax.runs import evidence
+
+    found = evidence.forget_files(
+        options.run, delete=options.delete, keep_rows=options.keep_rows, key=options.key
+    )
+    for item in found.items:
+        print(f"{item.action:<8} {item.path}: {item.reason}")
+    changed = sum(item.action in ("delete", "strip") for item in found.items)
+    if changed:
+        print("No longer possible after that:" if not options.delete else "No longer possible:")
+        print("\n".join(f"  {sentence}" for sentence in found.no_longer))
+    if not options.delete:
+        print(f"Nothing was changed. {changed} files and folders would be, with --delete.")
+    elif found.record is None:
+        print("Nothing was left to delete.")
+    else:
+        print(f"Record: {found.record}")
 
 
 def verify(options: Verify) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import tyro
 
-from ltu_jax.cli.evidence import Keygen, Verify, keygen, verify
+from ltu_jax.cli.evidence import ForgetFiles, Keygen, Verify, forget_files, keygen, verify
 from ltu_jax.cli.flags import check_once, in_flags, without_values
 from ltu_jax.cli.options import (
     Audit,
@@ -59,6 +59,7 @@ def main(args: list[str] | None = None) -> None:
         | Annotated[Audit, tyro.conf.subcommand("audit")]
         | Annotated[Verify, tyro.conf.subcommand("verify")]
         | Annotated[Keygen, tyro.conf.subcommand("keygen")]
+        | Annotated[ForgetFiles, tyro.conf.subcommand("forget-files")]
         | Annotated[Ledger, tyro.conf.subcommand("ledger")]
         | Annotated[Queue, tyro.conf.subcommand("queue")]
         | Annotated[Selfcheck, tyro.conf.subcommand("selfcheck")]
@@ -113,6 +114,8 @@ def run(options: Any, command: str) -> None:
         audit(options, command)
     elif isinstance(options, Verify):
         verify(options)
+    elif isinstance(options, ForgetFiles):
+        forget_files(options)
     elif isinstance(options, Keygen):
         keygen(options)
     elif isinstance(options, Ledger):

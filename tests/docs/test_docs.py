@@ -27,6 +27,7 @@ COMMANDS = {
     "queue": "queue",
     "verify": "verify",
     "keygen": "keygen",
+    "forget_files": "forget-files",
     "selfcheck": "selfcheck",
     "list_methods": "methods",
 }

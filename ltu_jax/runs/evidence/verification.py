@@ -3,6 +3,7 @@
 # pyright: reportPrivateImportUsage=false
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -54,6 +55,7 @@ def verify(
             unchecked += _compare_files(folder, found[len(entries)])
         for number in found:
             unchecked += time_stamps.check(path_of(folder, number), roots)
+        unchecked += _check_deletions(folder, public)
     except ValueError as error:
         raise TamperedError("run", f"{folder}: {error}", "restore it from a copy") from error
     return [*unchecked, *_unsigned(folder, entries, found, public)]
@@ -142,6 +144,32 @@ def _compare_data(folder: RunFolder, digest: str) -> None:
         raise ValueError(str(error)) from error
     if described["data_sha256"] != digest:
         raise ValueError(f"{folder.spec.name} names other data than what was signed")
+
+
+def _check_deletions(folder: RunFolder, key: SSlibKey | None) -> list[str]:
+    """Check that what the records of `forget_files` name as deleted or rewritten is so."""
+    unchecked, rewritten = [], {}
+    for path in sorted(folder.statements.glob("files-*.json")):
+        data = path.read_bytes()
+        try:
+            is_signed = "payload" in (content := json.loads(data))
+            if is_signed and key is not None:
+                signing.check_signed(data, key)
+            predicate = (signing.content_of(data) if is_signed else content)["predicate"]
+            deleted = predicate["deleted"]
+            rewritten |= {one["name"]: one["after"] for one in predicate["rewritten"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path.parent.name}/{path.name} {error}") from error
+        if key is not None and not is_signed:
+            unchecked.append(f"{path.name} is not signed.")
+        for name in deleted:
+            if (folder.path / name).exists():
+                raise ValueError(f"{name} is there, although {path.name} says it was deleted")
+    for name, digest in rewritten.items():
+        path = folder.path / name
+        if path.exists() and files.digest(path.read_bytes()) != digest:
+            raise ValueError(f"{name} is not what was left of it without the forget set")
+    return unchecked
 
 
 def _unsigned(
