@@ -71,6 +71,11 @@ def guarantee_sentence(content: ReportContent) -> str:
             "result cannot be distinguished from a model trained without the forget set, under "
             "the assumptions of the method's proof."
         )
+    if content.run.get("source") == "outputs":
+        return (
+            "Empirical: how the model was made is not known here, and with it any guarantee. All "
+            "evidence is what the attacks below measured."
+        )
     return (
         "Empirical: the method gives no guarantee. All evidence is what the attacks below measured."
     )

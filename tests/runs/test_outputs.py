@@ -104,3 +104,12 @@ def test_bad_outputs_leave_no_folder(tmp_path):
     with refused("outputs"):
         ltu_jax.audit_outputs(outputs_of(tmp_path, unlearned=bad), out=tmp_path / "audit")
     assert not (tmp_path / "audit").exists()
+
+
+def test_tables_have_no_empty_columns(tmp_path):
+    out = tmp_path / "audit"
+    ltu_jax.audit_outputs(outputs_of(tmp_path), out=out)
+    page = (out / "report.html").read_text()
+    assert "Distances from Retrain</h3>" not in page
+    assert "LiRA with reference models" not in page
+    assert "drop from the original model" in page

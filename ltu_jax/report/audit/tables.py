@@ -55,7 +55,7 @@ def grids(audit: Mapping[str, Any]) -> list[Grid]:
         _measured(population(audit["population"])),
         _measured(distances(audit.get("distances", ()))),
     )
-    return [grid for grid in found if grid.rows]
+    return [grid for grid in found if grid.rows and len(grid.head) > 1]
 
 
 def _measured(grid: Grid) -> Grid:
