@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 import tyro
 
 from ltu_jax.cli.evidence import ForgetFiles, Keygen, Verify, forget_files, keygen, verify
+from ltu_jax.cli.exports import Export, export
 from ltu_jax.cli.flags import check_once, in_flags, without_values
 from ltu_jax.cli.options import (
     Audit,
@@ -60,6 +61,7 @@ def main(args: list[str] | None = None) -> None:
         | Annotated[Verify, tyro.conf.subcommand("verify")]
         | Annotated[Keygen, tyro.conf.subcommand("keygen")]
         | Annotated[ForgetFiles, tyro.conf.subcommand("forget-files")]
+        | Annotated[Export, tyro.conf.subcommand("export")]
         | Annotated[Ledger, tyro.conf.subcommand("ledger")]
         | Annotated[Queue, tyro.conf.subcommand("queue")]
         | Annotated[Selfcheck, tyro.conf.subcommand("selfcheck")]
@@ -118,6 +120,8 @@ def run(options: Any, command: str) -> None:
         forget_files(options)
     elif isinstance(options, Keygen):
         keygen(options)
+    elif isinstance(options, Export):
+        export(options)
     elif isinstance(options, Ledger):
         ledger(options)
     elif isinstance(options, Queue):

@@ -248,8 +248,8 @@ class Audit:
     1. Attacks on the run's models, each with Retrain's value as its target.
     2. With ensembles: attacks on single examples, against models that never saw
        them; lower bounds on epsilon, and the smallest detectable epsilon.
-    3. With --outputs: the same from a file of logits or probabilities, whoever made
-       the models; the page "Any model" of the documentation shows the format.
+    3. With --outputs: the same from a file of logits or probabilities of any models;
+       the page "Any model" of the documentation shows the format.
 
       ltu audit RUN
       ltu ensemble --run RUN && ltu audit RUN --ensembles runs/ensembles

@@ -1,6 +1,7 @@
 """A finished run as text, tables, figures and one HTML page."""
 
 from ltu_jax.report.content import ReportContent
+from ltu_jax.report.exports.schema import report_schema
 from ltu_jax.report.read import read_content
 from ltu_jax.report.result_table import result_table
 from ltu_jax.report.sentences import given_accuracy
@@ -13,6 +14,7 @@ __all__ = [
     "as_json",
     "given_accuracy",
     "read_content",
+    "report_schema",
     "result_table",
     "verdict",
     "versions",

@@ -45,6 +45,19 @@ def read_content(report: Path, scores: Path, metrics: Path) -> ReportContent:
         ) from error
 
 
+def read_report(report: Path) -> ReportContent:
+    """Return the content of a report without scores of single examples and diagnostics.
+
+    Raises:
+      InputError: the file is missing or is not a report.
+    """
+    try:
+        return _content(json.loads(report.read_text(encoding="utf-8")), {}, [])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"{report.parent} does not hold a report ({type(error).__name__}: {error})"
+        raise InputError("run", problem, "give the folder of a finished run") from error
+
+
 def _content(
     report: dict[str, Any], scores: dict[str, np.ndarray], steps: list[dict[str, Any]]
 ) -> ReportContent:

@@ -98,6 +98,8 @@ WITHOUT_DATA = [
     ("unlearn --stream", "--stream"),
     ("unlearn --resume gone --stream", "--resume"),
     ("unlearn --dry-run --run gone", "--dry-run"),
+    ("export gone --to card", "RUN"),
+    ("export taken --to bom", "RUN"),
     ("audit", "RUN"),
     ("audit gone", "RUN"),
     ("audit gone --outputs gone.npz", "RUN"),

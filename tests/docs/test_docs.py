@@ -23,6 +23,7 @@ COMMANDS = {
     "compare": "compare",
     "ensemble": "ensemble",
     "audit": "audit",
+    "export": "export",
     "ledger": "ledger",
     "queue": "queue",
     "verify": "verify",

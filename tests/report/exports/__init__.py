@@ -1,0 +1,1 @@
+"""Tests of `ltu_jax.report.exports`."""
