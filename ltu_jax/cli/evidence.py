@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from ltu_jax.cli.flags import spelled
 from ltu_jax.errors import InvariantError, few
 
 _Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")]
@@ -127,7 +128,7 @@ def verify(options: Verify) -> None:
         if check.agreement != "equal":
             print(f"{check.agreement}: {check.name} is {check.stored}, computed now {check.found}")
     for sentence in found.unchecked:
-        print(f"Not checked: {sentence}")
+        print(f"Not checked: {spelled(sentence, options)}")
     print(
         f"{len(found.checks)} numbers: {counts['equal']} agree to the last digit, "
         f"{counts['close']} within the tolerance, {counts['different']} differ."

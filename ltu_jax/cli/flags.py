@@ -30,15 +30,20 @@ def in_flags(error: InputError, command: Any) -> str:
     >>> in_flags(InputError("params", "are given", "leave out `checkpoint`"), Unlearn())
     'params: are given; leave out --checkpoint'
     """
-
-    def backticked(match: re.Match) -> str:
-        return flag(match[1], command) or COMMANDS.get(match[1]) or match[0]
-
-    parts = [re.sub(r"`(\w+)`", backticked, part) for part in (error.problem, error.remedy)]
+    parts = [spelled(part, command) for part in (error.problem, error.remedy)]
     resumed = error.argument == "run" and getattr(command, "resume", None)
     head = flag("resume" if resumed else error.argument, command) or error.argument
     text = f"{head}: {parts[0]}" if parts[0] else head
     return f"{text}; {parts[1]}" if parts[1] else text
+
+
+def spelled(text: str, command: Any) -> str:
+    """Return a sentence of the library with the flags of a command in place of `names`."""
+
+    def backticked(match: re.Match) -> str:
+        return flag(match[1], command) or COMMANDS.get(match[1]) or match[0]
+
+    return re.sub(r"`(\w+)`", backticked, text)
 
 
 def check_once(arguments: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 
+from ltu_jax.cli.flags import spelled
 from ltu_jax.cli.options import Ledger, Queue
 from ltu_jax.errors import InputError
 from ltu_jax.terminal import Terminal
@@ -42,7 +43,7 @@ def ledger(options: Ledger) -> None:
     )
     entries = ledgers.read(options.run)
     for sentence in unchecked:
-        print(f"Not checked: {sentence}")
+        print(f"Not checked: {spelled(sentence, options)}")
     count = f"{len(entries)} entr{'y' if len(entries) == 1 else 'ies'}"
     print(f"{RunFolder(options.run).ledger}: {count}, nothing was edited.")
     print(f"Newest entry's SHA-256: {entries[-1]['sha256']}")

@@ -23,6 +23,7 @@ from ltu_jax.report.verdict import verdict
 _QUERIES = "Anyone who can query the model and has the example with its label"
 _TRAINED = "An expert who can train dozens of models on similar data, by this recipe and method"
 _OWNERS = "Anyone who kept the starting checkpoint: the operator, a backup, an earlier recipient"
+_UNMEASURED = "Unknown; `ltu audit` measures it, single examples with ensembles."
 # Attacks of `ltu audit` on single examples: name in the audit, name here.
 _SINGLE = {"u_lira": "U-LiRA on single examples", "rmia": "RMIA on single examples"}
 
@@ -163,7 +164,7 @@ def attacks(content: ReportContent) -> list[dict[str, Any]]:
 
 def _entry(name: str, who: str, needs: str, value: Any = None, **found: Any) -> dict[str, Any]:
     entry = {"name": name, "who": who, "needs": needs, "value": value}
-    return entry | {"interval": None, "retrained": None, "power": "Not measured."} | found
+    return entry | {"interval": None, "retrained": None, "power": _UNMEASURED} | found
 
 
 def _loss_attack(content: ReportContent) -> dict[str, Any]:

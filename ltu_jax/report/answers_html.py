@@ -47,6 +47,7 @@ def _record(record: Mapping[str, Any]) -> str:
 
 
 def _list(texts: Sequence[str]) -> str:
+    texts = [text.replace("`", "") for text in texts]
     if len(texts) == 1:
         return f"<p>{escape(texts[0])}</p>"
     return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul>"
@@ -58,7 +59,7 @@ def _table(attacks: Sequence[Mapping[str, Any]]) -> str:
     body = "".join(
         f'<tr><th scope="row">{escape(one["name"])}</th><td>{escape(one["who"])}</td>'
         f"<td>{escape(one['needs'])}</td><td>{_found(one)}</td><td>{_range(one['retrained'])}</td>"
-        f"<td>{escape(one['power'])}</td></tr>"
+        f"<td>{escape(one['power'].replace('`', ''))}</td></tr>"
         for one in attacks
     )
     return f'<table class="attackers"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'

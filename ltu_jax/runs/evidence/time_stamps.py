@@ -53,7 +53,7 @@ def check(statement: Path, roots: list[Certificate] | None) -> list[str]:
     if not token.exists():
         return []
     if roots is None:
-        return [f"{token.name}: give the root certificate of the time stamp's authority."]
+        return [f"{token.name}: give `tsa_root`, the root certificate of its authority."]
     from rfc3161_client import VerificationError, VerifierBuilder, decode_timestamp_response
 
     name = f"{token.parent.name}/{token.name}"

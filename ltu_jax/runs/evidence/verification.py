@@ -186,5 +186,5 @@ def _unsigned(
         f"Entry {number} has no signed statement; only the chain protects it." for number in missing
     ]
     if key is None:
-        sentences.append(f"The signatures of {len(found)} statements: give the public key.")
+        sentences.append(f"The signatures of {len(found)} statements: give `key`, the public one.")
     return sentences
