@@ -194,12 +194,11 @@ def audit(options: Audit, command: str) -> None:
 def audit_of(options: Audit, command: str) -> tuple[dict[str, Any], Any]:
     """Audit a run or a file of outputs; return the results and the folder of the report."""
     from ltu_jax.runs.audit import audit_run
-    from ltu_jax.runs.outputs import audit_outputs, write_outputs
+    from ltu_jax.runs.outputs import audit_outputs, check_path, write_outputs
 
     given, other = ("run", "outputs") if options.outputs is None else ("outputs", "run")
-    if (options.run is None) == (options.outputs is None):
-        problem = "is missing" if options.run is None else "is given, and `outputs` too"
-        raise InputError("run", problem, "give either the folder of a run or `outputs`")
+    if options.run is not None and options.outputs is not None:
+        raise InputError("run", "is given, and `outputs` too", "give one of the two")
     for name in OF_OUTPUTS if given == "run" else OF_RUN:
         if getattr(options, name) not in (None, "auto"):
             raise InputError(name, f"does not go with `{given}`", f"give it with `{other}`")
@@ -207,13 +206,17 @@ def audit_of(options: Audit, command: str) -> tuple[dict[str, Any], Any]:
         chosen = {name: getattr(options, name) for name in ("alpha", *OF_OUTPUTS)}
         audited = audit_outputs(options.outputs, **chosen, command=command)
         return audited, audited["folder"]
-    made = options.ensembles
+    if options.run is None:
+        raise InputError("run", "is missing", "give the folder of a run, or `outputs`")
+    run, made, path = options.run, options.ensembles, options.write_outputs
+    if path is not None:
+        check_path(path)
     audited = audit_run(
-        options.run, ensembles=made, alpha=options.alpha, command=command, quiet=options.quiet
+        run, ensembles=made, alpha=options.alpha, command=command, quiet=options.quiet
     )
-    if options.write_outputs is not None:
-        print(f"Outputs: {write_outputs(options.run, options.write_outputs, ensembles=made)}")
-    return audited, options.run
+    if path is not None:
+        print(f"Outputs: {write_outputs(run, path, ensembles=made)}")
+    return audited, run
 
 
 def selfcheck(options: Selfcheck) -> None:

@@ -73,7 +73,7 @@ def audit_outputs(
     started = time.perf_counter()
     check_folder(out)
     audited = from_outputs(outputs, kind=kind, seed=seed, alpha=alpha)
-    content = _content(audited, outputs, seed, command, started)
+    content = _content(audited, outputs, command, started)
     with new_run(out, f"{content.run['data']}-outputs") as folder:
         arrays = {
             f"{model}/{name}": values
@@ -87,13 +87,10 @@ def audit_outputs(
     return Audit(plain(content.audit) | found)
 
 
-def _content(
-    audited: OutputsAudit, source: Any, seed: int | None, command: str, started: float
-) -> ReportContent:
+def _content(audited: OutputsAudit, source: Any, command: str, started: float) -> ReportContent:
     about, split = audited.about, audited.split
     path = None if isinstance(source, Mapping) else paths.local("outputs", source)
     sizes = {name: len(rows) for name, rows in split._asdict().items()}
-    seed = about.get("seed", 0) if seed is None else seed
     method = audited.audit["method"]
     date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     digests = {} if path is None or path.is_dir() else {"sha256": {"outputs": file_digest(path)}}
@@ -105,7 +102,7 @@ def _content(
             "data": about.get("data") or (path.stem if path else "outputs"),
             "model": about.get("model", "not known, only its outputs"),
             "method": method,
-            "seeds": {"run": seed},
+            "seeds": {"run": audited.seed},
             "warnings": audited.warnings,
             "command": command,
             "sizes": {"train": sizes["forget"] + sizes["retain"], **sizes},
@@ -116,7 +113,7 @@ def _content(
         rows=[row._asdict() for row in audited.measured.rows],
         config={"outputs": {"kind": audited.kind, "file": None if path is None else path.name}},
         versions=versions(),
-        attacks=describe_attacks(split, seed, matching=matching),
+        attacks=describe_attacks(split, audited.seed, matching=matching),
         signals=audited.measured.signals,
         class_accuracy=audited.measured.class_accuracy,
         class_names=names,
@@ -149,10 +146,7 @@ def write_outputs(
     Raises:
       InputError: the folder holds no finished run, or the file cannot be written.
     """
-    path = paths.local("write_outputs", outputs)
-    if path.suffix != ".npz":
-        raise InputError("write_outputs", f"is {path}", "name an .npz file")
-    check_writable("write_outputs", path.parent)
+    path = check_path(outputs)
     plan = load_plan(run, InMemory(data, model, method=method))
     place = None if ensembles is None else paths.local("ensembles", ensembles)
     found = {} if place is None else find_ensembles(plan, place)
@@ -160,6 +154,19 @@ def write_outputs(
     for name, ensemble in found.items():
         arrays |= _ensemble_arrays(plan, name, ensemble)
     write_arrays(path, arrays, mode=0o600)  # scores of single examples are personal data
+    return path
+
+
+def check_path(outputs: str | os.PathLike) -> Path:
+    """Return the path of a file of outputs that can be written.
+
+    Raises:
+      InputError: it is not an `.npz` file, or its folder cannot be written to.
+    """
+    path = paths.local("write_outputs", outputs)
+    if path.suffix != ".npz" or path.is_dir():
+        raise InputError("write_outputs", f"is {path}", "name an .npz file")
+    check_writable("write_outputs", path.parent)
     return path
 
 

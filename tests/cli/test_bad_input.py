@@ -104,6 +104,7 @@ WITHOUT_DATA = [
     ("audit gone", "RUN"),
     ("audit gone --outputs gone.npz", "RUN"),
     ("audit gone --kind logits", "--kind"),
+    ("audit gone --write-outputs a.csv", "--write-outputs"),
     ("audit gone --out new", "--out"),
     ("audit --outputs gone.npz", "--outputs"),
     ("audit --outputs a_file", "--outputs"),

@@ -42,6 +42,7 @@ class OutputsAudit(NamedTuple):
       classes: number of classes.
       kind: of the outputs.
       about: names for the report: `data`, `model`, `method`, `seed`, `class_names`, `seconds`.
+      seed: of subsets and folds.
       warnings: what may be a mistake.
     """
 
@@ -51,6 +52,7 @@ class OutputsAudit(NamedTuple):
     classes: int
     kind: str
     about: dict[str, Any]
+    seed: int
     warnings: list[str]
 
 
@@ -124,6 +126,7 @@ def from_outputs(
             classes=checked.classes,
             kind=checked.kind,
             about=checked.about,
+            seed=checked.seed,
             warnings=warnings,
         )
 
@@ -134,7 +137,7 @@ def _check(arrays: Mapping[str, np.ndarray], kind: str, seed: int | None) -> _Ch
     about = layout.read_about(arrays.get("about"))
     untrained = [layout.UNTRAINED] if layout.UNTRAINED in arrays else []
     shape = layout.check_shapes(arrays, [*models, *untrained])
-    seed = about.get("seed", 0) if seed is None else seed
+    seed = int(about.get("seed", 0) if seed is None else seed)
     kind = _one_kind(arrays, [*models, *untrained], kind)
     labels = layout.read_labels(arrays.get("labels"), shape, kind in SCORES)
     split = layout.read_split(arrays, shape[0])

@@ -49,8 +49,7 @@ def blocks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _rows(array: np.ndarray, first: int, last: int) -> np.ndarray:
-    mapped = isinstance(array, np.memmap) and array.filename is not None
-    if not (mapped and array.flags.c_contiguous):
+    if not isinstance(array, np.memmap) or array.filename is None or not array.flags.c_contiguous:
         return np.asarray(array[first:last])
     width = int(np.prod(array.shape[1:]))
     start = array.offset + first * width * array.itemsize

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+from datetime import datetime
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -24,10 +26,10 @@ def bill_of_materials(content: ReportContent) -> str:
       InputError: `cyclonedx-python-lib` is not installed.
     """
     try:
-        from cyclonedx.output.json import JsonV1Dot6
+        output = _module("output.json")
     except ImportError as error:
         raise missing("cyclonedx-python-lib") from error
-    found = json.loads(JsonV1Dot6(_bom(content)).output_as_string())
+    found = json.loads(output.JsonV1Dot6(_bom(content)).output_as_string())
     # The library has no model cards yet; its validator checks them.
     found["metadata"]["component"]["modelCard"] = _model_card(content)
     for component in found["components"]:
@@ -37,36 +39,35 @@ def bill_of_materials(content: ReportContent) -> str:
 
 
 def _bom(content: ReportContent) -> Any:
-    from cyclonedx.model.bom import Bom
-    from cyclonedx.model.component import Component, ComponentType
-
+    component = _module("model.component")
+    make, kinds = component.Component, component.ComponentType
     run, versions = content.run, content.versions
     digests = run.get("sha256", {})
-    unlearned = Component(
+    unlearned = make(
         name=f"{run['model']} after {label(run['method'])}",
-        type=ComponentType.MACHINE_LEARNING_MODEL,
+        type=kinds.MACHINE_LEARNING_MODEL,
         bom_ref="unlearned",
         hashes=_hashes(digests.get("unlearned")),
         description=sentences.title(content),
     )
-    original = Component(
+    original = make(
         name=f"{run['model']} before unlearning",
-        type=ComponentType.MACHINE_LEARNING_MODEL,
+        type=kinds.MACHINE_LEARNING_MODEL,
         bom_ref="original",
         hashes=_hashes(digests.get("original")),
     )
-    data = Component(
+    data = make(
         name=run["data"],
-        type=ComponentType.DATA,
+        type=kinds.DATA,
         bom_ref="data",
         hashes=_hashes(digests.get("data")),
     )
     packages = [
-        Component(name=name, version=version, type=ComponentType.LIBRARY, bom_ref=f"package-{name}")
+        make(name=name, version=version, type=kinds.LIBRARY, bom_ref=f"package-{name}")
         for name, version in versions.items()
         if name not in NOT_PACKAGES
     ]
-    bom = Bom(
+    bom = _module("model.bom").Bom(
         components=[original, data, *packages],
         serial_number=uuid5(NAMESPACE_URL, json_digest(as_json(content))),
     )
@@ -78,17 +79,13 @@ def _bom(content: ReportContent) -> Any:
 
 def _describe(bom: Any, content: ReportContent, unlearned: Any) -> None:
     """Set the metadata: the model, its maker's tool, date, operator and request."""
-    from datetime import datetime
-
-    from cyclonedx.model import Property
-    from cyclonedx.model.contact import OrganizationalContact
-
     bom.metadata.component = unlearned
     date = content.run.get("time", {}).get("date")
     # Of the run, so that the same report gives the same text.
     bom.metadata.timestamp = datetime.fromisoformat(date or "1970-01-01T00:00:00Z")
     if operator := content.run.get("operator"):
-        bom.metadata.authors.add(OrganizationalContact(name=operator))
+        contact = _module("model.contact").OrganizationalContact(name=operator)
+        bom.metadata.authors.add(contact)
     facts = {
         "method": content.run["method"],
         "request": sentences.request(content),
@@ -99,13 +96,18 @@ def _describe(bom: Any, content: ReportContent, unlearned: Any) -> None:
     }
     for name, value in facts.items():
         if value is not None:
-            bom.metadata.properties.add(Property(name=f"ltu_jax:{name}", value=str(value)))
+            entry = _module("model").Property(name=f"ltu_jax:{name}", value=str(value))
+            bom.metadata.properties.add(entry)
 
 
 def _hashes(digest: str | None) -> list[Any]:
-    from cyclonedx.model import HashAlgorithm, HashType
+    model = _module("model")
+    return [model.HashType(alg=model.HashAlgorithm.SHA_256, content=digest)] if digest else []
 
-    return [HashType(alg=HashAlgorithm.SHA_256, content=digest)] if digest else []
+
+def _module(name: str) -> Any:
+    """Return a module of cyclonedx; untyped, since decorators hide its constructors."""
+    return importlib.import_module(f"cyclonedx.{name}")
 
 
 def _model_card(content: ReportContent) -> dict[str, Any]:
