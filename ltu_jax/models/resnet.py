@@ -6,11 +6,13 @@ from functools import partial
 import flax.linen as nn
 import jax
 
+from ltu_jax.models.normalisation import BatchNorm
+
 _convolution = partial(nn.Conv, use_bias=False, kernel_init=nn.initializers.he_normal())
 
 
-def _normalise(train: bool) -> nn.BatchNorm:
-    return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5)
+def _normalise(train: bool) -> BatchNorm:
+    return BatchNorm(use_running_average=not train)
 
 
 class BasicBlock(nn.Module):
