@@ -120,17 +120,23 @@ def test_metrics_hold_every_step_of_every_phase(complete):
     np.testing.assert_allclose(cosines, complete.history["cosine"])
 
 
+SCORES = ("confidence", "loss")
+
+
 def test_scores_are_those_of_every_network_on_forget_and_test(complete):
     with np.load(complete.folder / "scores.npz") as scores:
         sizes = {name: len(values) for name, values in scores.items()}
         confidences = scores["ltu/forget_confidence"]
         np.testing.assert_allclose(confidences, np.exp(-scores["ltu/forget_loss"]))
-    assert sizes == {
-        f"{model}/{part}_{signal}": size
-        for model in NETWORKS
-        for part, size in (("forget", 12), ("test", len(complete.split.test)))
-        for signal in ("confidence", "loss")
-    }
+    split = complete.split
+    parts = {"forget": 12, "test": len(split.test), "retain": len(split.retain)}
+    parts["accessible"] = len(split.accessible)
+    parts["inaccessible"] = len(split.retain) - len(split.accessible)
+    expected = {f"{part}_correct": size for part, size in parts.items()}
+    expected |= {f"{one}_{s}": parts[one] for one in ("forget", "test") for s in SCORES}
+    expected["members_confidence"] = parts["inaccessible"]
+    names = {f"{model}/{name}": size for model in NETWORKS for name, size in expected.items()}
+    assert sizes == names
 
 
 def test_the_report_has_a_row_for_every_network(complete):
