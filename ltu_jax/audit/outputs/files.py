@@ -22,6 +22,7 @@ from ltu_jax.errors import InputError, few, short
 SMALL = 2**20  # bytes of an array that is read at once
 ROWS = 2**14  # of a table, read at once
 TEXT = ("part", "id")  # columns of a table that hold text
+_PART = np.dtype("S16")  # longer than the name of any part
 _NUMBERED = re.compile(r"(.+)\.(\d+)")
 
 
@@ -194,25 +195,29 @@ def _unpack(
     if twice:
         raise InputError("outputs", f"{path} has two columns {twice[0]!r}", "name each once")
     groups = _groups(path, names)
-    text: dict[str, list[np.ndarray]] = {name: [] for name in names if name in TEXT}
+    ids: list[np.ndarray] = []
     shapes: dict[str, tuple[int, ...]] = {}
     count = 0
     for batch in batches:
         for name, columns in groups.items():
             values = np.stack([batch[c] for c in columns], 1) if columns else batch[name]
-            if name in text:
-                text[name].append(values.astype(str))
+            if name == "id":
+                ids.append(values)
                 continue
+            dtype = _PART if name == "part" else np.dtype(np.float64)
+            if name == "part":
+                values = np.char.encode(values, "utf-8")
             if values.shape[1:] != shapes.setdefault(name, values.shape[1:]):
                 raise _ragged(name)
             with open(scratch / f"{name}.raw", "ab") as file:
-                np.ascontiguousarray(values, dtype=np.float64).tofile(file)
+                values.astype(dtype, order="C").tofile(file)
         count += len(next(iter(batch.values()), ()))
     if not count:
         raise InputError("outputs", f"{path} has no rows", _REMEDY)
-    arrays: dict[str, np.ndarray] = {name: np.concatenate(parts) for name, parts in text.items()}
+    arrays: dict[str, np.ndarray] = {"id": np.concatenate(ids)} if ids else {}
     for name, shape in shapes.items():
-        arrays[name] = np.memmap(scratch / f"{name}.raw", np.float64, "r", shape=(count, *shape))
+        dtype = _PART if name == "part" else np.dtype(np.float64)
+        arrays[name] = np.memmap(scratch / f"{name}.raw", dtype, "r", shape=(count, *shape))
     return {("labels" if name == "label" else name): array for name, array in arrays.items()}
 
 

@@ -162,10 +162,9 @@ def _codes(part: np.ndarray, size: int) -> np.ndarray:
         if block.dtype.kind not in "SU":
             found, remedy = f"part is of type {block.dtype}", f"give text: {', '.join(PARTS)}"
             raise InputError("outputs", found, remedy)
-        text = np.char.decode(block, "utf-8", "replace") if block.dtype.kind == "S" else block
-        names, index = np.unique(text, return_inverse=True)
+        names, index = np.unique(block, return_inverse=True)
         known = []
-        for name in names:
+        for name in _text(names):
             if name not in PARTS:
                 near = get_close_matches(str(name), PARTS, n=1) or PARTS
                 found = f"part has the unknown value {short(str(name))}"
@@ -173,6 +172,10 @@ def _codes(part: np.ndarray, size: int) -> np.ndarray:
             known.append(PARTS.index(name))
         codes[first : first + len(block)] = np.array(known, np.uint8)[index]
     return codes
+
+
+def _text(names: np.ndarray) -> np.ndarray:
+    return np.char.decode(names, "utf-8", "replace") if names.dtype.kind == "S" else names
 
 
 def _from_rows(arrays: Mapping[str, np.ndarray], given: Sequence[str], size: int) -> np.ndarray:
