@@ -96,7 +96,8 @@ def forget_files(
             changed, key=lambda item: item.path.name == RunFolder(root).history.name
         ):
             if item.action == DELETE:
-                shutil.rmtree(item.path) if item.path.is_dir() else item.path.unlink()
+                is_folder = item.path.is_dir() and not item.path.is_symlink()
+                shutil.rmtree(item.path) if is_folder else item.path.unlink()
     return Forgotten(items, no_longer, record)
 
 

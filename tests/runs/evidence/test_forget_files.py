@@ -227,6 +227,25 @@ def test_ensembles_of_models_that_saw_the_forget_set(sequence, tmp_path):
     assert left == ["retrain"]
 
 
+def test_a_cache_of_trained_models(tmp_path, capsys):
+    for digest, name in (("aa", "original"), ("bb", "retrain"), ("cc", "retrain_2")):
+        (tmp_path / digest).mkdir()
+        files.write_json(tmp_path / digest / "about.json", {"seconds": 1.0, "name": name})
+    main(["forget-files", str(tmp_path), "--delete"])
+    assert {path.name for path in tmp_path.iterdir()} == {"bb", "cc", "statements"}
+    assert "No longer possible" in capsys.readouterr().out
+
+
+def test_a_link_is_deleted_and_not_what_it_leads_to(runs):
+    second = runs / "second"
+    shutil.move(second / "original", runs / "elsewhere")
+    (second / "original").symlink_to(runs / "elsewhere")
+    before = files.file_digests(runs / "elsewhere")
+    forget_files(second, delete=True)
+    assert not (second / "original").is_symlink()
+    assert files.file_digests(runs / "elsewhere") == before
+
+
 def test_the_exported_checkpoint_holds_parameters_only(sequence):
     run = sequence / "second"
     leaves, _ = jax.tree_util.tree_flatten_with_path(ocp.load(run / "unlearned"))
@@ -242,6 +261,10 @@ def test_bad_input(runs, tmp_path, signed_once):
         forget_files(tmp_path / "empty", delete=True)
     with refused("key"):
         forget_files(runs / "second", key=signed_once.private)
+    for arguments in ((str(tmp_path / "nothing"),), (str(runs / "second"), "--key", "KEY")):
+        with pytest.raises(SystemExit) as stopped:
+            main(["forget-files", *arguments])
+        assert stopped.value.code == 2
     before = files.file_digests(runs)
     with refused("key"):
         forget_files(runs / "second", delete=True, key=tmp_path / "lost")

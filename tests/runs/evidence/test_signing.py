@@ -2,8 +2,10 @@
 
 import base64
 import json
+import re
 import shutil
 import time
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -47,6 +49,16 @@ def test_the_reference_tools_accept_it(signed_once):
     Statement.copy_from_pb(json_format.ParseDict(content, Message())).validate()
     jsonschema.Draft202012Validator.check_schema(json.loads(SCHEMA.read_text()))
     jsonschema.validate(content, json.loads(SCHEMA.read_text()))
+
+
+def test_the_example_of_the_page(signed_once):
+    page = Path(__file__).parents[3] / "docs" / "evidence.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    names = {}
+    exec(code, names)
+    path = envelope_of(signed_once.run)
+    statement = names["statement"](path, signed_once.public)
+    assert statement == signing.content_of(path.read_bytes())
 
 
 def test_the_statement_says_what_was_done(signed_once):
