@@ -119,7 +119,9 @@ li { margin-bottom: .35rem; }
   .figures { grid-template-columns: 1fr 1fr; }
   .scroll { overflow: visible; }
   th, td { padding: .3rem .4rem; }
-  .results { font-size: .8rem; }
+  .results { font-size: .7rem; }
+  .results small, .results thead th { font-size: .65rem; overflow-wrap: anywhere; }
+  .results th, .results td { padding-left: .15rem; padding-right: .2rem; }
   h1 { font-size: 1.35rem; margin-bottom: .7rem; }
   .first, .answers { break-after: page; }
   .answers .summary { gap: .4rem 1rem; padding: .7rem 1rem; font-size: 9.25pt; line-height: 1.33; }

@@ -9,10 +9,13 @@ import shutil
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from ltu_jax.report.write import write_report
+from ltu_jax.runs.outputs import audit_outputs
+from tests.audit.outputs.made import arrays
 
 from .conftest import make_content
 
@@ -231,4 +234,38 @@ def test_the_answers_print_on_one_sheet(browser, content, audit, tmp_path):
         browser, write_report(content._replace(audit=audit), tmp_path), width=A4[0], media="print"
     )
     height = browser.execute_script("return document.querySelector('.answers').offsetHeight")
+    assert height <= A4[1]
+
+
+@pytest.fixture(scope="module")
+def outputs_page(tmp_path_factory):
+    """The report of an audit of outputs, with warnings and much left out."""
+    half = arrays()["unlearned"].astype(np.float16)
+    folder = tmp_path_factory.mktemp("outputs") / "audit"
+    audit_outputs(arrays("retrain", "retrain_2", unlearned=half), out=folder)
+    return folder / "report.html"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_an_audit_of_outputs_fits_phone_and_desktop(browser, outputs_page, width):
+    _show(browser, outputs_page, width=width)
+    overflow, shown = browser.execute_script(OVERFLOW)
+    assert overflow <= 0
+    assert width - 20 <= shown <= width
+    assert not _severe(browser)
+
+
+def test_no_table_is_cut_on_paper(browser, outputs_page, content, audit, tmp_path):
+    whole = write_report(content._replace(audit=audit), tmp_path)
+    hidden = (
+        "return [...document.querySelectorAll('.scroll')].map(e => e.scrollWidth - e.clientWidth)"
+    )
+    for page in (outputs_page, whole):
+        _show(browser, page, width=A4[0], media="print")
+        assert max(browser.execute_script(hidden)) <= 0
+
+
+def test_an_audit_of_outputs_prints_its_summary_on_one_sheet(browser, outputs_page):
+    _show(browser, outputs_page, width=A4[0], media="print")
+    height = browser.execute_script("return document.querySelector('.first').offsetHeight")
     assert height <= A4[1]
