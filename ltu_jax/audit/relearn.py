@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ltu_jax.training.loop import Step, run
+from ltu_jax.training.loop import run
 from ltu_jax.training.losses import cross_entropy
+from ltu_jax.training.steps import Step
 from ltu_jax.types import Examples, Model, Variables
 
 RELEARN_STEPS = 60
@@ -32,8 +33,8 @@ def relearn_curve(model: Model, variables: Variables, forget: Examples) -> np.nd
 def _step(model: Model) -> Step:
     """Return the step; cached, so that it is compiled once for all models."""
 
-    def step(key, t, state, data: Examples):
-        del key, t
+    def update(key, state, data: Examples):
+        del key
         variables, opt_state = state
 
         def loss_fn(params):
@@ -45,4 +46,4 @@ def _step(model: Model) -> Step:
         params = optax.apply_updates(variables.params, updates)
         return (variables._replace(params=params), opt_state), {"loss": loss}
 
-    return step
+    return Step(lambda key, t, state, data: data, update)

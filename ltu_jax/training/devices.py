@@ -158,9 +158,7 @@ def compile_for(advance: Callable, parallel: Parallel | None) -> Callable:
     `count` is static; `jit` donates `state`, `pmap` copies it.
     """
     if parallel is None or not parallel.pmap:
-        # Without this the compiler may return a sharded state.
-        whole = parallel and NamedSharding(parallel.mesh, PartitionSpec())
-        return jit(advance, static_argnums=0, donate_argnums=3, out_shardings=whole)
+        return jit(advance, static_argnums=0, donate_argnums=3, out_shardings=whole(parallel))
     devices = list(parallel.mesh.devices.flat)
     mapped = jax.pmap(
         lambda index, *arguments: advance(*arguments),
@@ -172,6 +170,11 @@ def compile_for(advance: Callable, parallel: Parallel | None) -> Callable:
     )
     # All arguments are replicated, but pmap needs one to map over.
     return partial(mapped, np.arange(len(devices)))
+
+
+def whole(parallel: Parallel | None) -> NamedSharding | None:
+    """Return the sharding of results that every device holds; the compiler may choose others."""
+    return parallel and NamedSharding(parallel.mesh, PartitionSpec())
 
 
 def gathered(model: Model) -> Model:

@@ -20,6 +20,7 @@ import ltu_jax.training.supervised as supervised
 from ltu_jax.training import loop
 from ltu_jax.training.compilation import jit
 from ltu_jax.training.invariants import check_finite, check_invariants, check_prepared
+from ltu_jax.training.steps import Step
 from ltu_jax.types import (
     Array,
     Examples,
@@ -33,8 +34,14 @@ from ltu_jax.types import (
 )
 
 OnInfo = Callable[[int, dict[str, float]], None]
-MemberStep = Callable[[Key, jax.Array, PyTree, PyTree, PyTree], tuple[PyTree, Info]]
 AT_ONCE = 32  # members per batch: small models then fit a CPU's cache, and more are not faster
+
+
+class MemberStep(NamedTuple):
+    """A `Step` whose `draw` takes, in place of the data, what all members share and its own."""
+
+    draw: Callable[[Key, jax.Array, PyTree, PyTree, PyTree], PyTree]
+    update: Callable[[Key, PyTree, PyTree], tuple[PyTree, Info]]
 
 
 class MemberData(NamedTuple):
@@ -193,10 +200,10 @@ def _start(model: Model, recipe: supervised.Recipe, num_examples: int) -> Callab
 def _training_step(model: Model, recipe: supervised.Recipe, num_examples: int) -> MemberStep:
     step = supervised.training_step(model, recipe, num_examples)
 
-    def member_step(key: Key, t: jax.Array, state: PyTree, examples: Examples, own: PyTree):
-        return step(key, t, state, supervised.TrainData(examples, *own))
+    def draw(key: Key, t: jax.Array, state: PyTree, examples: Examples, own: PyTree) -> PyTree:
+        return step.draw(key, t, state, supervised.TrainData(examples, *own))
 
-    return member_step
+    return MemberStep(draw, step.update)
 
 
 @lru_cache(maxsize=8)
@@ -208,10 +215,10 @@ def _forward(model: Model) -> Callable:
 def _unlearning_step(method: Unlearner) -> MemberStep:
     step = loop.as_step(method)
 
-    def member_step(key: Key, t: jax.Array, state: PyTree, data: UnlearnData, own: PyTree):
-        return step(key, t, state, data if own is None else data._replace(forget=own))
+    def draw(key: Key, t: jax.Array, state: PyTree, data: UnlearnData, own: PyTree) -> PyTree:
+        return step.draw(key, t, state, data if own is None else data._replace(forget=own))
 
-    return member_step
+    return MemberStep(draw, step.update)
 
 
 def _run(
@@ -250,22 +257,28 @@ def _run(
 
 
 @lru_cache(maxsize=8)
-def _all_members(step: MemberStep) -> loop.Step:
-    def all_members(key: Key, t: jax.Array, states: PyTree, data: MemberData):
+def _all_members(step: MemberStep) -> Step:
+    def draw(key: Key, t: jax.Array, states: PyTree, data: MemberData) -> PyTree:
         del key
 
         def one(key: Key, state: PyTree, own: PyTree):
-            return step(jax.random.fold_in(key, t), t, state, data.shared, own)
+            key = jax.random.fold_in(key, t)
+            return key, step.draw(key, t, state, data.shared, own)
 
-        states, infos = jax.vmap(one)(data.keys, states, data.own)
+        return jax.vmap(one)(data.keys, states, data.own)
+
+    def update(key: Key, states: PyTree, batch: PyTree):
+        del key
+        keys, batches = batch
+        states, infos = jax.vmap(step.update)(keys, states, batches)
         return states, jax.tree.map(jnp.mean, infos)  # a NaN of any member makes the mean NaN
 
-    return all_members
+    return Step(draw, update)
 
 
 @lru_cache(maxsize=8)
-def _one_member(step: MemberStep) -> loop.Step:
-    return lambda key, t, state, data: step(key, t, state, *data)
+def _one_member(step: MemberStep) -> Step:
+    return Step(lambda key, t, state, data: step.draw(key, t, state, *data), step.update)
 
 
 def _spread(states: PyTree, data: MemberData) -> tuple[PyTree, MemberData]:

@@ -7,31 +7,21 @@ do not depend on how steps are grouped into compiled calls.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
 from itertools import repeat
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax.errors import DivergedError, InputError
-from ltu_jax.training.devices import Parallel, collect, compile_for, replicate, split_batch
+from ltu_jax.training.devices import Parallel, collect, replicate, split_batch
 from ltu_jax.training.invariants import check_finite, check_invariants, check_prepared
 from ltu_jax.training.resume import Saver
+from ltu_jax.training.steps import Step, compiled, compiled_parts
 from ltu_jax.types import Info, Key, PyTree, UnlearnData, Unlearner, Variables
 
 History = dict[str, np.ndarray]
-
-
-class Step(Protocol):
-    """One pure update of a state."""
-
-    def __call__(
-        self, key: Key, t: jax.Array, state: PyTree, data: PyTree, /
-    ) -> tuple[PyTree, Info]:
-        """Return the next state and scalar diagnostics of step `t`."""
-        ...
 
 
 def run(
@@ -71,7 +61,7 @@ def run(
       DivergedError: a diagnostic became NaN or infinite.
     """
     steps_per_call = 1 if feed else steps_per_call or default_steps_per_call()
-    take_steps = _compiled(step, parallel)
+    take_steps = programs_of(step, steps_per_call, parallel)
     state = jax.tree.map(jnp.copy, state)
     start, infos = 0, []
     pending: list[tuple[int, Info]] = []
@@ -103,6 +93,13 @@ def run(
 def default_steps_per_call() -> int:
     """Return 1 on CPU, where XLA's convolutions are 30x slower inside a scan, else 50."""
     return 1 if jax.default_backend() == "cpu" else 50
+
+
+def programs_of(step: Step, steps_per_call: int, parallel: Parallel | None) -> Callable:
+    """Return the compiled `advance` of a step, see `training.steps`."""
+    if steps_per_call > 1 or (parallel is not None and parallel.pmap):
+        return compiled(step, parallel)
+    return compiled_parts(step, parallel)
 
 
 def unlearn(
@@ -159,15 +156,18 @@ def _narrow(new: jax.Array, old: jax.Array) -> jax.Array:
 
 
 def as_step(method: Unlearner, parallel: Parallel | None = None) -> Step:
-    """Return sampling, splitting over devices and the update as one step for `run`."""
+    """Return sampling, splitting over devices and the update of a method as a step for `run`."""
 
-    def step(key: Key, t: jax.Array, state: PyTree, data: UnlearnData) -> tuple[PyTree, Info]:
-        batch_key, step_key = jax.random.split(key)
-        batch = split_batch(method.sample(batch_key, t, state, data), parallel)
+    def draw(key: Key, t: jax.Array, state: PyTree, data: UnlearnData) -> PyTree:
+        batch_key, _ = jax.random.split(key)
+        return split_batch(method.sample(batch_key, t, state, data), parallel)
+
+    def update(key: Key, state: PyTree, batch: PyTree) -> tuple[PyTree, Info]:
+        _, step_key = jax.random.split(key)
         state, info = method.step(step_key, state, batch)
         return state, _scalars(info)
 
-    return step
+    return Step(draw, update)
 
 
 def _scalars(info: Info) -> Info:
@@ -219,7 +219,7 @@ def step_cost(method: Unlearner, variables: Variables, data: UnlearnData) -> Cos
 
 def step_flops(step: Step, state: PyTree, data: PyTree) -> float:
     """Return the floating-point operations of a step; shapes of `state` and `data` suffice."""
-    lowered = _compiled(step).lower(1, jax.random.key(0), 0, state, data)
+    lowered = compiled(step).lower(1, jax.random.key(0), 0, state, data)
     return float(lowered.cost_analysis()["flops"])
 
 
@@ -238,25 +238,7 @@ def _lower(
     method: Unlearner, key: Key, state: PyTree, data: UnlearnData, parallel: Parallel | None = None
 ) -> jax.stages.Lowered:
     step = as_step(method, parallel)  # a new function, so that it is traced again
-    return _compiled(step, parallel).lower(1, key, 0, state, data)
-
-
-# Cached, so that a step that runs for several models is compiled once.
-@lru_cache(maxsize=8)
-def _compiled(step: Step, parallel: Parallel | None = None) -> Callable:
-    return compile_for(partial(advance, step), parallel)
-
-
-def advance(step: Step, count: int, key: Key, first: int, state: PyTree, data: PyTree):
-    """Return the state after `count` steps from step `first` on, and their diagnostics."""
-
-    def body(state, t):
-        return step(jax.random.fold_in(key, t), t, state, data)
-
-    if count == 1:
-        state, info = body(state, jnp.asarray(first))
-        return state, jax.tree.map(lambda x: x[None], info)
-    return jax.lax.scan(body, state, first + jnp.arange(count))
+    return compiled(step, parallel).lower(1, key, 0, state, data)
 
 
 def _fetch(first: int, info: Info, on_info) -> list[dict[str, float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -16,11 +17,12 @@ from ltu_jax.data.on_disk import OnDisk
 from ltu_jax.errors import check_integer, check_range
 from ltu_jax.training.compilation import jit
 from ltu_jax.training.devices import Parallel, split_batch
-from ltu_jax.training.loop import History, Step, run
+from ltu_jax.training.loop import History, run
 from ltu_jax.training.resume import Saver
 from ltu_jax.training.sampling_order import rows_at
+from ltu_jax.training.steps import Step
 from ltu_jax.training.streaming import batches
-from ltu_jax.types import Array, Examples, Info, Key, Model, Variables
+from ltu_jax.types import Array, Examples, Key, Model, Variables
 
 
 @dataclass(frozen=True)
@@ -193,12 +195,13 @@ def training_step(
     tx = recipe.optimizer(train_steps(num_examples, recipe))
     batch_size = min(recipe.batch_size, num_examples)
 
-    def step(key: Key, t: jax.Array, state: TrainState, data: TrainData) -> tuple[TrainState, Info]:
+    def draw(key: Key, t: jax.Array, state: TrainState, data: TrainData) -> Examples:
+        del key, state
         rows = data.rows[epoch_rows(data.order_key, t, num_examples, batch_size)]
         batch = jax.tree.map(lambda x: jnp.take(x, rows, axis=0), data.examples)
-        return _sgd_step(model, tx, key, state, split_batch(batch, parallel))
+        return split_batch(batch, parallel)
 
-    return step
+    return Step(draw, partial(_sgd_step, model, tx))
 
 
 def streamed_step(
@@ -207,10 +210,11 @@ def streamed_step(
     """Return the step of a training on `num_examples`, whose data are batches of `Examples`."""
     tx = recipe.optimizer(train_steps(num_examples, recipe))
 
-    def step(key: Key, t: jax.Array, state: TrainState, data: Examples) -> tuple[TrainState, Info]:
-        return _sgd_step(model, tx, key, state, split_batch(data, parallel))
+    def draw(key: Key, t: jax.Array, state: TrainState, data: Examples) -> Examples:
+        del key, t, state
+        return split_batch(data, parallel)
 
-    return step
+    return Step(draw, partial(_sgd_step, model, tx))
 
 
 def train_steps(num_examples: int, recipe: Recipe) -> int:

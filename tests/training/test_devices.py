@@ -16,7 +16,7 @@ import pytest
 
 from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
-from ltu_jax.training import loop
+from ltu_jax.training import loop, steps
 from ltu_jax.training.devices import gathered, over_devices, split_batch
 from ltu_jax.training.supervised import Recipe, train
 from ltu_jax.types import Examples, Model, UnlearnData, Variables
@@ -174,9 +174,7 @@ def programs():
     model, data = gathered(network("float32")), table("float32")
     method, start = METHODS["ltu"](model, data), model.init(jax.random.key(0), data.retain.inputs)
     key = jax.random.key(0)
-    advance = loop.compile_for(
-        partial(loop.advance, loop.as_step(method)), over_devices(8, pmap=True)
-    )
+    advance = steps.compiled(loop.as_step(method), over_devices(8, pmap=True))
     state = method.prepare(key, start, data)
     return {
         "jit": loop.compile_step(method, start, data, over_devices(8)).as_text(),

@@ -7,18 +7,29 @@ import pytest
 
 from ltu_jax.errors import DivergedError
 from ltu_jax.training.loop import run
+from ltu_jax.training.steps import Step
 
 KEY = jax.random.key(0)
 DATA = jnp.arange(4.0)
 STEPS = 7
 
 
-def walk(key, t, state, data):
+def walk_once(key, t, state, data):
     """A noisy pull towards the data, different at every step."""
     noise = jax.random.normal(key, data.shape)
     position = 0.9 * state["position"] + 0.1 * data + 0.01 * (t + 1) * noise
     state = {"position": position, "count": state["count"] + 1}
     return state, {"norm": jnp.linalg.norm(position), "step": t * 1.0}
+
+
+def as_step(whole):
+    """Return a step that draws the data and does everything else in the update."""
+    return Step(
+        lambda key, t, state, data: (t, data), lambda key, state, b: whole(key, b[0], state, b[1])
+    )
+
+
+walk = as_step(walk_once)
 
 
 def start():
@@ -28,7 +39,7 @@ def start():
 def test_results_do_not_depend_on_steps_per_call():
     wanted, norms = start(), []
     for t in range(STEPS):
-        wanted, info = walk(jax.random.fold_in(KEY, t), jnp.asarray(t), wanted, DATA)
+        wanted, info = walk_once(jax.random.fold_in(KEY, t), jnp.asarray(t), wanted, DATA)
         norms.append(info["norm"])
 
     for steps_per_call in (1, 3, STEPS):
@@ -85,7 +96,7 @@ def test_divergence_names_the_diagnostic_and_the_step(value, steps_per_call):
     received = []
     with pytest.raises(DivergedError, match=f"loss became {value} at step 4"):
         run(
-            diverging,
+            as_step(diverging),
             start(),
             DATA,
             key=KEY,

@@ -19,6 +19,7 @@ from ltu_jax.runs.plan import on_device, visible_data
 from ltu_jax.training import loop, supervised
 from ltu_jax.training.checkpoint import ABOUT
 from ltu_jax.training.resume import Saver, exit_on_signals
+from ltu_jax.training.steps import Step
 from tests import tiny
 from tests.runs.test_plan import make
 
@@ -56,7 +57,12 @@ START = {
 }
 
 
-def walk_step(key, t, state, data):
+def draw(key, t, state, data):
+    return t, data
+
+
+def walk_step(key, state, batch):
+    t, data = batch
     inner, used = jax.random.split(state["key"])
     move = jax.random.normal(key, (2, 3)) + jax.random.normal(used, (2, 3)) + data
     weights = 0.9 * state["weights"] + move
@@ -66,7 +72,7 @@ def walk_step(key, t, state, data):
 
 def walk(saver=None, on_info=None, key=0, steps_per_call=None):
     return loop.run(
-        walk_step,
+        Step(draw, walk_step),
         START,
         jnp.array(0.5),
         key=jax.random.key(key),
