@@ -14,7 +14,7 @@ from ltu_jax.models import build, with_preprocessing
 from ltu_jax.types import Examples, Model, UnlearnData, Variables
 from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu.config import LTUConfig
-from ltu_jax.unlearners.ltu.tasks import MIN_QUERY_SIZE, batch_sizes
+from ltu_jax.unlearners.ltu.tasks import MIN_QUERY_SIZE, query_size
 
 CLASSES = 10
 MODELS = ("mlp", "cnn", "resnet20", "resnet18", "vit_tiny")
@@ -40,9 +40,9 @@ class Subject(NamedTuple):
     @property
     def images(self) -> Images:
         """What an LTU step looks at."""
-        spec, num_queries = spec_of(self.data, CLASSES), len(self.config.query_sampling)
-        sizes = batch_sizes(spec, self.config, num_queries, self.config.support_size)
-        return Images(sizes.support, sizes.audit, num_queries * sizes.query)
+        config, num_queries = self.config, len(self.config.query_sampling)
+        queried = num_queries * query_size(spec_of(self.data, CLASSES), config, num_queries)
+        return Images(config.support_size, config.audit_size, queried)
 
     @property
     def has_statistics(self) -> bool:

@@ -7,6 +7,7 @@ do not depend on how steps are grouped into compiled calls.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from itertools import repeat
 from typing import Any, NamedTuple, cast
 
@@ -157,14 +158,19 @@ def _narrow(new: jax.Array, old: jax.Array) -> jax.Array:
 
 def as_step(method: Unlearner, parallel: Parallel | None = None) -> Step:
     """Return sampling, splitting over devices and the update of a method as a step for `run`."""
+    return _as_step(method.sample, method.step, parallel)
 
+
+# Cached, so that methods with the same functions have the same programs.
+@lru_cache(maxsize=32)
+def _as_step(sample: Callable, update_state: Callable, parallel: Parallel | None) -> Step:
     def draw(key: Key, t: jax.Array, state: PyTree, data: UnlearnData) -> PyTree:
         batch_key, _ = jax.random.split(key)
-        return split_batch(method.sample(batch_key, t, state, data), parallel)
+        return split_batch(sample(batch_key, t, state, data), parallel)
 
     def update(key: Key, state: PyTree, batch: PyTree) -> tuple[PyTree, Info]:
         _, step_key = jax.random.split(key)
-        state, info = method.step(step_key, state, batch)
+        state, info = update_state(step_key, state, batch)
         return state, _scalars(info)
 
     return Step(draw, update)
@@ -237,8 +243,7 @@ def compile_step(
 def _lower(
     method: Unlearner, key: Key, state: PyTree, data: UnlearnData, parallel: Parallel | None = None
 ) -> jax.stages.Lowered:
-    step = as_step(method, parallel)  # a new function, so that it is traced again
-    return compiled(step, parallel).lower(1, key, 0, state, data)
+    return compiled(as_step(method, parallel), parallel).lower(1, key, 0, state, data)
 
 
 def _fetch(first: int, info: Info, on_info) -> list[dict[str, float]]:

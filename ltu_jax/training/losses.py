@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import optax
 
+from ltu_jax.training.optimizers import is_fixed
 from ltu_jax.types import Array
 
 
@@ -32,7 +33,7 @@ def distilled_cross_entropy(
     temperature: float,
 ) -> jax.Array:
     """Return `[B]` cross-entropies of which `share` is KL to the teacher's outputs instead."""
-    if not share:
+    if is_fixed(share) and not share:
         return cross_entropy(logits, labels)
     if teacher is None:
         raise TypeError("teacher: is None, but share is not 0")

@@ -41,6 +41,18 @@ def rows_at(key: Key, positions: jax.Array, size: int) -> jax.Array:
     return jax.lax.scan(swap, jnp.asarray(positions), jax.random.bits(key, (ROUNDS, 3)))[0]
 
 
+def balanced_rows(key: Key, count: int, size: int) -> jax.Array:
+    """Return `count` random rows of `range(size)`, each as often as any other or once more.
+
+    >>> sorted(jnp.bincount(balanced_rows(jax.random.key(0), 8, 3)).tolist())
+    [2, 3, 3]
+    """
+    if count <= size:
+        return rows_at(key, jnp.arange(count), size)
+    whole = jnp.tile(jnp.arange(size), count // size)
+    return jnp.concatenate([whole, rows_at(key, jnp.arange(count % size), size)])
+
+
 def _mix(bits: jax.Array) -> jax.Array:
     """Mix 32 bits so that each output bit depends on every input bit."""
     bits = (bits ^ (bits >> 16)) * jnp.uint32(0x7FEB352D)  # Wellons' "lowbias32"

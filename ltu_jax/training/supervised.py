@@ -18,6 +18,7 @@ from ltu_jax.errors import check_integer, check_range
 from ltu_jax.training.compilation import jit
 from ltu_jax.training.devices import Parallel, split_batch
 from ltu_jax.training.loop import History, run
+from ltu_jax.training.optimizers import Rate, torch_sgd
 from ltu_jax.training.resume import Saver
 from ltu_jax.training.sampling_order import rows_at
 from ltu_jax.training.steps import Step
@@ -59,16 +60,8 @@ class Recipe:
 
     def optimizer(self, num_steps: int) -> optax.GradientTransformation:
         """Return the optimizer for a run of `num_steps`."""
-        schedule = optax.warmup_cosine_decay_schedule(
-            0.0 if self.warmup else self.learning_rate,
-            self.learning_rate,
-            int(self.warmup * num_steps),
-            num_steps,
-        )
-        return optax.chain(
-            optax.add_decayed_weights(self.weight_decay),
-            optax.sgd(schedule, momentum=self.momentum),
-        )
+        rate = Rate(self.learning_rate, int(self.warmup * num_steps), num_steps)
+        return torch_sgd(rate, self.momentum, self.weight_decay)
 
 
 # `mlp` and `cnn`: tuned on seeds and splits that no reported table uses. Without augmentation small

@@ -135,6 +135,7 @@ METHOD = Method(
     summary="imitate an untrained model on the forget set, the original on the retain set",
     reference="Chundawat et al. 2022, arXiv 2205.08096",
     build=bad_teacher,
+    traced=("epochs", "learning_rate", "temperature"),
     config=BadTeacherConfig(),
     space={
         "learning_rate": LogUniform(1e-5, 1e-2),

@@ -150,6 +150,8 @@ class Method:
       build: `(model, spec, config) -> Unlearner`.
       config: its default options, a frozen dataclass.
       space: the options that `ltu tune` searches; empty where there is nothing to choose.
+      traced: options that are numbers and that no code of the method branches on; they are
+        arguments of its compiled step. A dot leads into a nested config.
       without_training: `config -> config` with the same steps, whose `prepare` trains no model;
         for counting operations in a dry run.
       guarantee: `config -> Guarantee`; empirical unless the method can do better.
@@ -161,6 +163,7 @@ class Method:
     build: Callable[[Model, DataSpec, Any], Unlearner]
     config: Any
     space: Mapping[str, LogUniform | Choice] = field(default_factory=dict)
+    traced: tuple[str, ...] = ()
     without_training: Callable[[Any], Any] = lambda config: config
     guarantee: Callable[[Any], Guarantee] = lambda config: Guarantee()
 

@@ -33,7 +33,7 @@ from ltu_jax.types import (
 )
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.boundary_shrink import BoundaryConfig
-from ltu_jax.unlearners.gradient_method import State, gradient_method
+from ltu_jax.unlearners.gradient_method import SGD_NUMBERS, State, gradient_method
 from ltu_jax.unlearners.sampling import Epochs, take
 
 
@@ -195,6 +195,7 @@ METHOD = Method(
     summary="train the forget set into an extra class, then remove the class",
     reference="Chen et al. 2023, arXiv 2303.11570",
     build=boundary_expand,
+    traced=SGD_NUMBERS,
     config=BoundaryExpandConfig(),
     space={"learning_rate": LogUniform(1e-5, 1e-2), "epochs": Choice((5, 10))},
 )

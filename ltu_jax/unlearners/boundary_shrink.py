@@ -35,7 +35,13 @@ from ltu_jax.unlearners.base import (
     PositiveShare,
     check_no_tokens,
 )
-from ltu_jax.unlearners.gradient_method import SGDConfig, State, gradient_method, mean_loss
+from ltu_jax.unlearners.gradient_method import (
+    SGD_NUMBERS,
+    SGDConfig,
+    State,
+    gradient_method,
+    mean_loss,
+)
 from ltu_jax.unlearners.sampling import Epochs, take
 
 
@@ -200,6 +206,7 @@ METHOD = Method(
     summary="relabel the forget set with the class just across the decision boundary",
     reference="Chen et al. 2023, arXiv 2303.11570",
     build=boundary_shrink,
+    traced=SGD_NUMBERS,
     config=BoundaryShrinkConfig(),
     space={
         "learning_rate": LogUniform(1e-5, 1e-2),

@@ -21,7 +21,13 @@ from ltu_jax.types import (
     Variables,
 )
 from ltu_jax.unlearners.base import Choice, LogUniform, Method, PositiveFloat, PositiveInt
-from ltu_jax.unlearners.gradient_method import SGDConfig, State, gradient_method, mean_loss
+from ltu_jax.unlearners.gradient_method import (
+    SGD_NUMBERS,
+    SGDConfig,
+    State,
+    gradient_method,
+    mean_loss,
+)
 from ltu_jax.unlearners.sampling import Epochs, take
 
 
@@ -118,6 +124,7 @@ METHOD = Method(
     summary="keep training only the last layers on the accessible retain set",
     reference="Goel et al. 2022, arXiv 2201.06640",
     build=cf_k,
+    traced=SGD_NUMBERS,
     config=LastLayersConfig(),
     space={
         "layers": Choice((1, 2, 3)),

@@ -10,7 +10,7 @@ import optax
 from ltu_jax.types import DataSpec, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method, PositiveFloat, PositiveInt
 from ltu_jax.unlearners.cf_k import LastLayersConfig, last_layers_of, train_where, where
-from ltu_jax.unlearners.gradient_method import State
+from ltu_jax.unlearners.gradient_method import SGD_NUMBERS, State
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ METHOD = Method(
     summary="retrain the last layers from random weights on the accessible retain set",
     reference="Goel et al. 2022, arXiv 2201.06640",
     build=eu_k,
+    traced=SGD_NUMBERS,
     config=EUkConfig(),
     space={
         "layers": Choice((1, 2, 3)),

@@ -12,7 +12,13 @@ from ltu_jax.training.losses import distilled_cross_entropy
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import Array, DataSpec, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method, PositiveFloat, PositiveInt, Share
-from ltu_jax.unlearners.gradient_method import SGDConfig, State, gradient_method, mean_loss
+from ltu_jax.unlearners.gradient_method import (
+    SGD_NUMBERS,
+    SGDConfig,
+    State,
+    gradient_method,
+    mean_loss,
+)
 from ltu_jax.unlearners.sampling import Epochs, take
 
 
@@ -100,6 +106,7 @@ METHOD = Method(
     summary="keep training on the accessible retain set",
     reference="Golatkar et al. 2020, arXiv 1911.04933",
     build=finetune,
+    traced=(*SGD_NUMBERS, "temperature"),
     config=FineTuneConfig(),
     space={
         "learning_rate": LogUniform(5e-3, 2e-1),

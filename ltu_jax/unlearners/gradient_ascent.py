@@ -27,7 +27,14 @@ from ltu_jax.unlearners.base import (
     PositiveInt,
     PositiveShare,
 )
-from ltu_jax.unlearners.gradient_method import SGDConfig, State, gradient_method, masked, mean_loss
+from ltu_jax.unlearners.gradient_method import (
+    SGD_NUMBERS,
+    SGDConfig,
+    State,
+    gradient_method,
+    masked,
+    mean_loss,
+)
 from ltu_jax.unlearners.saliency import saliency_mask
 from ltu_jax.unlearners.sampling import Epochs, take
 
@@ -107,6 +114,7 @@ METHOD = Method(
     summary="climb the loss of the forget set",
     reference="Thudi et al. 2021, arXiv 2109.13398",
     build=gradient_ascent,
+    traced=SGD_NUMBERS,
     config=GradientAscentConfig(),
     space={
         "learning_rate": LogUniform(1e-5, 1e-2),

@@ -10,6 +10,7 @@ trainable weights :math:`m` and an optax optimizer `tx`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
@@ -18,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ltu_jax.training.optimizers import Rate, torch_sgd
 from ltu_jax.types import (
     Info,
     Invariants,
@@ -37,6 +39,10 @@ from ltu_jax.unlearners.base import (
 )
 
 LossFn = Callable[[PyTree], tuple[jax.Array, PyTree]]
+
+
+# Numbers of `SGDConfig` for `Method.traced`.
+SGD_NUMBERS = ("epochs", "learning_rate", "momentum", "weight_decay")
 
 
 @dataclass(frozen=True)
@@ -61,19 +67,10 @@ class SGDConfig(Config):
 
     def optimizer(self, num_steps: int) -> optax.GradientTransformation:
         """Return the optimizer for a run of `num_steps`."""
-        rate = self.learning_rate
-        if self.schedule == "cosine":
-            rate = optax.cosine_decay_schedule(rate, num_steps)
+        rate = Rate(
+            self.learning_rate, steps=math.inf if self.schedule == "constant" else num_steps
+        )
         return torch_sgd(rate, self.momentum, self.weight_decay)
-
-
-def torch_sgd(
-    learning_rate: optax.ScalarOrSchedule, momentum: float, weight_decay: float
-) -> optax.GradientTransformation:
-    """Return SGD as torch defines it: decay joins the gradient, the rate stays out of momentum."""
-    return optax.chain(
-        optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum or None)
-    )
 
 
 class State(NamedTuple):

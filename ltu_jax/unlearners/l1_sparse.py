@@ -21,7 +21,13 @@ from ltu_jax.unlearners.base import (
     PositiveFloat,
     PositiveInt,
 )
-from ltu_jax.unlearners.gradient_method import SGDConfig, State, gradient_method, mean_loss
+from ltu_jax.unlearners.gradient_method import (
+    SGD_NUMBERS,
+    SGDConfig,
+    State,
+    gradient_method,
+    mean_loss,
+)
 from ltu_jax.unlearners.sampling import Epochs, take
 
 
@@ -123,6 +129,7 @@ METHOD = Method(
     summary="fine-tune on the accessible retain set under a decaying l1 penalty",
     reference="Jia et al. 2023, arXiv 2304.04934",
     build=l1_sparse,
+    traced=(*SGD_NUMBERS, "penalty"),
     config=L1SparseConfig(),
     space={
         "learning_rate": LogUniform(5e-3, 2e-1),

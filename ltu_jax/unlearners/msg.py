@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from ltu_jax.training.losses import cross_entropy
+from ltu_jax.training.optimizers import torch_sgd
 from ltu_jax.types import DataSpec, Examples, Key, Model, PyTree, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners import convolutions
 from ltu_jax.unlearners.base import (
@@ -22,13 +23,7 @@ from ltu_jax.unlearners.base import (
     ShareBelowOne,
 )
 from ltu_jax.unlearners.fisher import sum_over_batches
-from ltu_jax.unlearners.gradient_method import (
-    SGDConfig,
-    State,
-    gradient_method,
-    mean_loss,
-    torch_sgd,
-)
+from ltu_jax.unlearners.gradient_method import SGDConfig, State, gradient_method, mean_loss
 from ltu_jax.unlearners.sampling import Epochs, take
 
 GRADIENT_BATCH = 256  # limits memory only: the sum over batches is the same
@@ -199,6 +194,7 @@ METHOD = Method(
     summary="redraw convolution weights of small gradient, then train on the accessible retain set",
     reference="NeurIPS 2023 unlearning challenge; Cadet et al. 2024, arXiv 2410.01276",
     build=msg,
+    traced=("learning_rate", "momentum", "weight_decay"),
     config=MSGConfig(),
     space={
         "learning_rate": LogUniform(1e-3, 1e-1),

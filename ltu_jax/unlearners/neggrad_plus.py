@@ -29,7 +29,7 @@ from ltu_jax.unlearners.base import (
     PositiveInt,
     Share,
 )
-from ltu_jax.unlearners.gradient_method import SGDConfig, State, gradient_method
+from ltu_jax.unlearners.gradient_method import SGD_NUMBERS, SGDConfig, State, gradient_method
 from ltu_jax.unlearners.sampling import Epochs, take
 
 
@@ -155,6 +155,7 @@ METHOD = Method(
     summary="descend on the retain set while climbing on the forget set",
     reference="Kurmanji et al. 2023, arXiv 2302.09880",
     build=neggrad_plus,
+    traced=(*SGD_NUMBERS, "retain_weight"),
     config=NegGradPlusConfig(),
     space={
         "learning_rate": LogUniform(1e-3, 1e-1),

@@ -13,6 +13,7 @@ import optax
 
 from ltu_jax.training.compilation import jit
 from ltu_jax.training.losses import cross_entropy
+from ltu_jax.training.optimizers import torch_sgd
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import (
     Array,
@@ -39,7 +40,7 @@ from ltu_jax.unlearners.base import (
     PositiveShare,
     ShareBelowOne,
 )
-from ltu_jax.unlearners.gradient_method import State, descend, mean_loss, torch_sgd
+from ltu_jax.unlearners.gradient_method import State, descend, mean_loss
 from ltu_jax.unlearners.sampling import Epochs, take
 
 LearningRates = Annotated[

@@ -25,6 +25,7 @@ from ltu_jax.types import (
     Unlearner,
     Variables,
 )
+from ltu_jax.unlearners import numbers
 from ltu_jax.unlearners.base import Method
 
 Only = str | Sequence[str] | Callable[[str], bool]
@@ -105,11 +106,11 @@ def build(
       InputError: the method starts from new random weights, or does not fit the chosen parameters.
     """
     if only is None:
-        return method.build(model, spec, config)
+        return numbers.build(method, model, spec, config)
     shapes = jax.eval_shape(model.init, jax.random.key(0), spec.inputs)
     chosen = jax.tree_util.tree_map_with_path(lambda path, _: _name(path) in only, shapes.params)
     follows = used_after(model, shapes, spec.inputs, chosen)
-    inner = method.build(partial_model(model, chosen, follows), spec, config)
+    inner = numbers.build(method, partial_model(model, chosen, follows), spec, config)
     if inner.invariants.restarts:
         raise InputError(
             "only",

@@ -26,7 +26,14 @@ from ltu_jax.types import (
     Variables,
 )
 from ltu_jax.unlearners.base import Choice, LogUniform, Method, PositiveFloat, PositiveInt, Share
-from ltu_jax.unlearners.gradient_method import SGDConfig, State, gradient_method, masked, mean_loss
+from ltu_jax.unlearners.gradient_method import (
+    SGD_NUMBERS,
+    SGDConfig,
+    State,
+    gradient_method,
+    masked,
+    mean_loss,
+)
 from ltu_jax.unlearners.sampling import Epochs, batches_per_pass, shuffled_rows, take, take_joint
 
 MaskFn = Callable[[Variables, UnlearnData], PyTree]
@@ -193,6 +200,7 @@ METHOD = Method(
     summary="teach the forget set wrong labels, keep training on the retain set",
     reference="Graves, Nagisetty & Ganesh 2021, arXiv 2010.10981",
     build=random_label,
+    traced=(*SGD_NUMBERS, "temperature"),
     config=RandomLabelConfig(),
     space={
         "learning_rate": LogUniform(1e-3, 1e-1),

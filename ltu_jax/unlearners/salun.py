@@ -9,6 +9,7 @@ import optax
 
 from ltu_jax.types import DataSpec, Model, PyTree, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import Choice, LogUniform, Method, PositiveShare
+from ltu_jax.unlearners.gradient_method import SGD_NUMBERS
 from ltu_jax.unlearners.random_label import RandomLabelConfig, random_label
 from ltu_jax.unlearners.saliency import saliency_mask
 
@@ -81,6 +82,7 @@ METHOD = Method(
     summary="random labels that move only the weights most salient for the forget set",
     reference="Fan et al. 2024, arXiv 2310.12508",
     build=salun,
+    traced=(*SGD_NUMBERS, "temperature"),
     config=SalUnConfig(),
     space={
         "learning_rate": LogUniform(1e-3, 1e-1),

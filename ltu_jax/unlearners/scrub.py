@@ -12,6 +12,7 @@ import optax
 from jax.typing import ArrayLike
 
 from ltu_jax.training.losses import cross_entropy, distillation
+from ltu_jax.training.optimizers import torch_sgd
 from ltu_jax.training.supervised import predict
 from ltu_jax.types import Array, DataSpec, Key, Model, UnlearnData, Unlearner, Variables
 from ltu_jax.unlearners.base import (
@@ -26,7 +27,7 @@ from ltu_jax.unlearners.base import (
     PositiveShare,
     ShareBelowOne,
 )
-from ltu_jax.unlearners.gradient_method import State, gradient_method, mean_loss, torch_sgd
+from ltu_jax.unlearners.gradient_method import State, gradient_method, mean_loss
 from ltu_jax.unlearners.rewind import with_rewind
 from ltu_jax.unlearners.sampling import batches_per_pass, shuffled_rows, take, take_joint
 
@@ -210,6 +211,15 @@ METHOD = Method(
     summary="leave the original's outputs on the forget set, keep them on the retain set",
     reference="Kurmanji et al. 2023, arXiv 2302.09880",
     build=scrub,
+    traced=(
+        "learning_rate",
+        "momentum",
+        "weight_decay",
+        "decay_rate",
+        "alpha",
+        "gamma",
+        "temperature",
+    ),
     config=ScrubConfig(),
     space={
         "learning_rate": LogUniform(5e-4, 5e-2),

@@ -11,6 +11,7 @@ import optax
 from jax.typing import ArrayLike
 
 from ltu_jax.training.losses import cross_entropy
+from ltu_jax.training.optimizers import torch_sgd
 from ltu_jax.types import (
     Array,
     DataSpec,
@@ -33,7 +34,7 @@ from ltu_jax.unlearners.base import (
     PositiveShare,
 )
 from ltu_jax.unlearners.fisher import sum_over_batches
-from ltu_jax.unlearners.gradient_method import LossFn, SGDConfig, keep_where, torch_sgd
+from ltu_jax.unlearners.gradient_method import LossFn, SGDConfig, keep_where
 from ltu_jax.unlearners.sampling import batches_per_pass, shuffled_rows, take, take_joint
 from ltu_jax.unlearners.slow_weights import where, with_slow_weights
 

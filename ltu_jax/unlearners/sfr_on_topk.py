@@ -22,7 +22,7 @@ from ltu_jax.unlearners.base import (
     PositiveInt,
     PositiveShare,
 )
-from ltu_jax.unlearners.gradient_method import SGDConfig, State, gradient_method
+from ltu_jax.unlearners.gradient_method import SGD_NUMBERS, SGDConfig, State, gradient_method
 from ltu_jax.unlearners.neggrad_plus import RetainForget, both_losses, sample_both
 from ltu_jax.unlearners.sampling import Epochs
 from ltu_jax.unlearners.slow_weights import with_slow_weights
@@ -127,6 +127,7 @@ METHOD = Method(
     summary="retain minus forget loss along its largest gradients, with slow weights",
     reference="torchunlearn, after Huang et al. 2024, arXiv 2409.19732",
     build=sfr_on_topk,
+    traced=(*SGD_NUMBERS, "retain_weight", "forget_weight"),
     config=SFROnTopKConfig(),
     space={
         "learning_rate": LogUniform(1e-3, 1e-1),

@@ -230,6 +230,7 @@ METHOD = Method(
     summary="impair the forgotten classes by adversarial noise, then repair (made for classes)",
     reference="Tarun et al. 2021, arXiv 2111.08947",
     build=unsir,
+    traced=("impair_learning_rate", "repair_learning_rate"),
     config=UNSIRConfig(),
     space={
         "impair_learning_rate": LogUniform(1e-3, 3e-2),

@@ -9,6 +9,7 @@ from ltu_jax.errors import InputError
 from ltu_jax.models import build, from_functions
 from ltu_jax.models.layers import head
 from ltu_jax.training.loop import unlearn
+from ltu_jax.training.optimizers import torch_sgd
 from ltu_jax.types import Examples, UnlearnData, Variables
 from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.boundary_expand import (
@@ -19,7 +20,6 @@ from ltu_jax.unlearners.boundary_expand import (
     new_column,
     widened_apply,
 )
-from ltu_jax.unlearners.gradient_method import torch_sgd
 from tests.models.pairs import linen_and_nnx
 from tests.unlearners.parity import Case, net
 

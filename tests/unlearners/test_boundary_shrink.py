@@ -8,6 +8,7 @@ import pytest
 from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions, with_preprocessing
 from ltu_jax.training.loop import unlearn
+from ltu_jax.training.optimizers import torch_sgd
 from ltu_jax.types import Examples, UnlearnData, Variables
 from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.boundary_shrink import (
@@ -15,7 +16,6 @@ from ltu_jax.unlearners.boundary_shrink import (
     boundary_shrink,
     nearest_classes,
 )
-from ltu_jax.unlearners.gradient_method import torch_sgd
 from tests.unlearners.parity import PADDING, Case, net
 
 LINEAR = from_functions(None, lambda p, x: x @ p["kernel"] + p["bias"], name="linear")

@@ -3,9 +3,9 @@
 import jax
 import pytest
 
+from ltu_jax.training.optimizers import torch_sgd
 from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.finetune import FineTuneBatch, FineTuneConfig, finetune
-from ltu_jax.unlearners.gradient_method import torch_sgd
 from tests.unlearners.parity import Case, net
 
 

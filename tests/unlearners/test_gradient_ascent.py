@@ -8,10 +8,10 @@ import pytest
 from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.training.losses import cross_entropy
+from ltu_jax.training.optimizers import torch_sgd
 from ltu_jax.types import Examples, UnlearnData, Variables
 from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.gradient_ascent import GradientAscentConfig, gradient_ascent
-from ltu_jax.unlearners.gradient_method import torch_sgd
 from tests.unlearners.masks import forget_in_mask_order, mask_batch_size, stored_mask, stored_shares
 from tests.unlearners.parity import Case, net
 

@@ -8,8 +8,9 @@ import optax
 import pytest
 
 from ltu_jax.errors import InputError
+from ltu_jax.training.optimizers import torch_sgd
 from ltu_jax.types import Variables
-from ltu_jax.unlearners.gradient_method import SGDConfig, descend, torch_sgd
+from ltu_jax.unlearners.gradient_method import SGDConfig, descend
 
 
 def loss_fn(params):

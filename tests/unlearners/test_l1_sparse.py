@@ -8,9 +8,9 @@ import pytest
 
 from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
+from ltu_jax.training.optimizers import torch_sgd
 from ltu_jax.types import Examples, UnlearnData, Variables
 from ltu_jax.unlearners.base import spec_of
-from ltu_jax.unlearners.gradient_method import torch_sgd
 from ltu_jax.unlearners.l1_sparse import L1SparseConfig, l1_sparse
 from tests.unlearners.parity import Case, net
 

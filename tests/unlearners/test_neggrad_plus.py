@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ltu_jax.models import from_functions
+from ltu_jax.training.optimizers import torch_sgd
 from ltu_jax.types import Examples, Model, UnlearnData, Variables
 from ltu_jax.unlearners.base import spec_of
-from ltu_jax.unlearners.gradient_method import torch_sgd
 from ltu_jax.unlearners.neggrad_plus import NegGradPlusConfig, RetainForget, neggrad_plus
 from tests.unlearners.parity import PADDING, Case, net
 

@@ -12,9 +12,9 @@ from ltu_jax.errors import InputError
 from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.training.losses import cross_entropy
+from ltu_jax.training.optimizers import torch_sgd
 from ltu_jax.types import Examples, UnlearnData, Variables
 from ltu_jax.unlearners.base import spec_of
-from ltu_jax.unlearners.gradient_method import torch_sgd
 from ltu_jax.unlearners.random_label import (
     RandomLabelBatch,
     RandomLabelConfig,

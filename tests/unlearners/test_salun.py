@@ -8,9 +8,10 @@ import pytest
 
 from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
+from ltu_jax.training.optimizers import torch_sgd
 from ltu_jax.types import Examples, UnlearnData, Variables
 from ltu_jax.unlearners.base import spec_of
-from ltu_jax.unlearners.gradient_method import keep_where, torch_sgd
+from ltu_jax.unlearners.gradient_method import keep_where
 from ltu_jax.unlearners.random_label import RandomLabelBatch, random_label
 from ltu_jax.unlearners.saliency import saliency
 from ltu_jax.unlearners.salun import SalUnConfig, salun

@@ -12,9 +12,9 @@ import pytest
 from ltu_jax.models import from_functions
 from ltu_jax.training.loop import unlearn
 from ltu_jax.training.losses import distillation
+from ltu_jax.training.optimizers import torch_sgd
 from ltu_jax.types import Examples, UnlearnData, Variables
 from ltu_jax.unlearners.base import spec_of
-from ltu_jax.unlearners.gradient_method import torch_sgd
 from ltu_jax.unlearners.rewind import RewindBatch
 from ltu_jax.unlearners.scrub import ScrubBatch, ScrubConfig, learning_rates, plan_steps, scrub
 from tests.unlearners.parity import PADDING, Case, net

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, get_args
 import optax
 
 from ltu_jax.errors import InputError
+from ltu_jax.training.optimizers import Rate, torch_sgd
 from ltu_jax.unlearners.base import (
     Config,
     Constraint,
@@ -122,11 +123,21 @@ class MatchingConfig(Config):
 
     def optimizer(self) -> optax.GradientTransformation:
         """Return the optimizer of the outer steps."""
-        schedule = optax.cosine_decay_schedule(self.learning_rate, self.steps)
-        return optax.chain(
-            optax.clip_by_global_norm(self.max_update_norm),
-            optax.sgd(schedule, momentum=self.momentum),
-        )
+        rate = Rate(self.learning_rate, steps=self.steps)
+        return torch_sgd(rate, self.momentum, max_norm=self.max_update_norm)
+
+
+# The numbers of `MatchingConfig` that no code branches on, see `Method.traced`.
+MATCHING_NUMBERS = (
+    "steps",
+    "learning_rate",
+    "momentum",
+    "max_update_norm",
+    "forget_weight",
+    "distill",
+    "temperature",
+    "heldout_distillation.weight",
+)
 
 
 @dataclass(frozen=True)

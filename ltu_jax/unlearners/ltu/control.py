@@ -8,7 +8,7 @@ import jax
 
 from ltu_jax.types import DataSpec, Info, Invariants, Key, Model, PyTree, Unlearner
 from ltu_jax.unlearners.base import Choice, LogUniform, Method, NonNegativeFloat, PositiveInt
-from ltu_jax.unlearners.ltu.config import MatchingConfig, without_reference
+from ltu_jax.unlearners.ltu.config import MATCHING_NUMBERS, MatchingConfig, without_reference
 from ltu_jax.unlearners.ltu.objectives.base import Forgetting
 from ltu_jax.unlearners.ltu.tasks import LTUBatch, LTUState, make_tasks
 from ltu_jax.unlearners.ltu.weight_noise import with_weight_noise
@@ -90,6 +90,7 @@ METHOD = Method(
     summary="fine-tuning plus matched membership losses: LTU without its meta scheme (a control)",
     reference="a control; losses of arXiv 2407.10494",
     build=mi_match,
+    traced=MATCHING_NUMBERS,
     without_training=without_reference,
     config=MIMatchConfig(),
     space={

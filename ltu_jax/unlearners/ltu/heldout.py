@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.training.sampling_order import rows_at
+from ltu_jax.training.sampling_order import balanced_rows
 from ltu_jax.types import Key, UnlearnData
 from ltu_jax.unlearners.base import Config, NonNegativeFloat, PositiveInt
 from ltu_jax.unlearners.ltu.objectives.base import Context
@@ -67,6 +67,5 @@ def draw_heldout(
     key: Key, teacher: HeldoutTeacher, data: UnlearnData, size: int
 ) -> tuple[jax.Array, jax.Array]:
     """Return inputs `[M, ...]` of random validation examples and the teacher's logits `[M, C]`."""
-    positions = rows_at(key, jnp.arange(min(size, len(teacher.rows))), len(teacher.rows))
-    rows = teacher.rows[positions]
+    rows = teacher.rows[balanced_rows(key, size, len(teacher.rows))]
     return data.validation.inputs[rows], teacher.logits[rows]

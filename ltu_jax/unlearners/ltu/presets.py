@@ -6,7 +6,12 @@ from dataclasses import replace
 
 from ltu_jax.unlearners.base import Choice, LogUniform, Method
 from ltu_jax.unlearners.ltu.algorithm import ltu
-from ltu_jax.unlearners.ltu.config import LTUConfig, Objective, without_reference
+from ltu_jax.unlearners.ltu.config import (
+    MATCHING_NUMBERS,
+    LTUConfig,
+    Objective,
+    without_reference,
+)
 from ltu_jax.unlearners.ltu.heldout import HeldoutDistillation
 
 _SPACE = {
@@ -16,12 +21,14 @@ _SPACE = {
     "steps": Choice((100, 200, 300)),
 }
 _DEFAULT = LTUConfig()
+NUMBERS = (*MATCHING_NUMBERS, "random_label_inner.lr", "membership_inner.lr")
 
 METHOD = Method(
     name="ltu",
     summary="meta-gradients over random labels and membership models, harmonised; second order",
     reference="Huang, Foo & Liu 2024, arXiv 2407.10494",
     build=ltu,
+    traced=NUMBERS,
     without_training=without_reference,
     config=_DEFAULT,
     space=_SPACE,
@@ -32,6 +39,7 @@ FIRST_ORDER = Method(
     summary="LTU without second derivatives",
     reference="Huang, Foo & Liu 2024, arXiv 2407.10494",
     build=ltu,
+    traced=NUMBERS,
     without_training=without_reference,
     config=replace(
         _DEFAULT,
@@ -47,6 +55,7 @@ PAPER = Method(
     summary="LTU as its paper reads: L_tune at weight 1, scores pushed to non-member",
     reference="Huang, Foo & Liu 2024, arXiv 2407.10494",
     build=ltu,
+    traced=NUMBERS,
     without_training=without_reference,
     config=replace(
         _DEFAULT,
@@ -62,6 +71,7 @@ CALIBRATED = Method(
     summary="LTU with difficulty-calibrated membership scores, by reference models",
     reference="ours, after arXiv 2407.10494 and 2111.08440",
     build=ltu,
+    traced=NUMBERS,
     without_training=without_reference,
     config=replace(_DEFAULT, objective=Objective("calibrated", target_source="heldout")),
     space=_SPACE,
@@ -72,6 +82,7 @@ JOINT = Method(
     summary="LTU that matches the output distribution (sliced Wasserstein), held-out distillation",
     reference="ours, after arXiv 2407.10494 and doi 10.1007/s10851-014-0506-3",
     build=ltu,
+    traced=NUMBERS,
     without_training=without_reference,
     config=replace(
         _DEFAULT,

@@ -11,7 +11,7 @@ import optax
 
 from ltu_jax.errors import InputError, warn
 from ltu_jax.training.losses import cross_entropy, distillation, distilled_cross_entropy
-from ltu_jax.training.sampling_order import rows_at
+from ltu_jax.training.sampling_order import balanced_rows
 from ltu_jax.types import DataSpec, Examples, Key, Model, PyTree, UnlearnData, Variables
 from ltu_jax.unlearners.ltu.config import MatchingConfig
 from ltu_jax.unlearners.ltu.heldout import HeldoutTeacher, draw_heldout, heldout_teacher
@@ -54,12 +54,11 @@ class LTUState(NamedTuple):
 
 
 class LTUBatch(NamedTuple):
-    """The data of one step.
+    """The data of one step; its shapes follow from the options, not from the request.
 
     Attributes:
       support: `[B]` forget examples under random labels.
       audit: `[B]` forget examples under their true labels, for the forgetting objective.
-      audit_rows: `[B]` their positions in the forget set.
       queries: `[N * Q]` accessible retain examples: N disjoint query sets, one after another.
       teacher: `[N * Q, C]` the original model's logits for `queries`.
       draw: random part of the forgetting objective.
@@ -68,7 +67,6 @@ class LTUBatch(NamedTuple):
 
     support: Examples
     audit: Examples
-    audit_rows: jax.Array
     queries: Examples
     teacher: jax.Array
     draw: Any
@@ -105,25 +103,15 @@ class Tasks(NamedTuple):
     descend: Callable[[Key, LTUState, LTUBatch, PyTree], LTUState]
 
 
-class BatchSizes(NamedTuple):
-    """Numbers of examples in a step: at most as many as there are."""
-
-    support: int
-    audit: int
-    query: int
-
-
-def batch_sizes(
-    spec: DataSpec, config: MatchingConfig, num_queries: int, support_size: int
-) -> BatchSizes:
-    """Return the sizes that `config` asks for, reduced to those of the data.
+def query_size(spec: DataSpec, config: MatchingConfig, num_queries: int) -> int:
+    """Return the examples of a query set: those that `config` asks for, or as many as there are.
 
     Raises:
       InputError: N disjoint query sets do not fit into the accessible retain set, or there are too
         few validation examples.
     """
-    query_size = min(config.query_size, spec.num_retain // num_queries)
-    if query_size < MIN_QUERY_SIZE:
+    size = min(config.query_size, spec.num_retain // num_queries)
+    if size < MIN_QUERY_SIZE:
         raise InputError(
             "retain_fraction",
             f"leaves {spec.num_retain} accessible retain examples, too few for {num_queries} "
@@ -136,13 +124,11 @@ def batch_sizes(
             f"leaves {spec.num_validation} validation example, too few to fit membership models",
             f"give at least {2 * MIN_VALIDATION} held-out examples, or another `method`",
         )
-    if query_size < min(USUAL_QUERY_SIZE, config.query_size):
-        warn(f"the accessible retain set is small: a query set has {query_size} examples")
+    if size < min(USUAL_QUERY_SIZE, config.query_size):
+        warn(f"the accessible retain set is small: a query set has {size} examples")
     if spec.num_validation < USUAL_VALIDATION:
         warn(f"membership models are fitted on only {spec.num_validation} validation examples")
-    return BatchSizes(
-        min(support_size, spec.num_forget), min(config.audit_size, spec.num_forget), query_size
-    )
+    return size
 
 
 def make_tasks(
@@ -166,7 +152,7 @@ def make_tasks(
     Raises:
       InputError: the accessible retain set or the validation set is too small.
     """
-    sizes = batch_sizes(spec, config, len(query_sampling), support_size)
+    num_queried = query_size(spec, config, len(query_sampling))
     tx, num_classes = config.optimizer(), spec.num_classes
 
     def prepare(key: Key, variables: Variables, data: UnlearnData) -> LTUState:
@@ -180,7 +166,7 @@ def make_tasks(
         return LTUState(
             variables=variables,
             opt_state=tx.init(variables.params),
-            forgetting=forgetting.init(key, context, sizes.audit),
+            forgetting=forgetting.init(key, context, config.audit_size),
             source=QuerySource(labels, cross_entropy(teacher, labels), clusters),
             teacher=teacher,
             allowed=kept,
@@ -190,9 +176,13 @@ def make_tasks(
     def sample(key: Key, t: jax.Array, state: LTUState, data: UnlearnData) -> LTUBatch:
         del t
         support_key, label_key, audit_key, query_key = jax.random.split(key, 4)
-        support = _take(data.forget, _draw(support_key, data.forget, sizes.support))
-        audit_rows = _draw(audit_key, data.forget, sizes.audit)
-        rows = draw_queries(query_key, query_sampling, state.source, num_classes, sizes.query)
+        # A small forget set fills its batches too: their size, and so the program, is the same.
+        support_rows, audit_rows = (
+            balanced_rows(own_key, size, len(data.forget.labels))
+            for own_key, size in ((support_key, support_size), (audit_key, config.audit_size))
+        )
+        support = _take(data.forget, support_rows)
+        rows = draw_queries(query_key, query_sampling, state.source, num_classes, num_queried)
         heldout = None
         if state.heldout is not None:
             size, heldout_key = config.heldout_distillation.size, jax.random.fold_in(key, 5)
@@ -200,10 +190,9 @@ def make_tasks(
         return LTUBatch(
             support._replace(labels=random_labels(label_key, support.labels, state.allowed)),
             _take(data.forget, audit_rows),
-            audit_rows,
             _take(data.retain, rows.reshape(-1)),
             state.teacher[rows.reshape(-1)],
-            forgetting.sample(jax.random.fold_in(key, 4), state.forgetting, sizes.audit),
+            forgetting.sample(jax.random.fold_in(key, 4), state.forgetting, audit_rows),
             heldout,
         )
 
@@ -231,8 +220,7 @@ def make_tasks(
 
         def membership_losses(params: PyTree) -> jax.Array:
             logits = logits_of(params, batch.audit.inputs)
-            seen = logits, batch.audit.labels, batch.audit_rows
-            return forgetting.losses(state.forgetting, batch.draw, *seen)
+            return forgetting.losses(state.forgetting, batch.draw, logits, batch.audit.labels)
 
         return Losses(random_label_loss, query_losses, membership_losses)
 
@@ -252,10 +240,6 @@ def refresh_statistics(model: Model, key: Key, variables: Variables, inputs) -> 
         return variables
     _, state = model.apply(variables, inputs, train=True, key=key)
     return variables._replace(state=state)
-
-
-def _draw(key: Key, examples: Examples, size: int) -> jax.Array:
-    return rows_at(key, jnp.arange(size), len(examples.labels))
 
 
 def _take(examples: Examples, rows: jax.Array) -> Examples:

@@ -145,7 +145,7 @@ def test_membership_alone_is_plain_sgd_on_the_audit_batch():
     def match(params):
         logits, _ = LINEAR.apply(Variables(params, {}), batch.audit.inputs)
         forgetting = match_membership(config.objective.specs)
-        return forgetting.losses(before.forgetting, (), logits, batch.audit.labels, None)[0]
+        return forgetting.losses(before.forgetting, (), logits, batch.audit.labels)[0]
 
     # One model is both support and query here, at weights 0.25 and 1.
     gradient = jax.grad(match)(VARIABLES.params)

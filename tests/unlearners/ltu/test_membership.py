@@ -173,7 +173,7 @@ def ensemble_for(logits, labels):
 
 @partial(jax.jit, static_argnums=(0, 4))
 def losses(specs, ensemble, logits, labels, target="match"):
-    return match_membership(specs, target=target).losses(ensemble, (), logits, labels, None)
+    return match_membership(specs, target=target).losses(ensemble, (), logits, labels)
 
 
 def test_matching_loss_vanishes_only_at_the_target():

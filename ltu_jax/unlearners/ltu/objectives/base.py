@@ -82,21 +82,22 @@ class Forgetting(NamedTuple):
     Attributes:
       init: `(key, context, size) -> state`, called once; `size` is that of the batches. The state
         is a pytree with a field `effective`: the effective number of different losses among K.
-      sample: `(key, state, size) -> draw`, called in every step, for what is random in it.
-      losses: `(state, draw, logits [B, C], labels [B], rows [B]) -> [K]`; `rows` are positions in
-        the forget set. Must be differentiable in `logits`.
+      sample: `(key, state, rows) -> draw`, called in every step: what is random in it, and what
+        belongs to the examples of the batch, whose positions in the forget set are `rows` `[B]`.
+      losses: `(state, draw, logits [B, C], labels [B]) -> [K]`, differentiable in `logits`. It
+        reads nothing from the state whose shape depends on the request.
       num_tasks: K.
       num_support: how many of the K losses are the support of a step; the others are its queries.
     """
 
     init: Callable[[Key, Context, int], Any]
-    sample: Callable[[Key, Any, int], Any]
-    losses: Callable[[Any, Any, jax.Array, Array, Array], jax.Array]
+    sample: Callable[[Key, Any, jax.Array], Any]
+    losses: Callable[[Any, Any, jax.Array, Array], jax.Array]
     num_tasks: int
     num_support: int
 
 
-def no_draw(key: Key, state: Any, size: int) -> tuple[()]:
+def no_draw(key: Key, state: Any, rows: jax.Array) -> tuple[()]:
     """Return the draw of an objective without randomness in its steps."""
-    del key, state, size
+    del key, state, rows
     return ()

@@ -21,7 +21,7 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Annotated, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ from ltu_jax.unlearners.ltu.membership import (
     mid_quantiles,
     quantile_distance,
 )
-from ltu_jax.unlearners.ltu.objectives.base import Context, Forgetting, no_draw
+from ltu_jax.unlearners.ltu.objectives.base import Context, Forgetting
 from ltu_jax.unlearners.ltu.objectives.reference import surrogate_rows
 
 Weights = Annotated[
@@ -72,19 +72,29 @@ class CalibrationConfig(Config):
     rank_correlation: Share = 0.5
 
 
+class ExampleScores(NamedTuple):
+    """What the scores of single examples are compared with.
+
+    Attributes:
+      expected: `[n, K]` scores that the original would give had it not been trained on them.
+      targets: `[n, K]` expected scores plus the residual of a held-out example, drawn once.
+    """
+
+    expected: jax.Array
+    targets: jax.Array
+
+
 class Calibration(NamedTuple):
     """Fitted membership models and the expected scores of every forget example.
 
     Attributes:
       ensemble: the K fitted membership models.
-      expected: `[n, K]` scores that the original would give had it not been trained on them.
-      targets: `[n, K]` expected scores plus the residual of a held-out example, drawn once.
+      examples: of the forget set.
       residuals: `[K, B]` quantiles, in ascending order, of held-out examples' residuals.
     """
 
     ensemble: Ensemble
-    expected: jax.Array
-    targets: jax.Array
+    examples: ExampleScores
     residuals: jax.Array
 
     @property
@@ -115,11 +125,14 @@ def calibrated(
         ensemble = fit_ensemble(key, specs, *outputs, quantiles=size)
         return calibrate(jax.random.fold_in(key, 1), context, specs, ensemble, config)
 
-    def losses(state: Calibration, draw: Any, logits, labels, rows) -> jax.Array:
-        del draw
-        return calibrated_losses(specs, state, config.weights, logits, labels, rows)
+    def sample(key: Key, state: Calibration, rows: jax.Array) -> ExampleScores:
+        del key
+        return ExampleScores(state.examples.expected[rows], state.examples.targets[rows])
 
-    return Forgetting(init, no_draw, losses, len(specs), support)
+    def losses(state: Calibration, draw: ExampleScores, logits, labels) -> jax.Array:
+        return calibrated_losses(specs, state, draw, config.weights, logits, labels)
+
+    return Forgetting(init, sample, losses, len(specs), support)
 
 
 def calibrate(
@@ -162,8 +175,10 @@ def calibrate(
     drawn = draw_residuals(rank_key, standardised.mean(0), residuals, config.rank_correlation)
     return Calibration(
         ensemble=ensemble,
-        expected=jnp.asarray(expected.T, jnp.float32),
-        targets=jnp.asarray((expected + drawn).T, jnp.float32),
+        examples=ExampleScores(
+            expected=jnp.asarray(expected.T, jnp.float32),
+            targets=jnp.asarray((expected + drawn).T, jnp.float32),
+        ),
         residuals=mid_quantiles(jnp.asarray(residuals), ensemble.target.shape[1]),
     )
 
@@ -203,28 +218,28 @@ def reference_outputs(
 def calibrated_losses(
     specs: tuple[MembershipSpec, ...],
     calibration: Calibration,
+    examples: ExampleScores,
     weights: tuple[float, float, float],
     logits: Array,
     labels: Array,
-    rows: Array,
 ) -> jax.Array:
     """Return the loss `[K]` of every membership model on a batch, in units of its scores' spread.
 
     Args:
       specs: the K membership models.
       calibration: with as many quantiles as the batch has examples.
+      examples: of the batch.
       weights: weights of the three distances, see `CalibrationConfig`.
       logits: `[B, C]` of the batch.
       labels: `[B]`.
-      rows: `[B]` positions in the forget set.
     """
     ensemble = calibration.ensemble
     scores = all_scores(specs, ensemble.heads, logits, labels)
-    residuals = scores - calibration.expected[rows].T
+    residuals = scores - examples.expected.T
     distances = (
         quantile_distance(scores, ensemble.target, ensemble.unit),
         quantile_distance(residuals, calibration.residuals, ensemble.unit),
-        huber_distance(scores, calibration.targets[rows].T, ensemble.unit),
+        huber_distance(scores, examples.targets.T, ensemble.unit),
     )
     total = sum(weight * part for weight, part in zip(weights, distances, strict=True))
     return cast(jax.Array, total / sum(weights))

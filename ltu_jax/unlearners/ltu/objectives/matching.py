@@ -56,8 +56,8 @@ def match_membership(
         outputs = tuple(context.retain), tuple(context.validation), context.targets
         return fit_ensemble(key, specs, *outputs, quantiles=size)
 
-    def losses(state: Ensemble, draw: Any, logits, labels, rows) -> jax.Array:
-        del draw, rows
+    def losses(state: Ensemble, draw: Any, logits, labels) -> jax.Array:
+        del draw
         scores = all_scores(specs, state.heads, logits, labels)
         if target == "push":
             return jnp.mean(jax.nn.softplus(scores), axis=-1)

@@ -84,11 +84,10 @@ def sliced_wasserstein(projections: int = 64) -> Forgetting:
         del size
         return output_targets(key, *context.targets, projections)
 
-    def sample(key: Key, state: OutputTargets, size: int) -> Projections:
-        return draw_projections(key, state, projections, size)
+    def sample(key: Key, state: OutputTargets, rows: jax.Array) -> Projections:
+        return draw_projections(key, state, projections, len(rows))
 
-    def losses(state: OutputTargets, draw: Projections, logits, labels, rows) -> jax.Array:
-        del rows
+    def losses(state: OutputTargets, draw: Projections, logits, labels) -> jax.Array:
         return projected_distances(state, draw, logits, labels)
 
     return Forgetting(init, sample, losses, projections, projections // 2)

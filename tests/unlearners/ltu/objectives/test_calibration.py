@@ -114,19 +114,19 @@ def calibrated():
 
 def test_without_references_all_expected_scores_are_those_of_the_targets(calibrated):
     state, _, _ = calibrated
-    assert np.ptp(np.asarray(state.expected), axis=0) == pytest.approx(0, abs=1e-6)
-    assert state.targets.shape == (10, 2)
+    assert np.ptp(np.asarray(state.examples.expected), axis=0) == pytest.approx(0, abs=1e-6)
+    assert state.examples.targets.shape == (10, 2)
 
 
 def losses(state, weights, logits, labels, rows):
     forgetting = calibration.calibrated(SPECS, 1, CalibrationConfig(weights=weights))
-    return forgetting.losses(state, (), logits, labels, rows)
+    return forgetting.losses(state, forgetting.sample(KEY, state, rows), logits, labels)
 
 
 def test_the_first_weight_alone_is_matching(calibrated):
     state, *outputs = calibrated
     found = losses(state, (2.0, 0.0, 0.0), *outputs, jnp.arange(10))
-    matched = match_membership(SPECS).losses(state.ensemble, (), *outputs, None)
+    matched = match_membership(SPECS).losses(state.ensemble, (), *outputs)
     np.testing.assert_allclose(found, matched, rtol=1e-6)
 
 

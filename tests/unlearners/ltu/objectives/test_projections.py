@@ -135,7 +135,7 @@ def test_projections_are_drawn_in_every_step_and_change_no_other_draw():
     _, _, without = prepared(plain, data)
     assert without.draw == ()
     assert without.heldout is None
-    for name in ("support", "audit", "audit_rows", "queries", "teacher"):
+    for name in ("support", "audit", "queries", "teacher"):
         jax.tree.map(np.testing.assert_array_equal, getattr(batch, name), getattr(without, name))
 
 
