@@ -67,5 +67,7 @@ def draw_heldout(
     key: Key, teacher: HeldoutTeacher, data: UnlearnData, size: int
 ) -> tuple[jax.Array, jax.Array]:
     """Return inputs `[M, ...]` of random validation examples and the teacher's logits `[M, C]`."""
-    rows = teacher.rows[balanced_rows(key, size, len(teacher.rows))]
+    # Of all validation examples, so that the number does not depend on the forgotten classes.
+    count = min(size, len(teacher.logits))
+    rows = teacher.rows[balanced_rows(key, count, len(teacher.rows))]
     return data.validation.inputs[rows], teacher.logits[rows]
