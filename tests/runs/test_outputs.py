@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import ltu_jax
+from ltu_jax.cli import main
 from ltu_jax.runs import ensembles
 from ltu_jax.runs.audit import audit_run
 from ltu_jax.runs.loading import load_plan
@@ -97,6 +98,28 @@ def test_warnings_are_in_the_report(tmp_path):
     assert found["left_out"]
     assert all(text in (out / "report.html").read_text() for text in found["left_out"])
     assert report["run"]["sha256"]["outputs"]
+
+
+def test_the_command_prints_verdict_and_place(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["audit", "--outputs", str(outputs_of(tmp_path)), "--seed", "3"])
+    shown = capsys.readouterr().out
+    (page,) = tmp_path.glob("runs/*/report.html")
+    assert str(page.relative_to(tmp_path)) in shown
+    assert "Cannot tell" in shown
+    report = json.loads((page.parent / "report.json").read_text())
+    assert report["seeds"] == {"run": 3}
+    assert report["run"]["command"].startswith("ltu audit --outputs ")
+
+
+def test_the_command_refuses_bad_outputs(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = outputs_of(tmp_path, labels=np.full(90, 3))
+    with pytest.raises(SystemExit) as stopped:
+        main(["audit", "--outputs", str(path)])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith("error: --outputs: ")
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_bad_outputs_leave_no_folder(tmp_path):

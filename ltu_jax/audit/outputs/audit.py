@@ -139,6 +139,9 @@ def _check(arrays: Mapping[str, np.ndarray], kind: str, seed: int | None) -> _Ch
     shape = layout.check_shapes(arrays, [*models, *untrained])
     seed = int(about.get("seed", 0) if seed is None else seed)
     kind = _one_kind(arrays, [*models, *untrained], kind)
+    classes = 2 if len(shape) == 1 or shape[1] == 1 else shape[1]
+    if kind not in SCORES:
+        layout.check_class_names(about, classes)
     labels = layout.read_labels(arrays.get("labels"), shape, kind in SCORES)
     split = layout.read_split(arrays, shape[0])
     return _Checked(
@@ -147,7 +150,7 @@ def _check(arrays: Mapping[str, np.ndarray], kind: str, seed: int | None) -> _Ch
         labels=labels,
         split=split,
         kind=kind,
-        classes=2 if len(shape) == 1 or shape[1] == 1 else shape[1],
+        classes=classes,
         about=about,
         seed=seed,
         ensembles=ensembles.read_ensembles(arrays, labels, split, kind, seed),

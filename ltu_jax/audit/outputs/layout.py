@@ -255,4 +255,16 @@ def read_about(about: Any) -> dict[str, Any]:
             problem = f"about has {short(key)}: {short(value)}"
             remedy = f"give {', '.join(f'{name} ({one.__name__})' for name, one in types.items())}"
             raise InputError("outputs", problem, remedy)
+    for name, value in about.get("seconds", {}).items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
+            problem = f"about has {short(value)} seconds for {short(name)}"
+            raise InputError("outputs", problem, "give the time to make each model, in seconds")
     return dict(about)
+
+
+def check_class_names(about: Mapping[str, Any], classes: int) -> None:
+    """Raise `InputError` unless the class names are as many as the classes."""
+    names = about.get("class_names")
+    if names and (len(names) != classes or not all(isinstance(name, str) for name in names)):
+        found = f"about has the class names {few(names)}"
+        raise InputError("outputs", found, f"give {classes} names")

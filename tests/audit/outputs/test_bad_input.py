@@ -49,6 +49,9 @@ def with_value(value, row=7):
         ({"about": "not JSON"}, "JSON"),
         ({"about": {"data": 3}}, "'data'"),
         ({"about": {"colour": "red"}}, "colour"),
+        ({"about": {"class_names": ["a", "b"]}}, "3 names"),
+        ({"about": {"class_names": ["a", "b", 3]}}, "3 names"),
+        ({"about": {"seconds": {"original": "long"}}}, "seconds"),
     ],
 )
 def test_bad_arrays_are_refused(change, shown):
