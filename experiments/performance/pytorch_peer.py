@@ -1,4 +1,4 @@
-"""The LTU step and the random-label step in PyTorch, for the networks `mlp` and `cnn`.
+"""The LTU step and the random-label step in PyTorch, for the built-in networks.
 
 Batches, losses, membership models, weights and update are those of the JAX step, up to rounding.
 The PyTorch step omits image normalisation, diagnostics and the learning-rate schedule, and draws
@@ -16,9 +16,11 @@ import jax
 import numpy as np
 import torch
 from torch import Tensor
+from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 
+from experiments.performance.pytorch_networks import in_pytorch
 from experiments.performance.steps import sgd_config
 from experiments.performance.subjects import CLASSES, Subject
 from experiments.performance.timing import TORCH, Way
@@ -26,8 +28,6 @@ from ltu_jax.types import Examples
 from ltu_jax.unlearners.ltu.config import LTUConfig
 from ltu_jax.unlearners.ltu.membership import HUBER_DELTA, NUM_LARGEST
 from ltu_jax.unlearners.ltu.meta import InnerStep
-
-Tree = dict[str, Any]
 
 
 class Batch(NamedTuple):
@@ -40,49 +40,30 @@ class Batch(NamedTuple):
 
 
 def as_tensor(array: Any, device: str) -> Tensor:
-    """Return an array on the device; kernels of convolutions become `[out, in, h, w]`."""
-    array = np.array(array)
-    array = array.transpose(3, 2, 0, 1).copy() if array.ndim == 4 else array
-    return torch.from_numpy(array).to(device)
+    """Return an array on the device."""
+    return torch.from_numpy(np.array(array)).to(device)
 
 
 class Network:
-    """The `mlp` or `cnn` of a subject, with the same weights under Flax's names."""
+    """A network of `pytorch_networks` whose parameters are arguments, in evaluation mode."""
 
     def __init__(self, subject: Subject, device: str):
-        self.forward = {"mlp": _mlp, "cnn": _cnn}[subject.model.name]
-        tree = jax.tree.map(partial(as_tensor, device=device), subject.variables.params)
-        leaves, self.structure = jax.tree.flatten(tree)
-        self.params = [leaf.requires_grad_() for leaf in leaves]
+        self.module = in_pytorch(subject.model.name, subject.variables, CLASSES, device).eval()
+        named = dict(self.module.named_parameters())
+        self.names, self.params = list(named), list(named.values())
+        self.has_statistics = subject.has_statistics
 
     def logits(self, params: Sequence[Tensor], images: Tensor) -> Tensor:
         """Map images `[B, C, H, W]` to `[B, classes]`."""
-        return self.forward(jax.tree.unflatten(self.structure, params), images)
+        return functional_call(self.module, dict(zip(self.names, params, strict=True)), (images,))
 
-
-def _dense(x: Tensor, layer: Tree) -> Tensor:
-    return x @ layer["kernel"] + layer["bias"]
-
-
-def _conv(x: Tensor, layer: Tree, stride: int) -> Tensor:
-    side, size = x.shape[-1], layer["kernel"].shape[-1]
-    near, odd = divmod(max((-(-side // stride) - 1) * stride + size - side, 0), 2)
-    if odd:  # Flax pads the far side by one more
-        x, near = F.pad(x, (near, near + 1, near, near + 1)), 0
-    return F.relu(F.conv2d(x, layer["kernel"], layer["bias"], stride, near))
-
-
-def _mlp(tree: Tree, x: Tensor) -> Tensor:
-    x = x.permute(0, 2, 3, 1).flatten(1)
-    for name in ("Dense_0", "Dense_1"):
-        x = F.relu(_dense(x, tree[name]))
-    return _dense(x, tree["Dense_2"])
-
-
-def _cnn(tree: Tree, x: Tensor) -> Tensor:
-    for name, stride in (("Conv_0", 2), ("Conv_1", 2), ("Conv_2", 1)):
-        x = _conv(x, tree[name], stride)
-    return _dense(F.avg_pool2d(x, 2).permute(0, 2, 3, 1).flatten(1), tree["Dense_0"])
+    @torch.no_grad()
+    def update_statistics(self, images: Tensor) -> None:
+        """Update BatchNorm's statistics by a training pass."""
+        if self.has_statistics:
+            self.module.train()
+            self.module(images)
+            self.module.eval()
 
 
 def features(name: str, logits: Tensor, labels: Tensor) -> Tensor:
@@ -179,14 +160,15 @@ def ltu_step(
         param.grad = part.view_as(param)
     clip_grad_norm_(network.params, config.max_update_norm)
     optimizer.step()
+    network.update_statistics(batch.queries[0])
 
 
 def ltu_ways(threads: Sequence[int], subject: Subject, state: Any) -> Mapping[str, Way]:
     """Return the LTU step for each number of threads; `state` is that of the prepared JAX method.
 
-    Empty without a device of JAX's kind, and for networks other than those above.
+    Empty without a device of JAX's kind.
     """
-    device, config, sizes = _device(subject), subject.config, subject.images
+    device, config, sizes = _device(), subject.config, subject.images
     if device is None:
         return {}
     network = Network(subject, device)
@@ -218,10 +200,11 @@ def ltu_ways(threads: Sequence[int], subject: Subject, state: Any) -> Mapping[st
 
 def sgd_ways(threads: Sequence[int], subject: Subject) -> Mapping[str, Way]:
     """Return the random-label step for each number of threads; see `ltu_ways`."""
-    device, config = _device(subject), sgd_config(subject)
+    device, config = _device(), sgd_config(subject)
     if device is None:
         return {}
     network = Network(subject, device)
+    network.module.train()
     rate = {name: getattr(config, name) for name in ("momentum", "weight_decay")}
     optimizer = torch.optim.SGD(network.params, lr=config.learning_rate, **rate)
     forget, retain = (as_tensors(one, device) for one in subject.data[:2])
@@ -230,7 +213,7 @@ def sgd_ways(threads: Sequence[int], subject: Subject) -> Mapping[str, Way]:
     def once() -> None:
         rows = _draw(len(labels), config.batch_size, device)
         optimizer.zero_grad()
-        logits = network.logits(network.params, inputs[rows])
+        logits = network.module(inputs[rows])
         F.cross_entropy(logits, labels[rows]).backward()
         optimizer.step()
         _wait(network)
@@ -255,10 +238,8 @@ def by_threads(way: Way, threads: Sequence[int]) -> dict[str, Way]:
     return {f"{TORCH}{number}": partial(run, number) for number in threads}
 
 
-def _device(subject: Subject) -> str | None:
+def _device() -> str | None:
     """Return PyTorch's device of JAX's kind; on a GPU products may use TF32, as JAX's do."""
-    if subject.model.name not in ("mlp", "cnn"):
-        return None
     if jax.default_backend() == "cpu":
         return "cpu"
     if jax.default_backend() != "gpu" or not torch.cuda.is_available():

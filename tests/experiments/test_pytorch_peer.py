@@ -2,9 +2,11 @@
 
 import jax
 import numpy as np
+import optax
 import pytest
 
-from experiments.performance.subjects import CLASSES, subject
+from experiments.performance.subjects import CLASSES, MODELS, subject
+from ltu_jax.training.losses import cross_entropy
 from ltu_jax.types import Variables
 from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu.algorithm import ltu, split_tasks
@@ -16,6 +18,25 @@ torch = pytest.importorskip("torch")
 peer = pytest.importorskip("experiments.performance.pytorch_peer")
 
 SMALL = 1 / 64
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_networks_are_the_same(name):
+    small = subject(name, SMALL)
+    net = peer.Network(small, "cpu")
+    examples = jax.tree.map(lambda x: x[:2], small.data.forget)
+
+    def loss(params):
+        logits, _ = small.model.apply(Variables(params, small.variables.state), examples.inputs)
+        return cross_entropy(logits, examples.labels).mean(), logits
+
+    gradient, logits = jax.jit(jax.grad(loss, has_aux=True))(small.variables.params)
+    images, labels = peer.as_tensors(examples, "cpu")
+    theirs = net.logits(net.params, images)
+    np.testing.assert_allclose(theirs.detach(), logits, rtol=1e-4, atol=1e-4)
+    torch.nn.functional.cross_entropy(theirs, labels).backward()
+    norm = float(torch.cat([param.grad.reshape(-1) for param in net.params]).norm())
+    assert norm == pytest.approx(float(optax.tree.norm(gradient)), rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
