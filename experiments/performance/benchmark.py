@@ -4,13 +4,17 @@
     python -m experiments.performance.benchmark --quick --out FILE
 
 Programs are compiled ahead of time and run in turn with what they are compared with, in one
-process, each once before any clock runs; numbers are medians, and ratios are medians over rounds.
-The steps of `mlp` and `cnn` are compared with PyTorch where it is installed (pip install torch).
-Everything runs on any backend.
+process, each once before any clock runs. Seconds are medians; a ratio has minimum, median and
+maximum over rounds. Steps are compared with PyTorch where it is installed (pip install torch).
+Everything runs on any backend. Parts that were measured one by one go into one file:
+
+    python -m experiments.performance.benchmark --parts sgd_step --models cnn
+    python -m experiments.performance.benchmark --parts sgd_step --models vit_tiny --add
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,13 +28,17 @@ import tyro
 
 from experiments.lib.provenance import ROOT, git_state
 from experiments.performance import (
+    compiling,
     deletion,
     ensembles,
+    first_report,
     forms,
     growth,
     imports,
     meta,
+    operations,
     profiles,
+    programs,
     steps,
     table,
 )
@@ -40,9 +48,13 @@ from ltu_jax.report.write import versions
 
 Part = Literal[
     "ltu_step", "sgd_step", "profile", "methods", "variants", "compiler", "harmonizer",
-    "memory", "ensemble", "rte", "growth", "import_seconds",
+    "memory", "ensemble", "rte", "growth", "import_seconds", "operations", "compile",
+    "requests", "trials", "first_report",
 ]  # fmt: skip
-QUICK: tuple[Part, ...] = ("ltu_step", "sgd_step", "ensemble", "rte", "import_seconds")
+QUICK: tuple[Part, ...] = (
+    "ltu_step", "sgd_step", "ensemble", "rte", "import_seconds", "operations", "requests",
+    "trials", "first_report",
+)  # fmt: skip
 FIGURE = ROOT / "docs/cost.png"
 # On a CPU, ResNet-18 and the vision transformer take seconds for what others do in milliseconds.
 SHARES = {
@@ -59,7 +71,9 @@ class Options:
       quick: small batches, short trainings and few sizes, about ten minutes.
       out: where the numbers go.
       parts: which entries; by default all, and in a quick run those of `QUICK`.
-      models: the networks of `ltu_step`, `sgd_step`, `profile` and `compiler`.
+      add: keep the parts and networks that the file already holds, of the same commit.
+      models: the networks of `ltu_step`, `sgd_step`, `profile`, `compiler` and `compile`.
+      method: of `requests` and `trials`.
       model: the network of `methods`, `variants` and `rte`, and of a quick run's `profile`.
       memory_model: the network of `memory`; None is `resnet18`, and `model` in a quick run, since
         four of its programs take minutes to compile.
@@ -71,7 +85,9 @@ class Options:
     quick: bool = False
     out: Path = ROOT / "experiments/results/benchmark.json"
     parts: tuple[Part, ...] | None = None
+    add: bool = False
     models: tuple[str, ...] = MODELS
+    method: str = "ltu"
     model: str = "cnn"
     memory_model: str | None = None
     repeats: int = 5
@@ -103,14 +119,32 @@ def main(args: list[str] | None = None) -> None:
             "shares": {name: share(name, options.quick) for name in options.models},
         },
     }
+    if options.add and options.out.exists():
+        results = added(json.loads(options.out.read_text(encoding="utf-8")), results)
     for name, measure in measures(options, peer).items():
         if name in options.parts:
             print(f"measuring {name}", flush=True)
-            results[name] = measure()
+            found = measure()
+            both = options.add and isinstance(found, dict)
+            results[name] = {**results.get(name, {}), **found} if both else found
             write_json(options.out, results)  # what is done stays, should a later part fail
     if "growth" in results and not options.quick:
         growth.draw(results["growth"], FIGURE)
     print(table.tables(results))
+
+
+def added(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Return the results of a file, to which those of another command are added.
+
+    Raises:
+      SystemExit: they are of another commit.
+    """
+    commits = [results["source"]["git"] for results in (before, now)]
+    if commits[0] != commits[1]:
+        raise SystemExit(f"the file holds results of {commits[0]}, not of {commits[1]}")
+    commands = [results["source"]["command"] for results in (before, now)]
+    source = {**now["source"], "command": "; ".join(dict.fromkeys(commands))}
+    return {**before, "source": source, "config": now["config"]}
 
 
 def command(options: Options) -> str:
@@ -121,6 +155,9 @@ def command(options: Options) -> str:
         line += f" --parts {' '.join(options.parts)}"
     if options.models != MODELS:
         line += f" --models {' '.join(options.models)}"
+    line += " --add" if options.add else ""
+    line += f" --method {options.method}" if options.method != "ltu" else ""
+    line += f" --repeats {options.repeats}" if options.repeats != 5 else ""
     return line + (" --data-dir DIR" if options.data_dir else "")
 
 
@@ -164,6 +201,18 @@ def measures(options: Options, peer: Peer) -> dict[str, Callable[[], Any]]:
         ),
         "growth": lambda: growth.growth(growth.QUICK if options.quick else growth.FULL, repeats),
         "import_seconds": lambda: imports.import_seconds(repeats),
+        "operations": lambda: peer.operations(repeats),
+        "compile": lambda: {
+            name: compiling.compiling(name, share(name, options.quick), min(repeats, 3))
+            for name in options.models
+        },
+        "requests": lambda: programs.requests(
+            options.method, programs.SIZES[1::2] if options.quick else programs.SIZES
+        ),
+        "trials": lambda: programs.trials(options.method, 3 if options.quick else 24),
+        "first_report": lambda: first_report.first_report(
+            1 if options.quick else repeats, ["--reference", "none"] if options.quick else []
+        ),
     }
 
 
@@ -173,10 +222,11 @@ def share(model: str, quick: bool) -> float:
 
 
 class Peer(NamedTuple):
-    """PyTorch's steps of two parts, by name; without PyTorch there are none."""
+    """PyTorch's ways of three parts; without PyTorch there are none."""
 
     ltu_ways: Callable[..., Mapping] = lambda *arguments: {}
     sgd_ways: Callable[..., Mapping] = lambda *arguments: {}
+    operations: Callable[..., Mapping] = lambda repeats: {}
 
 
 def load_peer(threads: Sequence[int]) -> Peer:
@@ -187,7 +237,11 @@ def load_peer(threads: Sequence[int]) -> Peer:
     from experiments.performance import pytorch_peer
 
     threads = sorted(set(threads))
-    return Peer(partial(pytorch_peer.ltu_ways, threads), partial(pytorch_peer.sgd_ways, threads))
+    return Peer(
+        partial(pytorch_peer.ltu_ways, threads),
+        partial(pytorch_peer.sgd_ways, threads),
+        partial(operations.operations, threads[-1]),
+    )
 
 
 def torch_version() -> str | None:

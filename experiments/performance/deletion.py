@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments.performance.steps import prepare_training
 from experiments.performance.subjects import CLASSES, noise
-from experiments.performance.timing import interleave, median, ratio, timed
+from experiments.performance.timing import interleave, median, ratios, timed
 from ltu_jax.data import from_arrays, load
 from ltu_jax.data.request import split
 from ltu_jax.errors import InputError
@@ -113,7 +113,7 @@ def deletion(
         "retrain_steps": counts["retrain"],
         "ltu_step_seconds": median(seconds, "ltu"),
         "retrain_step_seconds": median(seconds, "retrain"),
-        "step_ratio": ratio(seconds, "ltu", "retrain"),
+        "step_ratio": ratios(seconds, "ltu", "retrain"),
         "prepare_seconds": preparing,
         "compile_seconds": steps["ltu"].compiled.seconds,
         "wall_ltu_seconds": wall["ltu"],

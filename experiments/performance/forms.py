@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from experiments.performance.steps import prepare_plain
 from experiments.performance.subjects import Subject
-from experiments.performance.timing import interleave, median, ratio
+from experiments.performance.timing import interleave, median, ratios
 from ltu_jax.types import PyTree
 from ltu_jax.unlearners.ltu import harmonize, project_conflicts
 
@@ -21,7 +21,7 @@ def compiler(subject: Subject, repeats: int) -> dict[str, float]:
     default = prepare_plain(subject, jit=jax.jit)
     seconds = interleave({"library": chosen.once, "xla": default.once}, repeats)
     return {
-        "xla_over_library": ratio(seconds, "xla", "library"),
+        "xla_over_library": ratios(seconds, "xla", "library"),
         "library_seconds": median(seconds, "library"),
         "xla_seconds": median(seconds, "xla"),
     }
@@ -54,7 +54,7 @@ def harmonizer(size: int, repeats: int) -> dict[str, float]:
         repeats,
     )
     return {
-        "projections_over_closed": ratio(seconds, "projections", "closed"),
+        "projections_over_closed": ratios(seconds, "projections", "closed"),
         "closed_seconds": median(seconds, "closed"),
         "parameters": 4 * size,
     }

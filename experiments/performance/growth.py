@@ -17,7 +17,7 @@ import jax
 
 from experiments.performance.steps import Prepared, prepare_step
 from experiments.performance.subjects import CLASSES, noise
-from experiments.performance.timing import interleave, median, ratio
+from experiments.performance.timing import interleave, median, ratios
 from ltu_jax.models import from_linen, with_preprocessing
 from ltu_jax.models.mlp import MLP
 from ltu_jax.types import UnlearnData
@@ -85,7 +85,7 @@ def _axis(name: str, points: Sequence[int], repeats: int) -> dict[str, Any]:
     return {
         point: {
             "step_seconds": median(seconds, point),
-            "over_first": ratio(seconds, point, str(points[0])),
+            "over_first": ratios(seconds, point, str(points[0])),
             "flops_by_xla": step.compiled.flops,
             "peak_bytes": step.compiled.peak_bytes,
             "temporary_bytes": step.compiled.temporary_bytes,
@@ -127,7 +127,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
     for panel, (name, rows) in zip(panels, results.items(), strict=True):
         first = next(iter(rows.values()))
         points = [int(point) for point in rows]
-        panel.plot(points, [row["over_first"] for row in rows.values()], "o-", label="time")
+        panel.plot(points, [row["over_first"][1] for row in rows.values()], "o-", label="time")
         panel.plot(
             points,
             [row["peak_bytes"] / first["peak_bytes"] for row in rows.values()],

@@ -10,7 +10,7 @@ import optax
 
 from experiments.performance.steps import Row, prepare_plain, prepare_step
 from experiments.performance.subjects import CLASSES, Subject, first_order
-from experiments.performance.timing import compile_ahead, interleave, median, ratio
+from experiments.performance.timing import compile_ahead, interleave, median, ratios
 from ltu_jax.training import loop
 from ltu_jax.training.compilation import jit
 from ltu_jax.types import PyTree
@@ -88,7 +88,7 @@ def variants(subject: Subject, repeats: int) -> Row:
     return {
         name: {
             "seconds": median(seconds, name),
-            "over_definition": ratio(seconds, name, "reverse_over_reverse"),
+            "over_definition": ratios(seconds, name, "reverse_over_reverse"),
             "difference": float(
                 optax.tree.norm(optax.tree.sub(results[name], exact)) / optax.tree.norm(exact)
             ),
@@ -117,7 +117,7 @@ def methods(subject: Subject, repeats: int, names: Sequence[str] = COMPARED) -> 
     return {
         name: {
             "step_seconds": median(seconds, name),
-            "over_plain": ratio(seconds, name, "plain"),
+            "over_plain": ratios(seconds, name, "plain"),
             "compile_seconds": step.compiled.seconds,
             "flops_by_xla": step.compiled.flops,
             "peak_bytes": step.compiled.peak_bytes,

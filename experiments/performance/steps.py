@@ -28,7 +28,7 @@ from experiments.performance.timing import (
     interleave,
     large_product,
     median,
-    ratio,
+    ratios,
     share_of_product,
     torch_in,
 )
@@ -127,13 +127,13 @@ def ltu_step(
     rows = {}
     for name in configs:
         units = ltu_units(images, 2 if name == "second" else 1, subject.has_statistics)
-        to_plain = ratio(seconds, name, "plain")
+        to_plain = ratios(seconds, name, "plain")
         rows[name] = {
             **costs(steps[name].compiled, seconds, name, sum(units.values()) * flops, product),
             "units": units,
             "count_ratio": sum(units.values()) / plain,
             "ratio_to_plain": to_plain,
-            "ratio_to_count": to_plain * plain / sum(units.values()),
+            "ratio_to_count": [each * plain / sum(units.values()) for each in to_plain],
         }
     return {
         **rows["second"],
@@ -171,7 +171,7 @@ def against_torch(seconds: Seconds, name: str) -> Row:
     """Return the time of PyTorch's fastest way over that of `name`; None without PyTorch."""
     torch = torch_in(seconds)
     return {
-        "torch_over_jax": ratio(seconds, torch, name),
+        "torch_over_jax": ratios(seconds, torch, name),
         "torch_seconds": median(seconds, torch),
         "torch_threads": int(torch.removeprefix(TORCH)) if torch else None,
     }

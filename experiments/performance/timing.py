@@ -51,6 +51,20 @@ def ratio(seconds: Mapping[str, Sequence[float]], one: str | None, other: str) -
     return float(np.median(np.array(seconds[one]) / np.array(seconds[other])))
 
 
+def ratios(
+    seconds: Mapping[str, Sequence[float]], one: str | None, other: str
+) -> list[float] | None:
+    """Return minimum, median and maximum over rounds of one way's time over the other's.
+
+    >>> ratios({"slow": [2.0, 9.0, 4.0], "fast": [1.0, 3.0, 2.0]}, "slow", "fast")
+    [2.0, 2.0, 3.0]
+    """
+    if one not in seconds or other not in seconds:
+        return None
+    each = np.array(seconds[one]) / np.array(seconds[other])
+    return [float(each.min()), float(np.median(each)), float(each.max())]
+
+
 def median(seconds: Mapping[str, Sequence[float]], name: str | None) -> float | None:
     """Return the median seconds of a way; None where it is missing."""
     return float(np.median(seconds[name])) if name in seconds else None

@@ -36,8 +36,8 @@ class BatchNorm(nn.Module):
             mean, variance = means.value, variances.value
         else:
             wide = flat.astype(jnp.promote_types(flat.dtype, jnp.float32))
-            mean = _sum(wide) / len(wide)
-            variance = jnp.maximum(_sum(wide * wide) / len(wide) - mean * mean, 0.0)
+            mean = column_sum(wide) / len(wide)
+            variance = jnp.maximum(column_sum(wide * wide) / len(wide) - mean * mean, 0.0)
             if not self.is_initializing():
                 means.value = self._updated(means.value, mean)
                 variances.value = self._updated(variances.value, variance)
@@ -49,7 +49,7 @@ class BatchNorm(nn.Module):
         return self.momentum * stored + (1 - self.momentum) * new
 
 
-def _sum(flat: jax.Array) -> jax.Array:
+def column_sum(flat: jax.Array) -> jax.Array:
     """Return the sums `[C]` of the columns of `[n, C]`.
 
     XLA:CPU compiles a long sum of columns to a loop that is several times slower than the product
@@ -61,7 +61,7 @@ def _sum(flat: jax.Array) -> jax.Array:
 
 
 def _rows(vector: jax.Array, flat: jax.Array) -> jax.Array:
-    """Return `[C]` as every row of an array like `flat`; a gradient sums as `_sum` does."""
+    """Return `[C]` as every row of an array like `flat`; a gradient sums as `column_sum` does."""
     if jax.default_backend() != "cpu":
         return jnp.broadcast_to(vector, flat.shape)
     return jnp.ones((len(flat), 1), vector.dtype) @ vector[None]
