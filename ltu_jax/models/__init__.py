@@ -2,7 +2,12 @@
 
 from ltu_jax.models.flax_linen import from_linen
 from ltu_jax.models.flax_nnx import from_nnx, nnx_state, nnx_variables, update_nnx
-from ltu_jax.models.functional import count_params, from_functions, with_preprocessing
+from ltu_jax.models.functional import (
+    count_params,
+    from_functions,
+    in_bfloat16,
+    with_preprocessing,
+)
 from ltu_jax.models.heads import binary_head
 from ltu_jax.models.safetensors import load_safetensors
 from ltu_jax.models.training_pass import check_training_pass
@@ -18,6 +23,7 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "holds_arrays",
+    "in_bfloat16",
     "load_safetensors",
     "nnx_state",
     "nnx_variables",

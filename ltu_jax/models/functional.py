@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 
 from ltu_jax.errors import InputError
 from ltu_jax.models.modes import VALUE_IN_TRAINING, mode
@@ -116,6 +117,32 @@ def with_preprocessing(
         return model.apply(variables, normalise(inputs, mean, std), train=train, key=key)
 
     return Model(init, apply, model.name)
+
+
+def in_bfloat16(model: Model) -> Model:
+    """Return `model` with passes in bfloat16 and float32 parameters, state and logits.
+
+    Ensembles on accelerators take half the memory and are faster. Precede preprocessing:
+    `with_preprocessing(in_bfloat16(model), ...)`.
+
+    Example:
+      >>> from ltu_jax.models import build
+      >>> model, images = in_bfloat16(build("mlp", num_classes=10)), jnp.ones([2, 8, 8, 1])
+      >>> variables = model.init(jax.random.key(0), images)
+      >>> variables.params["Dense_0"]["kernel"].dtype, model.apply(variables, images)[0].dtype
+      (dtype('float32'), dtype('float32'))
+    """
+
+    def cast(x: Array) -> Array:
+        return x.astype(jnp.bfloat16) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    def apply(variables, inputs, *, train=False, key=None):
+        low = Variables(jax.tree.map(cast, variables.params), variables.state)
+        logits, state = model.apply(low, cast(jnp.asarray(inputs)), train=train, key=key)
+        state = jax.tree.map(lambda new, old: new.astype(old.dtype), state, variables.state)
+        return logits.astype(jnp.float32), state
+
+    return Model(model.init, apply, model.name)
 
 
 def count_params(variables: Variables) -> int:

@@ -43,7 +43,7 @@ class BatchNorm(nn.Module):
                 variances.value = self._updated(variances.value, variance)
         factor = scale * jax.lax.rsqrt(variance + self.epsilon)
         outputs = flat * _rows(factor, flat) + _rows(bias - mean * factor, flat)
-        return outputs.reshape(inputs.shape)
+        return outputs.reshape(inputs.shape).astype(jnp.result_type(inputs, scale, bias))
 
     def _updated(self, stored: jax.Array, new: jax.Array) -> jax.Array:
         return self.momentum * stored + (1 - self.momentum) * new

@@ -55,5 +55,8 @@ def test_half_precision_sums_in_full_precision():
     ours = BatchNorm(use_running_average=False)
     inputs = jnp.full((4096, 1, 1, 1), 1.0, jnp.bfloat16)
     variables = ours.init(jax.random.key(0), inputs)
-    _, state = ours.apply(variables, inputs, mutable=["batch_stats"])
+    low = jax.tree.map(lambda x: x.astype(inputs.dtype), variables["params"])
+    variables = {**variables, "params": low}
+    outputs, state = ours.apply(variables, inputs, mutable=["batch_stats"])
+    assert outputs.dtype == inputs.dtype
     assert float(state["batch_stats"]["mean"][0]) == pytest.approx(0.1)

@@ -13,7 +13,7 @@ import pytest
 from experiments.lib.provenance import ROOT
 from ltu_jax import unlearners
 from ltu_jax.errors import DivergedError, InvariantError
-from ltu_jax.models import from_functions
+from ltu_jax.models import from_functions, in_bfloat16
 from ltu_jax.training import ensembles, loop, supervised
 from ltu_jax.training.supervised import Recipe
 from ltu_jax.types import Invariants, Model, UnlearnData, Unlearner, Variables
@@ -104,6 +104,17 @@ def test_a_member_equals_the_model_trained_alone(model):
     ]
     assert_members(pooled, alone, rtol=1e-5, atol=1e-5)
     assert_all_different(pooled)
+
+
+def test_members_in_bfloat16_are_near_those_in_float32():
+    examples, rows = examples_for(CNN), rows_of(3)
+    exact, low = (
+        ensembles.train_members(model, examples, rows, RECIPE, keys=KEYS)
+        for model in (CNN, in_bfloat16(CNN))
+    )
+    for a, b in zip(jax.tree.leaves(low), jax.tree.leaves(exact), strict=True):
+        assert a.dtype == b.dtype == jnp.float32
+        assert 0 < float(jnp.linalg.norm(a - b)) < 0.05 * float(jnp.linalg.norm(b))
 
 
 def test_only_convolutions_on_a_cpu_run_sequentially():
