@@ -18,6 +18,8 @@ from jax.core import Tracer
 # XLA:CPU runs products and convolutions by YNNPACK and is faster without it, especially for small
 # convolutions (`experiments.performance.benchmark --parts compiler`). An empty list disables it.
 CPU_OPTIONS: dict[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": ""}
+# Of programs that do little: LLVM's further passes take longer than they save.
+SMALL_OPTIONS: dict[str, Any] = CPU_OPTIONS | {"xla_backend_optimization_level": 1}
 
 
 @contextmanager
@@ -30,22 +32,24 @@ def relaxed() -> Iterator[None]:
         yield
 
 
-def jit(function: Callable, **options: Any) -> jax.stages.Wrapped:
+def jit(function: Callable, *, small: bool = False, **options: Any) -> jax.stages.Wrapped:
     """Return `jax.jit(function, **options)` with `compiler_options`.
 
-    Inside a trace there are none, since the function becomes part of the outer program. Not for use
-    as a decorator of module-level functions, since it initialises the backend.
+    `small` is for programs that do little and should compile fast. Inside a trace there are none,
+    since the function becomes part of the outer program. Not for use as a decorator of module-level
+    functions, since it initialises the backend.
     """
     tracing = isinstance(jnp.zeros(()), Tracer)
-    return jax.jit(function, compiler_options=None if tracing else compiler_options(), **options)
+    return jax.jit(
+        function, compiler_options=None if tracing else compiler_options(small), **options
+    )
 
 
 @cache
-def compiler_options() -> dict[str, Any] | None:
+def compiler_options(small: bool = False) -> dict[str, Any] | None:
     """Return the options for this backend; None if its compiler does not have them."""
-    if jax.default_backend() != "cpu" or not _known(CPU_OPTIONS):
-        return None
-    return CPU_OPTIONS
+    options = SMALL_OPTIONS if small else CPU_OPTIONS
+    return options if jax.default_backend() == "cpu" and _known(options) else None
 
 
 class CompileClock:

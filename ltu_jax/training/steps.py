@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import jaxpr_as_fun
 
 from ltu_jax.training.compilation import jit
 from ltu_jax.training.devices import Parallel, compile_for, whole
@@ -58,77 +59,89 @@ def compiled(step: Step, parallel: Parallel | None = None) -> Callable:
     return compile_for(partial(advance, step), parallel)
 
 
-@lru_cache(maxsize=8)
 def compiled_parts(step: Step, parallel: Parallel | None = None) -> Callable:
-    """Return `advance` of a single step, as one program for the draw and one for the update.
+    """Return `advance` of a single step for one run, as a program for each of its parts.
 
-    Its arguments are those of `advance` behind `step`, with a count of 1. The update donates the
-    leaves that it changes.
+    Its arguments are those of `advance` behind `step`, with a count of 1 and, in every call, arrays
+    of the same shapes. The update donates the leaves that it changes.
     """
-    draw = jit(
-        lambda key, t, state, data: step.draw(jax.random.fold_in(key, t), t, state, data),
-    )
-    update = jit(
-        partial(_update_changing, step),
-        static_argnums=0,
-        donate_argnums=3,
-        out_shardings=whole(parallel),
-    )
-    splits: dict[Any, Split] = {}
+    draw, updates = _draw(step), _updates(step, parallel)
+    update: Update | None = None
 
     def take_step(count: int, key: Key, first: int, state: PyTree, data: PyTree):
-        assert count == 1
+        nonlocal update
+        if count != 1:
+            raise ValueError(f"count: is {count}; one step is taken at a time")
         t = jnp.asarray(first)
         batch = draw(key, t, state, data)
         leaves, structure = jax.tree.flatten(state)
-        if structure not in splits:
-            splits[structure] = _split(step, structure, key, leaves, batch)
-        split = splits[structure]
-        changing, kept = _choose(leaves, split.changes, True), _choose(leaves, split.changes, False)
-        changing, info = update(split, key, t, changing, kept, batch)
-        return jax.tree.unflatten(structure, _merge(split, changing, kept)), info
+        if update is None:
+            kinds = structure, *map(jax.typeof, (*leaves, *jax.tree.leaves(batch)))
+            if kinds not in updates:
+                updates[kinds] = _trace_update(step, parallel, key, t, state, batch)
+            update = updates[kinds]
+        changing, info = update.program(*_divide(leaves, update.changes), key, t, batch)
+        new = iter(changing)
+        leaves = [next(new) if one else x for x, one in zip(leaves, update.changes, strict=True)]
+        return jax.tree.unflatten(structure, leaves), info
 
     return take_step
 
 
-class Split(NamedTuple):
-    """Which leaves of a state an update changes.
+# Cached, as `compiled` is.
+@lru_cache(maxsize=8)
+def _draw(step: Step) -> Callable:
+    return jit(
+        lambda key, t, state, data: step.draw(jax.random.fold_in(key, t), t, state, data),
+        small=True,
+    )
+
+
+@lru_cache(maxsize=8)
+def _updates(step: Step, parallel: Parallel | None) -> dict[Any, Update]:
+    """Return the compiled updates of a step by the structure and types of their arguments."""
+    return {}
+
+
+class Update(NamedTuple):
+    """A compiled update.
 
     Attributes:
-      structure: of the state.
-      changes: for each leaf, whether the update returns another value than it got.
+      changes: for each leaf of the state, whether the update returns another value than it got.
+      program: `(changing, kept, key, t, batch) -> (changing, info)` on lists of leaves.
     """
 
-    structure: Any
     changes: tuple[bool, ...]
+    program: Callable
 
 
-def _split(step: Step, structure: Any, key: Key, leaves: list, batch: PyTree) -> Split:
-    """Trace an update and find the leaves that it returns as they came."""
+def _trace_update(
+    step: Step, parallel: Parallel | None, key: Key, t: jax.Array, state: PyTree, batch: PyTree
+) -> Update:
+    """Trace an update once, find the leaves that it returns as they came, and compile the rest."""
+    leaves, structure = jax.tree.flatten(state)
 
-    def update(leaves: list, key: Key, batch: PyTree) -> list:
-        return jax.tree.leaves(step.update(key, jax.tree.unflatten(structure, leaves), batch)[0])
+    def update(leaves: list, key: Key, t: jax.Array, batch: PyTree):
+        state = jax.tree.unflatten(structure, leaves)
+        state, info = step.update(jax.random.fold_in(key, t), state, batch)
+        return jax.tree.leaves(state), jax.tree.map(lambda x: x[None], info)
 
-    program = jax.make_jaxpr(update)(leaves, key, batch).jaxpr
-    pairs = zip(program.invars[: len(leaves)], program.outvars, strict=True)
-    return Split(structure, tuple(before is not after for before, after in pairs))
+    traced, shapes = jax.make_jaxpr(update, return_shape=True)(leaves, key, t, batch)
+    pairs = zip(traced.jaxpr.invars[: len(leaves)], traced.jaxpr.outvars, strict=False)
+    changes = tuple(before is not after for before, after in pairs)
+    results = jax.tree.structure(shapes)
 
+    def program(changing: list, kept: list, key: Key, t: jax.Array, batch: PyTree):
+        sources = {True: iter(changing), False: iter(kept)}
+        leaves = [next(sources[one]) for one in changes]
+        flat = jaxpr_as_fun(traced)(*jax.tree.leaves((leaves, key, t, batch)))
+        new, info = jax.tree.unflatten(results, flat)
+        return _divide(new, changes)[0], info
 
-def _update_changing(
-    step: Step, split: Split, key: Key, t: jax.Array, changing: list, kept: list, batch: PyTree
-) -> tuple[list, Info]:
-    """Return the leaves that the update changes, and the diagnostics with a leading axis."""
-    state = jax.tree.unflatten(split.structure, _merge(split, changing, kept))
-    state, info = step.update(jax.random.fold_in(key, t), state, batch)
-    leaves = _choose(jax.tree.leaves(state), split.changes, True)
-    return leaves, jax.tree.map(lambda x: x[None], info)
-
-
-def _choose(leaves: list, changes: tuple[bool, ...], changed: bool) -> list:
-    return [leaf for leaf, is_changed in zip(leaves, changes, strict=True) if is_changed == changed]
+    return Update(changes, jit(program, donate_argnums=0, out_shardings=whole(parallel)))
 
 
-def _merge(split: Split, changing: list, kept: list) -> list:
-    """Return all leaves in their order."""
-    sources = iter(changing), iter(kept)
-    return [next(sources[0] if changes else sources[1]) for changes in split.changes]
+def _divide(leaves: list, changes: tuple[bool, ...]) -> tuple[list, list]:
+    """Return the leaves that an update changes, and the others."""
+    changing = [leaf for leaf, one in zip(leaves, changes, strict=True) if one]
+    return changing, [leaf for leaf, one in zip(leaves, changes, strict=True) if not one]

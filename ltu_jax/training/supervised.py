@@ -175,7 +175,7 @@ def start(
       num_examples: number of training examples.
     """
     init_key, run_key = jax.random.split(key)
-    variables = model.init(init_key, inputs)
+    variables = jit(model.init, small=True)(init_key, inputs)
     order_key, run_key = jax.random.split(run_key)
     tx = recipe.optimizer(train_steps(num_examples, recipe))
     return TrainState(variables, tx.init(variables.params)), order_key, run_key

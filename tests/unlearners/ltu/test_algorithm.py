@@ -400,8 +400,8 @@ def test_any_objective_can_be_composed_in():
     """The mean logits instead of membership models: their gradient is known."""
     mean_logit = Forgetting(
         init=lambda key, context, size: match_membership(ONE_MODEL.specs).init(key, context, size),
-        sample=lambda key, state, size: (),
-        losses=lambda state, draw, logits, labels, rows: logits.mean()[None],
+        sample=lambda key, state, rows: (),
+        losses=lambda state, draw, logits, labels: logits.mean()[None],
         num_tasks=1,
         num_support=1,
     )
