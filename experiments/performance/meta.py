@@ -138,7 +138,8 @@ def memory(subject: Subject) -> Row:
             method = ltu(
                 subject.model, spec_of(subject.data, CLASSES), replace(chosen, memory=Memory(remat))
             )
-            step = jit(loop.as_step(method), donate_argnums=2)
+            step = loop.as_step(method)
+            step = jit(lambda *parts, step=step: step(*parts), donate_argnums=2)
             compiled = compile_ahead(
                 lambda step=step: step.lower(jax.random.key(0), 0, state, subject.data)
             )

@@ -64,9 +64,14 @@ def prepare_step(method: Unlearner, variables: Variables, data: UnlearnData) -> 
 
 
 def prepare_training(step: loop.Step, key: Key, state: PyTree, data: PyTree) -> Prepared:
-    """Compile a step of `training.loop.run`; what it donates is a copy of `state`."""
+    """Compile a step of `training.loop.run` as one program, which donates a copy of `state`.
+
+    On a CPU a run itself compiles the draw of the batch and the update apart.
+    """
     first = jnp.zeros((), int)
-    compiled = compile_ahead(lambda: jit(step, donate_argnums=2).lower(key, first, state, data))
+    compiled = compile_ahead(
+        lambda: jit(lambda *parts: step(*parts), donate_argnums=2).lower(key, first, state, data)
+    )
     held = jax.tree.map(jnp.copy, state)
 
     def once() -> None:

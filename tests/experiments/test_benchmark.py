@@ -53,9 +53,9 @@ def test_a_quick_run_writes_every_entry(tmp_path, capsys, monkeypatch):
     assert row["ratio_to_plain"] == pytest.approx(
         [each * row["count_ratio"] for each in row["ratio_to_count"]]
     )
-    assert row["images"] == {"support": 31, "audit": 8, "queries": 16}
-    assert row["count_ratio"] == pytest.approx((31 * 9 + 16 * 3 + 8 * 12) / (3 * 55))
-    assert row["first_order"]["count_ratio"] == pytest.approx((31 + 16 + 8 * 2) / 55)
+    assert row["images"] == {"support": 32, "audit": 8, "queries": 16}
+    assert row["count_ratio"] == pytest.approx((32 * 9 + 16 * 3 + 8 * 12) / (3 * 56))
+    assert row["first_order"]["count_ratio"] == pytest.approx((32 + 16 + 8 * 2) / 56)
     assert row["first_order"]["flops_by_xla"] < row["flops_by_xla"]
     has_torch = results["source"]["versions"]["torch"] is not None
     for part in ("ltu_step", "sgd_step"):
@@ -291,10 +291,10 @@ def test_ratios_are_of_what_was_measured(monkeypatch):
     )
     small = small_subject()
     row = steps.ltu_step(small, 1, lambda subject, state: {"torch_1": lambda: None})
-    units = 31 * 9 + 16 * 3 + 8 * 12
-    assert row["count_ratio"] == units / (55 * 3)
+    units = 32 * 9 + 16 * 3 + 8 * 12
+    assert row["count_ratio"] == units / (56 * 3)
     assert row["ratio_to_plain"] == [4, 4, 4]
-    assert row["ratio_to_count"] == pytest.approx([4 / (units / (55 * 3))] * 3)
+    assert row["ratio_to_count"] == pytest.approx([4 / (units / (56 * 3))] * 3)
     assert row["first_order"]["ratio_to_plain"] == [2, 2, 2]
     assert (row["torch_over_jax"], row["torch_seconds"]) == ([0.75] * 3, 6)
     assert row["torch_threads"] == 1
