@@ -26,7 +26,7 @@ from experiments.performance.subjects import CLASSES, Subject
 from experiments.performance.timing import TORCH, Way
 from ltu_jax.types import Examples
 from ltu_jax.unlearners.ltu.config import LTUConfig
-from ltu_jax.unlearners.ltu.membership import HUBER_DELTA, NUM_LARGEST
+from ltu_jax.unlearners.ltu.membership import HUBER_DELTA, NUM_LARGEST, feature_names
 from ltu_jax.unlearners.ltu.meta import InnerStep
 
 
@@ -93,12 +93,16 @@ def features(name: str, logits: Tensor, labels: Tensor) -> Tensor:
 
 def membership_losses(specs: Sequence[Any], ensemble: Any, logits: Tensor, labels: Tensor):
     """Return the matching loss `[K]` of each fitted membership model on a batch."""
-    scores = []
-    for spec, head in zip(specs, ensemble.heads, strict=True):
-        x = (features(spec.feature, logits, labels) - head.mean) / head.std
-        if spec.hidden:
-            x = torch.tanh(x @ head.weights["in"] + head.weights["in_bias"])
-        scores.append(x @ head.weights["out"] + head.weights["bias"])
+    scores, heads = [], ensemble.heads
+    names = feature_names(tuple(specs), logits.shape[-1])
+    for k, spec in enumerate(specs):
+        own = torch.from_numpy(names == spec.feature)
+        x = (features(spec.feature, logits, labels) - heads.mean[own]) / heads.std[own]
+        weights, h = heads.linear[k, own], spec.hidden
+        if h:
+            x = torch.tanh(x @ heads.hidden[k, :h][:, own].T + heads.hidden_bias[k, :h])
+            weights = heads.out[k, :h]
+        scores.append(x @ weights + heads.bias[k])
     distance = (torch.stack(scores).sort(-1)[0] - ensemble.target) / ensemble.unit[:, None]
     zero = torch.zeros_like(distance)
     return F.huber_loss(distance, zero, "none", delta=HUBER_DELTA).mean(-1) / HUBER_DELTA

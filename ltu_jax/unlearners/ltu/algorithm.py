@@ -3,7 +3,8 @@ r"""LTU, the unlearner: two meta-gradients and their harmonisation (arXiv 2407.1
 from __future__ import annotations
 
 import jax
-import optax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from ltu_jax.types import DataSpec, Info, Invariants, Key, Model, Unlearner
 from ltu_jax.unlearners.ltu.config import LTUConfig
@@ -69,20 +70,27 @@ def ltu(
     tasks = ltu_tasks(model, spec, config, forgetting)
 
     def step(key: Key, state: LTUState, batch: LTUBatch) -> tuple[LTUState, Info]:
-        params, losses = state.variables.params, tasks.losses(state, batch)
-        support, query = split_tasks(key, forgetting.num_tasks, forgetting.num_support)
+        # Norms, products and updates of one vector are a few operations, whatever the layers.
+        params, unravel = ravel_pytree(state.variables.params)
+        losses = tasks.losses(state, batch)
+        roles = split_tasks(key, forgetting.num_tasks, forgetting.num_support)
+        support, query = (role_weights(role, forgetting.num_tasks) for role in roles)
 
         remember, remembered = meta_gradient(
-            losses.random_labels, losses.queries, params, config.random_label_inner
+            lambda p: losses.random_labels(unravel(p)),
+            lambda p: losses.queries(unravel(p)),
+            params,
+            config.random_label_inner,
         )
         forget, forgot = meta_gradient(
-            lambda p: losses.membership(p)[support].mean(),
-            lambda p: losses.membership(p)[query],
+            lambda p: (support * losses.membership(unravel(p))).mean(),
+            lambda p: query * losses.membership(unravel(p)),
             params,
             config.membership_inner,
         )
-        forget = optax.tree.scale(config.forget_weight, forget)
-        direction, conflict = harmonize(remember, forget, config.harmonize)
+        direction, conflict = harmonize(
+            unravel(remember), unravel(config.forget_weight * forget), config.harmonize
+        )
 
         state = tasks.descend(key, state, batch, direction)
         return state, {
@@ -116,3 +124,8 @@ def split_tasks(key: Key, count: int, support: int) -> tuple[jax.Array, jax.Arra
     """
     order = jax.random.permutation(key, count)
     return (order, order) if count == 1 else (order[:support], order[support:])
+
+
+def role_weights(chosen: jax.Array, count: int) -> jax.Array:
+    """Return weights `[K]` with which the mean over K tasks is that over the `chosen` ones."""
+    return jnp.isin(jnp.arange(count), chosen) * (count / len(chosen))

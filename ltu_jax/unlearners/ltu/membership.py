@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ltu_jax.types import Array, Key, PyTree
@@ -25,60 +26,76 @@ HUBER_DELTA = 0.1  # below this distance the matching loss is quadratic, above i
 NUM_LARGEST = 5  # sorted log-probabilities that the features `sorted` and `labelled` keep
 
 
-def log_odds(logits: Array, labels: Array) -> jax.Array:
-    """Return ln p_y - ln(1 - p_y), `[B, 1]`: LiRA's phi, the confidence on an unbounded scale."""
-    true, others = _true_and_others(logits, labels)
-    return true - jax.nn.logsumexp(others, axis=-1, keepdims=True)
+class Outputs(NamedTuple):
+    """What the features read of a batch, computed once; examples are last, which compiles small.
+
+    Attributes:
+      is_label: `[C, B]` booleans, the true class.
+      log_p: `[C, B]` log-probabilities.
+      p: `[C, B]` probabilities.
+      true: `[1, B]` log-probability of the true class.
+      others: `[n, B]` the largest log-probabilities of the other classes, in descending order.
+    """
+
+    is_label: jax.Array
+    log_p: jax.Array
+    p: jax.Array
+    true: jax.Array
+    others: jax.Array
 
 
-def entropy(logits: Array, labels: Array) -> jax.Array:
-    """Return the entropy of the prediction in nats, `[B, 1]`; ignores the label."""
-    del labels
-    log_p = jax.nn.log_softmax(logits)
-    return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1, keepdims=True)
+def read_outputs(logits: Array, labels: Array, count: int = NUM_LARGEST) -> Outputs:
+    """Return `Outputs` of logits `[B, C]` with at most `count` of the other classes."""
+    log_p = jax.nn.log_softmax(jnp.asarray(logits).T, axis=0)
+    is_label = jnp.arange(len(log_p))[:, None] == labels
+    keys = jax.lax.stop_gradient(jnp.where(is_label, -jnp.inf, log_p)).T
+    order = jax.lax.top_k(keys, min(count, len(log_p) - 1))[1].T
+    true = jnp.sum(jnp.where(is_label, log_p, 0), axis=0, keepdims=True)
+    # Unlike that of a gather, the gradient of this sum needs no scatter.
+    chosen = order[:, None] == jnp.arange(len(log_p))[:, None]
+    others = jnp.sum(jnp.where(chosen, log_p, 0), axis=1)
+    return Outputs(is_label, log_p, jnp.exp(log_p), true, others)
 
 
-def modified_entropy(logits: Array, labels: Array) -> jax.Array:
-    """Return the corrected modified entropy of Song & Mittal (2003.10595), `[B, 1]`."""
-    log_p = jax.nn.log_softmax(logits)
-    p = jnp.exp(log_p)
-    log_rest = jnp.log1p(-jnp.minimum(p, 1 - 1e-6))
-    label = jax.nn.one_hot(labels, logits.shape[-1])
-    terms = jnp.where(label > 0, (1 - p) * log_p, p * log_rest)
-    return -jnp.sum(terms, axis=-1, keepdims=True)
+def log_odds(outputs: Outputs) -> jax.Array:
+    """Return ln p_y - ln(1 - p_y), `[1, B]`: LiRA's phi, the confidence on an unbounded scale."""
+    largest = jax.lax.stop_gradient(outputs.others[:1])
+    rest = jnp.exp(jnp.where(outputs.is_label, -jnp.inf, outputs.log_p - largest))
+    return outputs.true - largest - jnp.log(jnp.sum(rest, axis=0, keepdims=True))
 
 
-def hinge(logits: Array, labels: Array) -> jax.Array:
-    """Return the true logit less the largest other one, `[B, 1]`."""
-    true, others = _true_and_others(logits, labels)
-    return true - others.max(axis=-1, keepdims=True)
+def entropy(outputs: Outputs) -> jax.Array:
+    """Return the entropy of the prediction in nats, `[1, B]`; ignores the label."""
+    return -jnp.sum(outputs.p * outputs.log_p, axis=0, keepdims=True)
 
 
-def sorted_outputs(logits: Array, labels: Array) -> jax.Array:
-    """Return the largest log-probabilities, sorted, `[B, min(C, 5)]`; ignores the label."""
-    del labels
-    return jax.lax.top_k(jax.nn.log_softmax(logits), min(NUM_LARGEST, logits.shape[-1]))[0]
+def modified_entropy(outputs: Outputs) -> jax.Array:
+    """Return the corrected modified entropy of Song & Mittal (2003.10595), `[1, B]`."""
+    log_rest = jnp.log1p(-jnp.minimum(outputs.p, 1 - 1e-6))
+    terms = jnp.where(outputs.is_label, (1 - outputs.p) * outputs.log_p, outputs.p * log_rest)
+    return -jnp.sum(terms, axis=0, keepdims=True)
 
 
-def labelled_outputs(logits: Array, labels: Array) -> jax.Array:
-    """Return log-probabilities, the true class first and the others sorted, `[B, min(C, 5)]`."""
-    return true_first(jax.nn.log_softmax(logits), labels)[:, :NUM_LARGEST]
+def hinge(outputs: Outputs) -> jax.Array:
+    """Return the true logit less the largest other one, `[1, B]`."""
+    return outputs.true - outputs.others[:1]
 
 
-def true_first(outputs: Array, labels: Array) -> jax.Array:
-    """Return outputs `[B, C]` with the label's own first and the others in descending order."""
-    true, others = _true_and_others(outputs, labels)
-    return jnp.concatenate([true, jnp.sort(others, axis=-1)[:, :0:-1]], axis=-1)
+def sorted_outputs(outputs: Outputs, count: int = NUM_LARGEST) -> jax.Array:
+    """Return the largest log-probabilities, sorted, `[min(C, count), B]`; ignores the label."""
+    rank = jnp.sum(outputs.others > outputs.true, axis=0)
+    padded = jnp.pad(outputs.others, ((1, 1), (0, 0)))
+    places = jnp.arange(min(count, len(outputs.log_p)))[:, None]
+    before, after = padded[: len(places)], padded[1 : len(places) + 1]
+    return jnp.where(places < rank, after, jnp.where(places == rank, outputs.true, before))
 
 
-def _true_and_others(outputs: Array, labels: Array) -> tuple[jax.Array, jax.Array]:
-    """Return the true class's output `[B, 1]`, and all `[B, C]` with it at minus infinity."""
-    is_label = jax.nn.one_hot(labels, outputs.shape[-1], dtype=bool)
-    true = jnp.take_along_axis(outputs, labels[:, None], axis=-1)
-    return true, jnp.where(is_label, -jnp.inf, outputs)
+def labelled_outputs(outputs: Outputs, count: int = NUM_LARGEST) -> jax.Array:
+    """Return log-probabilities, the label's first, others sorted, `[min(C, count), B]`."""
+    return jnp.concatenate([outputs.true, outputs.others[: count - 1]])
 
 
-FEATURES: dict[str, Callable[[Array, Array], jax.Array]] = {
+FEATURES: dict[str, Callable[[Outputs], jax.Array]] = {
     "log_odds": log_odds,
     "entropy": entropy,
     "modified_entropy": modified_entropy,
@@ -112,51 +129,94 @@ DIVERSE: tuple[MembershipSpec, ...] = (
 )
 
 
-class Head(NamedTuple):
-    """The fitted part of an MI model: standardisation, then a linear layer or a small MLP."""
+class Heads(NamedTuple):
+    """The fitted parts of K MI models as one network: standardisation, an MLP and a linear part.
+
+    Each model reads all W features, with weights of 0 where a feature is not its own. A model has
+    either H hidden units, of which unused ones have weights of 0, or a linear part.
+
+    Attributes:
+      mean: `[W]` means of the features.
+      std: `[W]` standard deviations of the features.
+      hidden: `[K, H, W]` weights of the hidden units.
+      hidden_bias: `[K, H]` their biases.
+      out: `[K, H]` their output weights.
+      linear: `[K, W]` weights of the linear parts.
+      bias: `[K]` biases of the scores.
+    """
 
     mean: jax.Array
     std: jax.Array
-    weights: dict[str, jax.Array]
+    hidden: jax.Array
+    hidden_bias: jax.Array
+    out: jax.Array
+    linear: jax.Array
+    bias: jax.Array
 
 
 class Ensemble(NamedTuple):
     """K fitted MI models and their target scores.
 
     Attributes:
-      heads: K fitted heads.
+      heads: the K fitted heads.
       target: `[K, B]` quantiles, in ascending order, of the scores of the surrogate targets.
       unit: `[K]` standard deviation of the scores of non-members, the unit of the matching loss.
       effective: effective number of different models, see `effective_models`.
     """
 
-    heads: tuple[Head, ...]
+    heads: Heads
     target: jax.Array
     unit: jax.Array
     effective: jax.Array
 
 
-def score(spec: MembershipSpec, head: Head, logits: Array, labels: Array) -> jax.Array:
-    """Return membership scores `[B]` of a batch of logits `[B, C]`."""
-    features = (FEATURES[spec.feature](logits, labels) - head.mean) / head.std
-    return _head_score(head.weights, features)
+def all_features(specs: tuple[MembershipSpec, ...], logits: Array, labels: Array) -> jax.Array:
+    """Return the features `[W, B]` that the models read, each once."""
+    outputs = read_outputs(logits, labels)
+    return jnp.concatenate([FEATURES[name](outputs) for name in _names(specs)])
 
 
-def fit(
+def feature_names(specs: tuple[MembershipSpec, ...], num_classes: int) -> np.ndarray:
+    """Return the name of each of the W rows of `all_features`."""
+    widths = dict.fromkeys(("sorted", "labelled"), min(NUM_LARGEST, num_classes))
+    names = _names(specs)
+    return np.repeat(names, [widths.get(name, 1) for name in names])
+
+
+def _names(specs: tuple[MembershipSpec, ...]) -> list[str]:
+    return list(dict.fromkeys(spec.feature for spec in specs))
+
+
+def all_scores(
+    specs: tuple[MembershipSpec, ...], heads: Heads, logits: Array, labels: Array
+) -> jax.Array:
+    """Return every MI model's membership scores of a batch, `[K, B]`."""
+    features = all_features(specs, logits, labels)
+    return _scores(heads, (features - heads.mean[:, None]) / heads.std[:, None])
+
+
+def _scores(heads: Heads, features: jax.Array) -> jax.Array:
+    """Return the scores `[K, B]` of standardised features `[W, B]`."""
+    hidden = jnp.tanh(heads.hidden @ features + heads.hidden_bias[..., None])
+    linear = heads.linear @ features + heads.bias[:, None]
+    return jnp.sum(hidden * heads.out[..., None], axis=1) + linear
+
+
+def fit_heads(
     key: Key,
-    spec: MembershipSpec,
+    specs: tuple[MembershipSpec, ...],
     members: tuple[Array, Array],
     nonmembers: tuple[Array, Array],
     *,
     steps: int = 300,
     learning_rate: float = 0.05,
     l2: float = 1e-3,
-) -> Head:
-    """Fit one MI model by full-batch Adam on the balanced logistic loss.
+) -> Heads:
+    """Fit the MI models by full-batch Adam, each on its balanced logistic loss.
 
     Args:
-      key: PRNG key of the model's share of the data and its initial weights.
-      spec: see `MembershipSpec`.
+      key: PRNG key of the models' shares of the data and their initial weights.
+      specs: the K MI models.
       members: logits `[M, C]` and labels `[M]` of examples that were trained on.
       nonmembers: logits `[N, C]` and labels `[N]` of examples that were not.
       steps: Adam steps.
@@ -164,16 +224,19 @@ def fit(
       l2: weight of the squared norm of the weights.
     """
     share_key, weight_key = jax.random.split(key)
-    features = jnp.concatenate([FEATURES[spec.feature](*both) for both in (members, nonmembers)])
-    mean, std = features.mean(0), features.std(0) + 1e-6
-    features = (features - mean) / std
-    is_member = jnp.arange(len(features)) < len(members[1])
-    chosen = jax.random.uniform(share_key, is_member.shape) < spec.share
+    parts = [all_features(specs, *both) for both in (members, nonmembers)]
+    features = jnp.concatenate(parts, axis=1)
+    mean, std = features.mean(1), features.std(1) + 1e-6
+    features = (features - mean[:, None]) / std[:, None]
+    is_member = jnp.arange(features.shape[1]) < len(members[1])
+    shares = np.array([spec.share for spec in specs])[:, None]
+    chosen = jax.random.uniform(share_key, (len(specs), len(is_member))) < shares
     # Members and non-members have the same total weight.
     balance = jnp.where(is_member, 1 / len(members[1]), 1 / len(nonmembers[1])) * chosen
 
-    def loss_fn(weights):
-        scores = _head_score(weights, features)
+    # The models share no weight, so the gradient of the sum is that of each.
+    def loss_fn(weights: Heads) -> jax.Array:
+        scores = _scores(weights, features)
         losses = jax.nn.softplus(jnp.where(is_member, -scores, scores))
         return jnp.sum(balance * losses) + l2 * optax.tree.norm(weights, squared=True)
 
@@ -181,12 +244,48 @@ def fit(
 
     def step(carry: PyTree, _: None) -> tuple[PyTree, None]:
         weights, opt_state = carry
-        updates, opt_state = tx.update(jax.grad(loss_fn)(weights), opt_state)
+        grads = jax.tree.map(jnp.multiply, jax.grad(loss_fn)(weights), used)
+        updates, opt_state = tx.update(grads, opt_state)
         return (optax.apply_updates(weights, updates), opt_state), None
 
-    weights = init_head(weight_key, features.shape[-1], spec.hidden)
+    used = used_weights(specs, np.shape(members[0])[-1])
+    weights = init_heads(weight_key, used)
     (weights, _), _ = jax.lax.scan(step, (weights, tx.init(weights)), length=steps)
-    return Head(mean, std, weights)
+    return weights._replace(mean=mean, std=std)
+
+
+def used_weights(specs: tuple[MembershipSpec, ...], num_classes: int) -> Heads:
+    """Return for every weight of `Heads` 1 where a model has it and 0 where not.
+
+    `mean` and `std` are empty: they are not fitted.
+    """
+    names = feature_names(specs, num_classes)
+    own = np.array([spec.feature for spec in specs])[:, None] == names
+    sizes = np.array([spec.hidden for spec in specs])
+    units = np.arange(sizes.max()) < sizes[:, None]
+    masks = Heads(
+        mean=np.zeros(0),
+        std=np.zeros(0),
+        hidden=own[:, None] & units[..., None],
+        hidden_bias=units,
+        out=units,
+        linear=own & (sizes == 0)[:, None],
+        bias=np.ones(len(specs)),
+    )
+    return jax.tree.map(lambda mask: jnp.asarray(mask, jnp.float32), masks)
+
+
+def init_heads(key: Key, used: Heads) -> Heads:
+    """Return initial weights: zeros for biases and linear parts, else normal, scaled by fan-in."""
+    in_key, out_key = jax.random.split(key)
+    return jax.tree.map(jnp.zeros_like, used)._replace(
+        hidden=_normal(in_key, used.hidden), out=_normal(out_key, used.out)
+    )
+
+
+def _normal(key: Key, used: jax.Array) -> jax.Array:
+    fan_in = jnp.maximum(used.sum(-1, keepdims=True), 1)
+    return used * jax.random.normal(key, used.shape) / jnp.sqrt(fan_in)
 
 
 @partial(jax.jit, static_argnames=("specs", "quantiles"))
@@ -202,15 +301,14 @@ def fit_ensemble(
     """Fit one MI model per spec and score the surrogate targets.
 
     Args:
-      key: PRNG key, split over the models.
+      key: PRNG key of the fits.
       specs: the K MI models.
       members: logits and labels of accessible retain examples.
       nonmembers: logits and labels of validation examples.
       targets: logits `[M, C]` and labels `[M]` of surrogate targets, see `objectives.reference`.
       quantiles: number of quantiles of their scores, one for each example of an audit batch.
     """
-    keys = jax.random.split(key, len(specs))
-    heads = tuple(fit(k, spec, members, nonmembers) for k, spec in zip(keys, specs, strict=True))
+    heads = fit_heads(key, specs, members, nonmembers)
     target, usual = (all_scores(specs, heads, *both) for both in (targets, nonmembers))
     unit = jnp.std(usual, axis=-1) + 1e-6
     return Ensemble(heads, mid_quantiles(target, quantiles), unit, effective_models(usual))
@@ -233,40 +331,19 @@ def mid_quantiles(values: Array, count: int) -> jax.Array:
     return jnp.quantile(values, levels, axis=-1).T
 
 
-def all_scores(
-    specs: tuple[MembershipSpec, ...], heads: tuple[Head, ...], logits: Array, labels: Array
-) -> jax.Array:
-    """Return every MI model's scores of a batch, `[K, B]`."""
-    return jnp.stack(
-        [score(spec, head, logits, labels) for spec, head in zip(specs, heads, strict=True)]
-    )
-
-
 def quantile_distance(scores: Array, quantiles: Array, unit: Array) -> jax.Array:
-    """Return the distance `[K]` of each row of `scores` from `quantiles` (both `[K, B]`)."""
-    return huber_distance(jnp.sort(scores, axis=-1), quantiles, unit)
+    """Return the distance `[K]` of each sorted row of `scores` from `quantiles` (both `[K, B]`)."""
+    return huber_distance(scores, _at_ranks(quantiles, scores), unit)
+
+
+def _at_ranks(quantiles: Array, scores: Array) -> jax.Array:
+    """Return `quantiles` in the order of `scores`, so that gradients need no sort."""
+    places = jnp.broadcast_to(jnp.arange(scores.shape[-1]), scores.shape)
+    _, order = jax.lax.sort((jax.lax.stop_gradient(scores), places), num_keys=1)
+    return jax.lax.sort((order, jnp.asarray(quantiles)), num_keys=1)[1]
 
 
 def huber_distance(values: Array, targets: Array, unit: Array) -> jax.Array:
     """Return the mean Huber loss `[K]` of `values - targets` (`[K, B]`), in multiples of `unit`."""
     distance = (values - targets) / unit[:, None]
     return jnp.mean(optax.losses.huber_loss(distance, delta=HUBER_DELTA), axis=-1) / HUBER_DELTA
-
-
-def init_head(key: Key, width: int, hidden: int) -> dict[str, jax.Array]:
-    """Return initial weights of a linear layer or of an MLP with one hidden layer."""
-    if not hidden:
-        return {"out": jnp.zeros(width), "bias": jnp.zeros(())}
-    in_key, out_key = jax.random.split(key)
-    return {
-        "in": jax.random.normal(in_key, (width, hidden)) / jnp.sqrt(width),
-        "in_bias": jnp.zeros(hidden),
-        "out": jax.random.normal(out_key, (hidden,)) / jnp.sqrt(hidden),
-        "bias": jnp.zeros(()),
-    }
-
-
-def _head_score(weights: dict[str, jax.Array], features: jax.Array) -> jax.Array:
-    if "in" in weights:
-        features = jnp.tanh(features @ weights["in"] + weights["in_bias"])
-    return features @ weights["out"] + weights["bias"]

@@ -147,9 +147,7 @@ def _descend(params: PyTree, grad: PyTree, inner: InnerStep) -> PyTree:
     )
 
 
-def _step_size(grad: PyTree, inner: InnerStep) -> jax.Array | float:
+def _step_size(grad: PyTree, inner: InnerStep) -> jax.Array:
     """Learning rate times the clipping scale, a constant to differentiation."""
-    if inner.max_norm == float("inf"):
-        return inner.lr
     norm = optax.tree.norm(jax.lax.stop_gradient(grad))
     return inner.lr * jnp.minimum(1.0, inner.max_norm / jnp.maximum(norm, 1e-12))

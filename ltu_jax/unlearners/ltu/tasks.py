@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 from ltu_jax.errors import InputError, warn
 from ltu_jax.training.losses import cross_entropy, distillation, distilled_cross_entropy
@@ -165,7 +166,7 @@ def make_tasks(
             clusters = jnp.asarray(cluster_outputs(teacher, num_classes, seed=0))
         return LTUState(
             variables=variables,
-            opt_state=tx.init(variables.params),
+            opt_state=tx.init(ravel_pytree(variables.params)[0]),
             forgetting=forgetting.init(key, context, config.audit_size),
             source=QuerySource(labels, cross_entropy(teacher, labels), clusters),
             teacher=teacher,
@@ -225,9 +226,10 @@ def make_tasks(
         return Losses(random_label_loss, query_losses, membership_losses)
 
     def descend(key: Key, state: LTUState, batch: LTUBatch, direction: PyTree) -> LTUState:
-        params, model_state = state.variables
-        updates, opt_state = tx.update(direction, state.opt_state, params)
-        variables = Variables(optax.apply_updates(params, updates), model_state)
+        params, unravel = ravel_pytree(state.variables.params)
+        updates, opt_state = tx.update(ravel_pytree(direction)[0], state.opt_state, params)
+        params = unravel(optax.apply_updates(params, updates))
+        variables = Variables(params, state.variables.state)
         variables = refresh_statistics(model, key, variables, batch.queries.inputs)
         return state._replace(variables=variables, opt_state=opt_state)
 

@@ -45,13 +45,14 @@ CLOSED_FORMS = {
 
 @jax.jit
 def all_features(logits, labels):
-    return {name: feature(logits, labels) for name, feature in mi.FEATURES.items()}
+    outputs = mi.read_outputs(logits, labels)
+    return {name: feature(outputs).T for name, feature in mi.FEATURES.items()}
 
 
 @jax.jit
 def all_gradients(logits, labels):
     return {
-        name: jax.grad(lambda z, f=feature: f(z, labels).sum())(logits)
+        name: jax.grad(lambda z, f=feature: f(mi.read_outputs(z, labels)).sum())(logits)
         for name, feature in mi.FEATURES.items()
     }
 
@@ -111,9 +112,7 @@ def fit_all(seed, member_margin, nonmember_margin):
 
 @partial(jax.jit, static_argnums=0)
 def scores(specs, ensemble, logits, labels):
-    return jnp.stack(
-        [mi.score(spec, head, logits, labels) for spec, head in zip(specs, ensemble.heads)]
-    )
+    return mi.all_scores(specs, ensemble.heads, logits, labels)
 
 
 def test_fitted_models_tell_members_from_nonmembers():
@@ -151,6 +150,27 @@ def test_target_holds_the_quantiles_of_the_surrogate_targets():
     np.testing.assert_allclose(ensemble.unit, targets.std(axis=1), rtol=1e-4)
 
 
+def test_each_model_reads_its_own_feature_alone():
+    specs = mi.DIVERSE
+    logits, labels = outputs(3, 50, 2.0)
+    heads = jax.device_get(fit_all(0, member_margin=6.0, nonmember_margin=1.0).heads)
+    names = mi.feature_names(specs, CLASSES)
+    wanted = []
+    for k, spec in enumerate(specs):
+        own = names == spec.feature
+        x = CLOSED_FORMS[spec.feature](np.asarray(logits, float), np.asarray(labels))
+        x = (x - heads.mean[own]) / heads.std[own]
+        weights, h = heads.linear[k, own], spec.hidden
+        if h:
+            assert not weights.any()
+            x = np.tanh(x @ heads.hidden[k, :h][:, own].T + heads.hidden_bias[k, :h])
+            weights = heads.out[k, :h]
+        wanted.append(x @ weights + heads.bias[k])
+    np.testing.assert_allclose(
+        mi.all_scores(specs, heads, logits, labels), wanted, rtol=1e-3, atol=1e-3
+    )
+
+
 def test_fitting_is_a_function_of_its_key():
     one = fit_all(0, member_margin=6.0, nonmember_margin=1.0)
     again = fit_all(0, member_margin=6.0, nonmember_margin=1.0)
@@ -160,13 +180,16 @@ def test_fitting_is_a_function_of_its_key():
 @jax.jit
 def ensemble_for(logits, labels):
     """Return an untrained ensemble whose target are the scores of this very batch."""
-    heads = []
-    for number, spec in enumerate(mi.DIVERSE):
-        features = mi.FEATURES[spec.feature](logits, labels)
-        weights = mi.init_head(jax.random.key(number), features.shape[-1], spec.hidden)
-        weights["out"] = weights["out"] + 0.7
-        heads.append(mi.Head(features.mean(0), features.std(0) + 0.1, weights))
-    ensemble = mi.Ensemble(tuple(heads), None, None, None)
+    features = mi.all_features(mi.DIVERSE, logits, labels)
+    used = mi.used_weights(mi.DIVERSE, logits.shape[1])
+    heads = mi.init_heads(KEY, used)
+    heads = heads._replace(
+        mean=features.mean(1),
+        std=features.std(1) + 0.1,
+        out=heads.out + 0.7 * used.out,
+        linear=heads.linear + 0.7 * used.linear,
+    )
+    ensemble = mi.Ensemble(heads, None, None, None)
     target = jnp.sort(scores(mi.DIVERSE, ensemble, logits, labels))
     return ensemble._replace(target=target, unit=target.std(axis=1))
 
@@ -202,10 +225,11 @@ def test_losses_in_closed_form():
     spec = mi.MembershipSpec("log_odds")
     logits, labels = batch(0, size=16)
     # This head's score is the log-odds themselves.
-    head = mi.Head(jnp.zeros(1), jnp.ones(1), {"out": jnp.ones(1), "bias": jnp.zeros(())})
+    heads = mi.init_heads(KEY, mi.used_weights((spec,), CLASSES))
+    heads = heads._replace(mean=jnp.zeros(1), std=jnp.ones(1), linear=jnp.ones((1, 1)))
     target = np.linspace(-1.0, 2.0, 16)
     unit = 0.7
-    ensemble = mi.Ensemble((head,), jnp.asarray(target)[None], jnp.array([unit]), None)
+    ensemble = mi.Ensemble(heads, jnp.asarray(target)[None], jnp.array([unit]), None)
     log_odds = true(logits, labels) - logsumexp(others_descending(logits, labels), 1, keepdims=True)
 
     distance = (np.sort(log_odds[:, 0]) - target) / unit
@@ -224,13 +248,9 @@ def test_losses_in_closed_form():
 def test_pushing_asks_for_lower_scores_always():
     logits, labels = batch(0, size=16)
     ensemble = ensemble_for(logits, labels)
-    bias = [head.weights["bias"] for head in ensemble.heads]
     levels = []
     for shift in (-20.0, -1.0, 0.0, 1.0):
-        heads = tuple(
-            head._replace(weights=head.weights | {"bias": b + shift})
-            for head, b in zip(ensemble.heads, bias)
-        )
+        heads = ensemble.heads._replace(bias=ensemble.heads.bias + shift)
         moved = ensemble._replace(heads=heads)
         levels.append(losses(mi.DIVERSE, moved, logits, labels, "push"))
     assert (np.diff(levels, axis=0) > 0).all()

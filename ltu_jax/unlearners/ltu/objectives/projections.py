@@ -24,10 +24,12 @@ from ltu_jax.unlearners.ltu.membership import (
     effective_models,
     entropy,
     hinge,
+    labelled_outputs,
     log_odds,
     mid_quantiles,
     quantile_distance,
-    true_first,
+    read_outputs,
+    sorted_outputs,
 )
 from ltu_jax.unlearners.ltu.objectives.base import Context, Forgetting
 
@@ -99,17 +101,15 @@ def output_features(logits: Array, labels: Array) -> jax.Array:
     They are log-odds, hinge, entropy, log-probabilities with the label's first, and sorted
     log-probabilities: the inputs of the membership models and of `audit.supervised_auc`.
     """
-    log_p = jnp.maximum(jax.nn.log_softmax(logits), MIN_LOG_PROBABILITY)
-    return jnp.concatenate(
-        [
-            log_odds(logits, labels),
-            hinge(logits, labels),
-            entropy(logits, labels),
-            true_first(log_p, labels)[:, :NUM_LARGEST],
-            jax.lax.top_k(log_p, min(NUM_LARGEST, logits.shape[-1]))[0],
-        ],
-        axis=-1,
-    )
+    outputs = read_outputs(logits, labels, NUM_LARGEST)
+    ordered = [labelled_outputs(outputs, NUM_LARGEST), sorted_outputs(outputs, NUM_LARGEST)]
+    features = [
+        log_odds(outputs),
+        hinge(outputs),
+        entropy(outputs),
+        *(jnp.maximum(log_p, MIN_LOG_PROBABILITY) for log_p in ordered),
+    ]
+    return jnp.concatenate(features).T
 
 
 def output_targets(key: Key, logits: Array, labels: Array, count: int) -> OutputTargets:

@@ -24,11 +24,11 @@ from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
+import scipy.special
 
 from ltu_jax.errors import DivergedError
 from ltu_jax.training.supervised import predict, recipe_for, train
 from ltu_jax.types import Array, Examples, Key, Model, UnlearnData, Variables
-from ltu_jax.unlearners.ltu.membership import log_odds
 
 _log = logging.getLogger(__name__)
 
@@ -280,6 +280,8 @@ def surrogate_rows(
 
 def _evenly_by_rank(logits: np.ndarray, labels: Array, count: int) -> np.ndarray:
     """Return `count` rows at evenly spaced ranks of log-odds: a sample without sampling noise."""
-    labels = np.broadcast_to(labels, len(logits))
-    order = np.argsort(np.asarray(log_odds(logits, labels))[:, 0])
+    others = np.array(logits)
+    place = np.arange(len(others)), np.broadcast_to(labels, len(others))
+    others[place] = -np.inf
+    order = np.argsort(logits[place] - scipy.special.logsumexp(others, axis=1))
     return order[((np.arange(count) + 0.5) / count * len(order)).astype(int)]

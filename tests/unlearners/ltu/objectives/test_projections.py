@@ -13,7 +13,7 @@ from ltu_jax.training.losses import distillation
 from ltu_jax.types import Examples, UnlearnData, Variables
 from ltu_jax.unlearners.base import spec_of
 from ltu_jax.unlearners.ltu import HeldoutDistillation, LTUConfig, Objective, ltu
-from ltu_jax.unlearners.ltu.membership import HUBER_DELTA, hinge
+from ltu_jax.unlearners.ltu.membership import HUBER_DELTA, hinge, read_outputs
 from ltu_jax.unlearners.ltu.objectives.projections import (
     NUM_LARGEST,
     draw_projections,
@@ -99,7 +99,7 @@ def test_detects_a_difference_that_no_single_score_shows():
     sure = rng.normal(size=(200, 1))
     logits = np.concatenate([sure + 4, sure, sure - 1, sure - 2], axis=1)
     other = np.concatenate([sure + 4, sure, sure - 6, sure - 7], axis=1)
-    margins = [hinge(jnp.asarray(one), jnp.asarray(labels)) for one in (logits, other)]
+    margins = [hinge(read_outputs(one, labels))[0] for one in (logits, other)]
     np.testing.assert_allclose(*margins, rtol=1e-5)
     wanted = output_targets(KEY, logits, labels, 8)
     along = draw_projections(KEY, wanted, 8, 200)
