@@ -89,7 +89,9 @@ def ltu(
             config.membership_inner,
         )
         direction, conflict = harmonize(
-            unravel(remember), unravel(config.forget_weight * forget), config.harmonize
+            unravel(remember),
+            unravel((config.forget_weight * forget).astype(forget.dtype)),
+            config.harmonize,
         )
 
         state = tasks.descend(key, state, batch, direction)

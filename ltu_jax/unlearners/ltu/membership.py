@@ -178,9 +178,8 @@ def all_features(specs: tuple[MembershipSpec, ...], logits: Array, labels: Array
 
 def feature_names(specs: tuple[MembershipSpec, ...], num_classes: int) -> np.ndarray:
     """Return the name of each of the W rows of `all_features`."""
-    widths = dict.fromkeys(("sorted", "labelled"), min(NUM_LARGEST, num_classes))
-    names = _names(specs)
-    return np.repeat(names, [widths.get(name, 1) for name in names])
+    largest, names = min(NUM_LARGEST, num_classes), _names(specs)
+    return np.repeat(names, [largest if name in ("sorted", "labelled") else 1 for name in names])
 
 
 def _names(specs: tuple[MembershipSpec, ...]) -> list[str]:
@@ -264,13 +263,13 @@ def used_weights(specs: tuple[MembershipSpec, ...], num_classes: int) -> Heads:
     sizes = np.array([spec.hidden for spec in specs])
     units = np.arange(sizes.max()) < sizes[:, None]
     masks = Heads(
-        mean=np.zeros(0),
-        std=np.zeros(0),
+        mean=jnp.zeros(0),
+        std=jnp.zeros(0),
         hidden=own[:, None] & units[..., None],
         hidden_bias=units,
         out=units,
         linear=own & (sizes == 0)[:, None],
-        bias=np.ones(len(specs)),
+        bias=jnp.ones(len(specs)),
     )
     return jax.tree.map(lambda mask: jnp.asarray(mask, jnp.float32), masks)
 
@@ -338,8 +337,9 @@ def quantile_distance(scores: Array, quantiles: Array, unit: Array) -> jax.Array
 
 def _at_ranks(quantiles: Array, scores: Array) -> jax.Array:
     """Return `quantiles` in the order of `scores`, so that gradients need no sort."""
-    places = jnp.broadcast_to(jnp.arange(scores.shape[-1]), scores.shape)
-    _, order = jax.lax.sort((jax.lax.stop_gradient(scores), places), num_keys=1)
+    keys = jax.lax.stop_gradient(jnp.asarray(scores))
+    places = jnp.broadcast_to(jnp.arange(keys.shape[-1]), keys.shape)
+    _, order = jax.lax.sort((keys, places), num_keys=1)
     return jax.lax.sort((order, jnp.asarray(quantiles)), num_keys=1)[1]
 
 

@@ -228,8 +228,8 @@ def make_tasks(
     def descend(key: Key, state: LTUState, batch: LTUBatch, direction: PyTree) -> LTUState:
         params, unravel = ravel_pytree(state.variables.params)
         updates, opt_state = tx.update(ravel_pytree(direction)[0], state.opt_state, params)
-        params = unravel(optax.apply_updates(params, updates))
-        variables = Variables(params, state.variables.state)
+        new = jnp.asarray(optax.apply_updates(params, updates))
+        variables = Variables(unravel(new), state.variables.state)
         variables = refresh_statistics(model, key, variables, batch.queries.inputs)
         return state._replace(variables=variables, opt_state=opt_state)
 
