@@ -78,7 +78,7 @@ def compiled_parts(step: Step, parallel: Parallel | None = None) -> Callable:
         if update is None:
             kinds = structure, *map(jax.typeof, (*leaves, *jax.tree.leaves(batch)))
             if kinds not in updates:
-                updates[kinds] = _trace_update(step, parallel, key, t, state, batch)
+                updates[kinds] = trace_update(step, parallel, key, t, state, batch)
             update = updates[kinds]
         changing, info = update.program(*_divide(leaves, update.changes), key, t, batch)
         new = iter(changing)
@@ -115,7 +115,7 @@ class Update(NamedTuple):
     program: Callable
 
 
-def _trace_update(
+def trace_update(
     step: Step, parallel: Parallel | None, key: Key, t: jax.Array, state: PyTree, batch: PyTree
 ) -> Update:
     """Trace an update once, find the leaves that it returns as they came, and compile the rest."""

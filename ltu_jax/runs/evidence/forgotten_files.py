@@ -173,7 +173,7 @@ def _outside(specs: list[RunSpec]) -> Iterator[Item]:
     for spec in specs:
         shell = spec.command if spec.command.startswith("ltu ") else ""
         for flag, value in pairwise(shlex.split(shell)):
-            if flag in ("--forget-ids", "--forget_ids"):
+            if flag.startswith("-") and flag.strip("-").replace("_", "-") == "forget-ids":
                 yield Item(Path(value), OUTSIDE, "a file of forgotten ids")
 
 
