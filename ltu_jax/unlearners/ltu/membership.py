@@ -12,7 +12,6 @@ A *score* is the logit of membership: above 0 the model predicts "member".
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ltu_jax.training.compilation import jit
 from ltu_jax.types import Array, Key, PyTree
 
 HUBER_DELTA = 0.1  # below this distance the matching loss is quadratic, above it linear
@@ -207,6 +207,7 @@ def fit_heads(
     members: tuple[Array, Array],
     nonmembers: tuple[Array, Array],
     *,
+    num_members: Array | None = None,
     steps: int = 300,
     learning_rate: float = 0.05,
     l2: float = 1e-3,
@@ -218,6 +219,7 @@ def fit_heads(
       specs: the K MI models.
       members: logits `[M, C]` and labels `[M]` of examples that were trained on.
       nonmembers: logits `[N, C]` and labels `[N]` of examples that were not.
+      num_members: how many of the members count, the others are padding; None: all.
       steps: Adam steps.
       learning_rate: Adam's learning rate.
       l2: weight of the squared norm of the weights.
@@ -225,13 +227,17 @@ def fit_heads(
     share_key, weight_key = jax.random.split(key)
     parts = [all_features(specs, *both) for both in (members, nonmembers)]
     features = jnp.concatenate(parts, axis=1)
-    mean, std = features.mean(1), features.std(1) + 1e-6
+    size, places = len(members[1]), jnp.arange(features.shape[1])
+    num_members = size if num_members is None else num_members
+    counts = (places < num_members) | (places >= size)
+    mean = jnp.mean(features, axis=1, where=counts)
+    std = jnp.std(features, axis=1, where=counts) + 1e-6
     features = (features - mean[:, None]) / std[:, None]
-    is_member = jnp.arange(features.shape[1]) < len(members[1])
+    is_member = places < num_members
     shares = np.array([spec.share for spec in specs])[:, None]
     chosen = jax.random.uniform(share_key, (len(specs), len(is_member))) < shares
     # Members and non-members have the same total weight.
-    balance = jnp.where(is_member, 1 / len(members[1]), 1 / len(nonmembers[1])) * chosen
+    balance = jnp.where(is_member, 1 / num_members, 1 / len(nonmembers[1])) * chosen * counts
 
     # The models share no weight, so the gradient of the sum is that of each.
     def loss_fn(weights: Heads) -> jax.Array:
@@ -287,7 +293,6 @@ def _normal(key: Key, used: jax.Array) -> jax.Array:
     return used * jax.random.normal(key, used.shape) / jnp.sqrt(fan_in)
 
 
-@partial(jax.jit, static_argnames=("specs", "quantiles"))
 def fit_ensemble(
     key: Key,
     specs: tuple[MembershipSpec, ...],
@@ -307,10 +312,34 @@ def fit_ensemble(
       targets: logits `[M, C]` and labels `[M]` of surrogate targets, see `objectives.reference`.
       quantiles: number of quantiles of their scores, one for each example of an audit batch.
     """
-    heads = fit_heads(key, specs, members, nonmembers)
+    fit = jit(_fit_padded, small=True, static_argnames=("specs", "quantiles"))
+    sizes = len(members[1]), len(targets[1])
+    return fit(key, specs, _pad(members), nonmembers, _pad(targets), sizes, quantiles=quantiles)
+
+
+def _fit_padded(
+    key: Key,
+    specs: tuple[MembershipSpec, ...],
+    members: tuple[Array, Array],
+    nonmembers: tuple[Array, Array],
+    targets: tuple[Array, Array],
+    sizes: tuple[Array, Array],
+    *,
+    quantiles: int,
+) -> Ensemble:
+    """Return `fit_ensemble` of the first of the members and targets; `sizes` says how many."""
+    heads = fit_heads(key, specs, members, nonmembers, num_members=sizes[0])
     target, usual = (all_scores(specs, heads, *both) for both in (targets, nonmembers))
     unit = jnp.std(usual, axis=-1) + 1e-6
-    return Ensemble(heads, mid_quantiles(target, quantiles), unit, effective_models(usual))
+    target = mid_quantiles(target, quantiles, sizes[1])
+    return Ensemble(heads, target, unit, effective_models(usual))
+
+
+def _pad(examples: tuple[Array, Array]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the examples and zeros, up to a power of two: requests then share a program."""
+    logits, labels = map(np.asarray, examples)
+    missing = max(256, 1 << (len(labels) - 1).bit_length()) - len(labels)
+    return np.pad(logits, ((0, missing), (0, 0))), np.pad(labels, (0, missing))
 
 
 def effective_models(scores: Array) -> jax.Array:
@@ -324,10 +353,17 @@ def effective_models(scores: Array) -> jax.Array:
     return len(scores) ** 2 / jnp.sum((unit @ unit.T) ** 2)
 
 
-def mid_quantiles(values: Array, count: int) -> jax.Array:
-    """Return `count` quantiles of every row of `values` (`[K, N]`), evenly spaced, `[K, count]`."""
-    levels = (jnp.arange(count) + 0.5) / count
-    return jnp.quantile(values, levels, axis=-1).T
+def mid_quantiles(values: Array, count: int, size: Array | None = None) -> jax.Array:
+    """Return `count` quantiles of every row of `values` (`[K, N]`), evenly spaced, `[K, count]`.
+
+    Only the first `size` values of a row count; None: all.
+    """
+    size = values.shape[-1] if size is None else size
+    kept = jnp.sort(jnp.where(jnp.arange(values.shape[-1]) < size, values, jnp.inf), axis=-1)
+    place = (jnp.arange(count) + 0.5) / count * (size - 1)
+    below = jnp.floor(place).astype(int)
+    low, high = kept[:, below], kept[:, jnp.minimum(below + 1, size - 1)]
+    return low + (place - below) * (high - low)
 
 
 def quantile_distance(scores: Array, quantiles: Array, unit: Array) -> jax.Array:

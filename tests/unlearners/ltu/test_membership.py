@@ -282,3 +282,24 @@ def test_effective_models_of_copies_and_of_independent_models():
     assert float(mi.effective_models(rows)) == pytest.approx(4, rel=0.01)
     assert float(mi.effective_models(rows[[0, 0, 0]])) == pytest.approx(1, rel=1e-5)
     assert float(mi.effective_models(rows[:1])) == pytest.approx(1, rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 7, 40])
+def test_quantiles_of_the_first_values_are_those_of_a_shorter_row(size):
+    values = np.random.default_rng(size).normal(size=(3, 40)).astype(np.float32)
+    wanted = np.quantile(values[:, :size], (np.arange(5) + 0.5) / 5, axis=1).T
+    np.testing.assert_allclose(mi.mid_quantiles(values, 5, size), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_padding_is_not_fitted():
+    rng = np.random.default_rng(0)
+    members, nonmembers = (
+        (rng.normal(size=(size, 3)).astype(np.float32), np.arange(size) % 3) for size in (30, 20)
+    )
+    junk = np.concatenate([members[0], 1e3 * np.ones((10, 3), np.float32)]), np.arange(40) % 3
+    specs = (mi.MembershipSpec("log_odds", share=1.0), mi.MembershipSpec("hinge", 4, share=1.0))
+    one, other = (
+        mi.fit_heads(jax.random.key(0), specs, some, nonmembers, num_members=30)
+        for some in (members, junk)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), one, other)
