@@ -47,9 +47,7 @@ def stored(
         arrays = jax.tree.map(lambda x: None if is_fixed(x) else jnp.asarray(x, float), numbers)
         return Stored(arrays, make(numbers).init(params))
 
-    def update(
-        updates: PyTree, state: Stored, params: PyTree | None = None
-    ) -> tuple[PyTree, Stored]:
+    def update(updates: PyTree, state: Any, params: PyTree | None = None) -> tuple[PyTree, Stored]:
         known = jax.tree.map(lambda x, array: x if array is None else array, numbers, state.numbers)
         new, inner = make(known).update(updates, state.inner, params)
         # Stored numbers are float32; parameters in half precision stay so.
@@ -82,13 +80,13 @@ class Rate(NamedTuple):
     warmup: float | jax.Array = 0.0
     steps: float | jax.Array = math.inf
 
-    def at(self, t: jax.Array) -> jax.Array:
+    def at(self, t: jax.typing.ArrayLike) -> jax.Array:
         """Return the rate of step `t`.
 
         >>> Rate(1.0, warmup=2, steps=6).at(jnp.arange(0, 7, 2)).round(3).tolist()
         [0.0, 1.0, 0.5, 0.0]
         """
-        rate = jnp.asarray(self.peak)
+        t, rate = jnp.asarray(t), jnp.asarray(self.peak)
         if not (is_fixed(self.steps) and self.steps == math.inf):
             share = jnp.clip((t - self.warmup) / (self.steps - self.warmup), 0.0, 1.0)
             rate = rate * 0.5 * (1.0 + jnp.cos(jnp.pi * share))
@@ -107,7 +105,7 @@ class SGDNumbers(NamedTuple):
 
 
 def torch_sgd(
-    rate: Rate | float | optax.Schedule,
+    rate: Rate | float | jax.Array | optax.Schedule,
     momentum: float = 0.0,
     weight_decay: float = 0.0,
     *,

@@ -48,6 +48,14 @@ def test_what_one_process_compiled_the_next_one_finds(tmp_path):
     assert again[2] > 0
 
 
+@pytest.mark.parametrize("damage", [lambda data: data[:9], lambda data: b"", lambda data: b"no"])
+def test_damaged_programs_are_compiled_again(tmp_path, damage):
+    first = run(None, XDG_CACHE_HOME=str(tmp_path))
+    for path in (tmp_path / "ltu_jax" / "programs").glob("*-cache"):
+        path.write_bytes(damage(path.read_bytes()))
+    assert run(None, XDG_CACHE_HOME=str(tmp_path)) == [*first[:2], 0]
+
+
 @pytest.mark.parametrize(
     ("folder", "environment", "where"),
     [

@@ -207,7 +207,7 @@ def fit_heads(
     members: tuple[Array, Array],
     nonmembers: tuple[Array, Array],
     *,
-    num_members: Array | None = None,
+    num_members: Array | int | None = None,
     steps: int = 300,
     learning_rate: float = 0.05,
     l2: float = 1e-3,
@@ -228,16 +228,16 @@ def fit_heads(
     parts = [all_features(specs, *both) for both in (members, nonmembers)]
     features = jnp.concatenate(parts, axis=1)
     size, places = len(members[1]), jnp.arange(features.shape[1])
-    num_members = size if num_members is None else num_members
-    counts = (places < num_members) | (places >= size)
+    true_size = jnp.asarray(size if num_members is None else num_members)
+    counts = (places < true_size) | (places >= size)
     mean = jnp.mean(features, axis=1, where=counts)
     std = jnp.std(features, axis=1, where=counts) + 1e-6
     features = (features - mean[:, None]) / std[:, None]
-    is_member = places < num_members
+    is_member = places < true_size
     shares = np.array([spec.share for spec in specs])[:, None]
     chosen = jax.random.uniform(share_key, (len(specs), len(is_member))) < shares
     # Members and non-members have the same total weight.
-    balance = jnp.where(is_member, 1 / num_members, 1 / len(nonmembers[1])) * chosen * counts
+    balance = jnp.where(is_member, 1 / true_size, 1 / len(nonmembers[1])) * chosen * counts
 
     # The models share no weight, so the gradient of the sum is that of each.
     def loss_fn(weights: Heads) -> jax.Array:
@@ -358,11 +358,11 @@ def mid_quantiles(values: Array, count: int, size: Array | None = None) -> jax.A
 
     Only the first `size` values of a row count; None: all.
     """
-    size = values.shape[-1] if size is None else size
-    kept = jnp.sort(jnp.where(jnp.arange(values.shape[-1]) < size, values, jnp.inf), axis=-1)
-    place = (jnp.arange(count) + 0.5) / count * (size - 1)
+    last = jnp.asarray(values.shape[-1] if size is None else size) - 1
+    kept = jnp.sort(jnp.where(jnp.arange(values.shape[-1]) <= last, values, jnp.inf), axis=-1)
+    place = (jnp.arange(count) + 0.5) / count * last
     below = jnp.floor(place).astype(int)
-    low, high = kept[:, below], kept[:, jnp.minimum(below + 1, size - 1)]
+    low, high = kept[:, below], kept[:, jnp.minimum(below + 1, last)]
     return low + (place - below) * (high - low)
 
 

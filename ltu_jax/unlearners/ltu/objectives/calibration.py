@@ -121,7 +121,7 @@ def calibrated(
     """
 
     def init(key: Key, context: Context, size: int) -> Calibration:
-        outputs = tuple(context.retain), tuple(context.validation), context.targets
+        outputs = context.retain, context.validation, context.targets
         ensemble = fit_ensemble(key, specs, *outputs, quantiles=size)
         return calibrate(jax.random.fold_in(key, 1), context, specs, ensemble, config)
 

@@ -53,7 +53,7 @@ def match_membership(
     """
 
     def init(key: Key, context: Context, size: int) -> Ensemble:
-        outputs = tuple(context.retain), tuple(context.validation), context.targets
+        outputs = context.retain, context.validation, context.targets
         return fit_ensemble(key, specs, *outputs, quantiles=size)
 
     def losses(state: Ensemble, draw: Any, logits, labels) -> jax.Array:
