@@ -91,10 +91,10 @@ def compiled_parts(step: Step, parallel: Parallel | None = None) -> Callable:
 # Cached, as `compiled` is.
 @lru_cache(maxsize=8)
 def _draw(step: Step) -> Callable:
-    return jit(
-        lambda key, t, state, data: step.draw(jax.random.fold_in(key, t), t, state, data),
-        small=True,
-    )
+    def draw_batch(key: Key, t: jax.Array, state: PyTree, data: PyTree) -> PyTree:
+        return step.draw(jax.random.fold_in(key, t), t, state, data)
+
+    return jit(draw_batch, small=True)
 
 
 @lru_cache(maxsize=8)
@@ -131,14 +131,14 @@ def trace_update(
     changes = tuple(before is not after for before, after in pairs)
     results = jax.tree.structure(shapes)
 
-    def program(changing: list, kept: list, key: Key, t: jax.Array, batch: PyTree):
+    def update_state(changing: list, kept: list, key: Key, t: jax.Array, batch: PyTree):
         sources = {True: iter(changing), False: iter(kept)}
         leaves = [next(sources[one]) for one in changes]
         flat = jaxpr_as_fun(traced)(*jax.tree.leaves((leaves, key, t, batch)))
         new, info = jax.tree.unflatten(results, flat)
         return _divide(new, changes)[0], info
 
-    return Update(changes, jit(program, donate_argnums=0, out_shardings=whole(parallel)))
+    return Update(changes, jit(update_state, donate_argnums=0, out_shardings=whole(parallel)))
 
 
 def _divide(leaves: list, changes: tuple[bool, ...]) -> tuple[list, list]:
