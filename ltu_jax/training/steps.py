@@ -11,6 +11,7 @@ On other devices many steps are one program, in which a scan draws and updates.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -23,7 +24,8 @@ from ltu_jax.training.devices import Parallel, compile_for, whole
 from ltu_jax.types import Info, Key, PyTree
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True)
+class Step:
     """One pure update of a state, in two parts; called, it is both.
 
     Attributes:

@@ -24,6 +24,7 @@ def test_the_method_takes_forty_lines(module):
     assert sum(bool(line.strip()) for line in module.splitlines()) <= 40
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("module")
 def test_the_method_runs_like_any_other(tmp_path, capsys):
     options = ["--data", "tests.tiny:table", "--epochs", "2", "--forget-class", "ill"]

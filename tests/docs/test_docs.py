@@ -87,7 +87,7 @@ def test_every_option_that_a_page_names_exists(capsys):
             cli.main([command, "--help"])
     known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
     named = set(re.findall(r"`(--[a-z-]+)", text))
-    assert named <= known | {"--parts", "--quick"}
+    assert named <= known | {"--parts", "--quick", "--add"}
 
 
 @pytest.mark.parametrize("page", [*PAGES, *TOP], ids=lambda path: path.name)

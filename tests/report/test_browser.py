@@ -118,6 +118,7 @@ def test_a_picture_of_the_whole_page(browser, page, tmp_path, width, scheme):
         assert len(picture.convert("L").getcolors()) > 50  # not an empty page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("audited", [False, True], ids=["run", "audited"])
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_axe_finds_no_barrier(browser, content, audit, tmp_path, width, scheme, audited):

@@ -155,6 +155,7 @@ def test_interrupted_while_joining_it_joins_again(shared, tmp_path, monkeypatch,
     np.testing.assert_array_equal(kernels(resumed), kernels(whole))
 
 
+@pytest.mark.slow
 def test_the_folder_depends_on_everything_that_the_ensemble_depends_on(tmp_path):
     def names(types=ensembles.TYPES, size=4, **options):
         return {

@@ -32,6 +32,7 @@ def test_a_run_without_references_is_exported(small_run):
     check(small_run(reference="none", method="nothing", config=None).folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [{}, ensembles()], ids=["plain", "ensembles"])
 def test_an_audit_of_outputs_is_exported(more, tmp_path):
     audit_outputs(arrays(**more), out=tmp_path / "audit")

@@ -83,6 +83,7 @@ def test_the_preprocessing_of_a_run_outlives_it(tmp_path):
     assert load_plan(after.folder, InMemory(data, Net)).dataset.mean == (0.0,)
 
 
+@pytest.mark.slow
 def test_a_function_trains_all_models_of_a_run(tmp_path, monkeypatch):
     calls = []
 
@@ -108,6 +109,7 @@ def stop(*arguments):
     raise SystemExit
 
 
+@pytest.mark.slow
 def test_a_stopped_run_needs_the_function_again(tmp_path, monkeypatch):
     data, run = tiny.table(), tmp_path / "run"
     with monkeypatch.context() as patch:

@@ -89,6 +89,7 @@ def test_a_finished_run_in_use_is_neither_audited_nor_continued(held, tmp_path, 
     assert not (tmp_path / "next").exists()
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_names_its_process_until_that_is_killed(held, tmp_path, data):
     run = ltu_jax.unlearn(data, ["3"], out=tmp_path / "run", **SHORT).folder
     (run / "running").mkdir()

@@ -100,6 +100,7 @@ def run(command):
     main(arguments)
 
 
+@pytest.mark.slow
 def test_the_ids_of_a_csv_are_unlearned_from_ones_own_network(my, tmp_path, capsys):
     my.train()
     with open("ids.csv", "w", newline="") as file:
@@ -149,6 +150,7 @@ class Linen(nn.Module):
         return nn.Dense(3, name="head")(nn.relu(nn.Dense(8, name="body")(x)))
 
 
+@pytest.mark.slow
 def test_linen_variables_unlearn_by_their_head_and_are_gone_on_with(tmp_path):
     data = tiny.table()
     variables = {"params": tiny.trained(Linen(), data).params}
@@ -173,6 +175,7 @@ def test_linen_variables_unlearn_by_their_head_and_are_gone_on_with(tmp_path):
     assert plan.spec.only == ("head/bias", "head/kernel")
 
 
+@pytest.mark.slow
 def test_a_network_in_memory_outlives_a_run_that_is_stopped(tmp_path, monkeypatch):
     data = tiny.table()
     variables = {"params": tiny.trained(Linen(), data).params}
@@ -239,6 +242,7 @@ def test_splits_of_unbalanced_data_are_stratified():
         assert abs(labels[part].sum() - expected) < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("forget", "options"),
     [

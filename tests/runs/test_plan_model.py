@@ -53,6 +53,7 @@ def test_a_model_that_cannot_be_trained_is_refused(wrong):
     assert caught.value.argument == "model"
 
 
+@pytest.mark.slow
 def test_leaves_without_elements_and_without_value_are_no_obstacle(tmp_path):
     import ltu_jax
 

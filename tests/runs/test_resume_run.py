@@ -126,6 +126,7 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(moment, stopped, complete, cap
     assert caplog.messages == []
 
 
+@pytest.mark.slow
 def test_finished_networks_are_not_made_again(stopped, monkeypatch):
     folder = stopped("a reference")
     before = {name: (folder / name).stat().st_mtime_ns for name in ("original", "retrain")}
@@ -142,6 +143,7 @@ def test_finished_networks_are_not_made_again(stopped, monkeypatch):
     assert {name: (folder / name).stat().st_mtime_ns for name in before} == before
 
 
+@pytest.mark.slow
 def test_a_damaged_network_and_what_was_half_written_are_made_again(stopped, complete, caplog):
     folder = stopped("audit")
     array = max((folder / "retrain").rglob("d/*"), key=lambda path: path.stat().st_size)
@@ -191,13 +193,13 @@ def test_nothing_of_the_running_state_stays(small_run, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "check_invariants", keep)
     result = small_run(out=tmp_path / "run", save_every=1, reference="none")
     folder = result.folder
-    (state,) = states
+    (state,) = (numbered.inner for numbered in states)
     assert not (folder / "running").exists()
     secret = jax.tree.leaves(
         (state.opt_state, state.forgetting, state.teacher, state.source.losses)
     )
     secret = [np.asarray(leaf) for leaf in secret if np.size(leaf) > 3]
-    assert len(secret) >= 8
+    assert len(secret) >= 5
     for name in ("original", "unlearned"):
         assert set(ocp.metadata(folder / name).metadata) == {"params", "state"}
     stored = [restore(folder / name, result.unlearned) for name in ("original", "unlearned")]
@@ -252,6 +254,7 @@ def test_what_is_not_an_unfinished_run_is_refused(stopped, complete, tmp_path):
     assert "run.json" in refused(ltu_jax.resume, folder, data=tiny.table())
 
 
+@pytest.mark.slow
 def test_another_checkpoint_than_at_the_start_is_refused(stopped, complete, tmp_path):
     given = tmp_path / "given"
     os.symlink(complete.folder / "original", given)

@@ -207,6 +207,7 @@ def test_bad_choices_are_refused(values, argument):
     assert refused.value.argument == argument
 
 
+@pytest.mark.slow
 def test_a_distinct_subpopulation_is_compared_with_a_reference_model():
     plan = tiny.plan(tiny.two_sites(), by_group("site", "south"), retain_fraction=1.0)
     original = train_model(plan, "original").variables

@@ -287,6 +287,7 @@ def noisy_ensemble():
     }
 
 
+@pytest.mark.slow
 def test_ensembles_do_not_depend_on_the_number_of_devices(tmp_path):
     code = (
         "import sys, numpy as np; from tests.training.test_ensembles import noisy_ensemble; "

@@ -158,7 +158,7 @@ def test_a_resumed_ltu_gives_the_same_bits(tmp_path):
         unlearn(saver=saving, on_info=kill_at(1))
     kept = json.loads((max(tmp_path.iterdir()) / ABOUT).read_text(encoding="utf-8"))
     for part in ("variables.params", "opt_state", "forgetting", "teacher"):
-        assert any(name.startswith(f".{part}") for name in kept["state"])
+        assert any(name.startswith(f".inner.{part}") for name in kept["state"])
     with saver(tmp_path, every=1) as saving:
         assert_equal(unlearn(saver=saving), expected)
         assert saving.seconds_before > 0

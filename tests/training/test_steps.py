@@ -54,7 +54,10 @@ def program(name, data):
     return update.program.lower(*parts, KEY, t, batch).as_text()
 
 
-@pytest.mark.parametrize("name", ["ltu", "ltu_calibrated", "ltu_joint", "mi_match", "finetune"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("ltu_calibrated", "ltu_joint")]
+
+
+@pytest.mark.parametrize("name", ["ltu", "mi_match", "finetune", *SLOW])
 def test_requests_of_any_size_run_the_same_update(name):
     texts = [program(name, request_of(*sizes)) for sizes in ((1, 40), (5, 32), (60, 90))]
     assert texts[0] == texts[1] == texts[2]

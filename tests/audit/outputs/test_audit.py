@@ -89,12 +89,14 @@ def test_what_cannot_be_said_is_left_out_by_name(leave_out, named):
     assert all((row.gaps is None) == ("retrain" in leave_out) for row in found.measured.rows)
 
 
+@pytest.mark.slow
 def test_more_retrained_models_have_rows_in_their_order():
     more = {f"retrain_{i}": arrays(seed=i)["retrain"] for i in (10, 3)}
     names = [row.model for row in from_outputs(arrays(**more)).measured.rows]
     assert names == ["original", "retrain", "retrain_2", "retrain_3", "retrain_10", "unlearned"]
 
 
+@pytest.mark.slow
 def test_an_untrained_model_gives_zrf():
     found = from_outputs(arrays(untrained=arrays(seed=5)["original"]))
     assert all(0 < row["zrf"] < 1 for row in found.audit["distances"])
@@ -141,6 +143,7 @@ def test_ensembles_give_tests_and_bounds():
     assert any("noisy" in text for text in found.audit["left_out"])
 
 
+@pytest.mark.slow
 def test_a_trace_in_shadow_models_is_found():
     given = ensembles()
     outputs, bits = given["ensemble_shadow_unlearned"], given["ensemble_shadow_unlearned_included"]
@@ -154,6 +157,7 @@ def test_a_trace_in_shadow_models_is_found():
     assert tests["U-LiRA"]["bound"]["epsilon"] > 0
 
 
+@pytest.mark.slow
 def test_reference_models_attack_every_model():
     rng = np.random.default_rng(0)
     labels, size = arrays()["labels"], 12
@@ -198,6 +202,7 @@ def test_ensembles_that_do_not_fit_are_refused(change):
         from_outputs(arrays(**{**ensembles(), **change}))
 
 
+@pytest.mark.slow
 def test_exact_unlearning_is_rejected_no_more_often_than_alpha():
     """Models without a trace: a p-value below 0.05 in at most a fitting share of draws."""
     found = 0

@@ -229,6 +229,7 @@ def own(comparison, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_checkpoint_and_ids_of_the_user_are_compared(own):
     rows = compare.run(own, source=SOURCE, say=lambda line: None)["rows"]
     assert {row["scenario"] for row in rows} == {"ids"}

@@ -214,6 +214,7 @@ def test_pending_requests_stay(runs):
     assert [one.ids for one in queue.show(second)] == [["patient-0010"]]
 
 
+@pytest.mark.slow
 def test_ensembles_of_models_that_saw_the_forget_set(sequence, tmp_path):
     plan = load_plan(sequence / "first", InMemory(marked(), rote()))
     types = ("retrain", "unlearned")

@@ -15,6 +15,8 @@ from ltu_jax.errors import TamperedError
 from ltu_jax.runs.evidence import sign, verify
 from tests.refusals import refused
 
+pytestmark = pytest.mark.slow
+
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the tokens")
 
 CONFIG = """

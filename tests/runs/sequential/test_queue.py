@@ -213,6 +213,7 @@ def test_a_damaged_queue_is_named(run, content):
     assert "queue.sqlite" in caught.value.problem
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ids.csv").write_text("name,age\npatient-0001,7\npatient-0002,8\n")

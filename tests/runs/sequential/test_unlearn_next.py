@@ -240,6 +240,7 @@ COMMAND = ["unlearn", "--data", "tests.tiny:table", "--epochs", "2", "--referenc
 COMMAND += ["--method", "finetune", "--forget-class", "ill", "--out", "run", "--quiet"]
 
 
+@pytest.mark.slow
 def test_the_command_line_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     main(COMMAND)

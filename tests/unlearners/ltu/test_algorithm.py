@@ -193,6 +193,7 @@ def test_statistics_are_updated_once_and_by_the_queries(linen_step):
     assert_trees_close(before.variables.state, variables.state, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_linen_and_nnx_take_the_same_step(linen_step):
     variables, data, (_, in_linen, _, linen_info) = linen_step
     _, nnx = linen_and_nnx(num_classes=CLASSES)
