@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
@@ -181,6 +181,8 @@ def start(
     return TrainState(variables, tx.init(variables.params)), order_key, run_key
 
 
+# Cached, so that trainings with the same settings share their programs.
+@lru_cache(maxsize=8)
 def training_step(
     model: Model, recipe: Recipe, num_examples: int, parallel: Parallel | None = None
 ) -> Step:
