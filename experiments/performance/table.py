@@ -53,8 +53,7 @@ PARTS = {
     "requests": (
         "Compilations of five requests",
         "Requests of several sizes and of one class on one model, each in a process; all share a "
-        "compilation cache that is empty at first. Small programs compile in less than 0.2 s and "
-        "are not kept.",
+        "compilation cache that is empty at first. Small programs compile in less than 0.2 s.",
     ),
     "trials": ("Compilations of tuning", "All trials of one method in one process."),
     "first_report": (
