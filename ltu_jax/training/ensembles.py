@@ -24,7 +24,6 @@ from ltu_jax.training.steps import Step
 from ltu_jax.types import (
     Array,
     Examples,
-    Info,
     Key,
     Model,
     PyTree,
@@ -35,13 +34,6 @@ from ltu_jax.types import (
 
 OnInfo = Callable[[int, dict[str, float]], None]
 AT_ONCE = 32  # members per batch: small models then fit a CPU's cache, and more are not faster
-
-
-class MemberStep(NamedTuple):
-    """A `Step` whose `draw` takes, in place of the data, what all members share and its own."""
-
-    draw: Callable[[Key, jax.Array, PyTree, PyTree, PyTree], PyTree]
-    update: Callable[[Key, PyTree, PyTree], tuple[PyTree, Info]]
 
 
 class MemberData(NamedTuple):
@@ -197,13 +189,15 @@ def _start(model: Model, recipe: supervised.Recipe, num_examples: int) -> Callab
 
 
 @lru_cache(maxsize=8)
-def _training_step(model: Model, recipe: supervised.Recipe, num_examples: int) -> MemberStep:
+def _training_step(model: Model, recipe: supervised.Recipe, num_examples: int) -> Step:
+    """Return the step of one member; its data are what all members share, and its own."""
     step = supervised.training_step(model, recipe, num_examples)
 
-    def draw(key: Key, t: jax.Array, state: PyTree, examples: Examples, own: PyTree) -> PyTree:
+    def draw(key: Key, t: jax.Array, state: PyTree, data: tuple[Examples, PyTree]) -> PyTree:
+        examples, own = data
         return step.draw(key, t, state, supervised.TrainData(examples, *own))
 
-    return MemberStep(draw, step.update)
+    return Step(draw, step.update)
 
 
 @lru_cache(maxsize=8)
@@ -212,17 +206,19 @@ def _forward(model: Model) -> Callable:
 
 
 @lru_cache(maxsize=8)
-def _unlearning_step(method: Unlearner) -> MemberStep:
+def _unlearning_step(method: Unlearner) -> Step:
+    """Return the step of one member, as `_training_step` does."""
     step = loop.as_step(method)
 
-    def draw(key: Key, t: jax.Array, state: PyTree, data: UnlearnData, own: PyTree) -> PyTree:
-        return step.draw(key, t, state, data if own is None else data._replace(forget=own))
+    def draw(key: Key, t: jax.Array, state: PyTree, data: tuple[UnlearnData, PyTree]) -> PyTree:
+        shared, own = data
+        return step.draw(key, t, state, shared if own is None else shared._replace(forget=own))
 
-    return MemberStep(draw, step.update)
+    return Step(draw, step.update)
 
 
 def _run(
-    step: MemberStep,
+    step: Step,
     states: PyTree,
     data: MemberData,
     num_steps: int,
@@ -245,7 +241,7 @@ def _run(
     done = []
     for i in range(size):
         state, _ = loop.run(
-            _one_member(step),
+            step,
             member(states, i),
             (data.shared, member(data.own, i)),
             key=data.keys[i],
@@ -257,13 +253,13 @@ def _run(
 
 
 @lru_cache(maxsize=8)
-def _all_members(step: MemberStep) -> Step:
+def _all_members(step: Step) -> Step:
     def draw(key: Key, t: jax.Array, states: PyTree, data: MemberData) -> PyTree:
         del key
 
         def one(key: Key, state: PyTree, own: PyTree):
             key = jax.random.fold_in(key, t)
-            return key, step.draw(key, t, state, data.shared, own)
+            return key, step.draw(key, t, state, (data.shared, own))
 
         return jax.vmap(one)(data.keys, states, data.own)
 
@@ -274,11 +270,6 @@ def _all_members(step: MemberStep) -> Step:
         return states, jax.tree.map(jnp.mean, infos)  # a NaN of any member makes the mean NaN
 
     return Step(draw, update)
-
-
-@lru_cache(maxsize=8)
-def _one_member(step: MemberStep) -> Step:
-    return Step(lambda key, t, state, data: step.draw(key, t, state, *data), step.update)
 
 
 def _spread(states: PyTree, data: MemberData) -> tuple[PyTree, MemberData]:

@@ -166,7 +166,7 @@ def test_results_of_one_commit_are_added_to_a_file():
         benchmark.added(old, results("two", "b"))
 
 
-def test_programs_of_a_process_are__those_of_the_cache(tmp_path):
+def test_programs_of_a_process_are_those_of_the_cache(tmp_path):
     code = (
         "import jax, jax.numpy as jnp\n"
         "from experiments.performance.programs import watch\n"

@@ -10,20 +10,9 @@ from ltu_jax.training.steps import Step, compiled_parts, trace_update
 from ltu_jax.types import Examples, UnlearnData
 from ltu_jax.unlearners import METHODS, configure
 from ltu_jax.unlearners.base import spec_of
-from ltu_jax.unlearners.ltu import MembershipSpec
-from tests.unlearners.test_protocol import CLASSES, TINY
+from tests.unlearners.test_protocol import CLASSES, SMALL, TINY
 
 KEY = jax.random.key(0)
-OPTIONS = {
-    "steps": 3,
-    "epochs": 2,
-    "batch_size": 8,
-    "audit_size": 8,
-    "support_size": 4,
-    "query_size": 8,
-    "query_sampling": ("uniform",),
-    "objective": {"specs": [MembershipSpec("log_odds")], "support": 1},
-}
 
 
 def request_of(forget, retain):
@@ -43,7 +32,7 @@ def request_of(forget, retain):
 def program(name, data):
     """Return the text of a method's compiled update for a request."""
     known = set(METHODS[name].config.__dataclass_fields__)
-    config = configure(METHODS[name], {k: v for k, v in OPTIONS.items() if k in known})
+    config = configure(METHODS[name], {k: v for k, v in SMALL.items() if k in known})
     method = METHODS[name].build(TINY, spec_of(data, CLASSES), config)
     state = method.prepare(KEY, TINY.init(KEY, data.retain.inputs[:1]), data)
     step, t = as_step(method), jnp.asarray(0)
