@@ -70,7 +70,7 @@ def _trained(entry: Path) -> Item | None:
         unfinished = (entry / "parts").is_dir()
         return Item(entry, DELETE, "an unfinished ensemble") if unfinished else None
     except (OSError, ValueError, KeyError, AttributeError):
-        return None
+        return Item(entry, OUTSIDE, "about.json cannot be read; look into the folder yourself")
     if name in _CLEAN:
         return Item(entry, KEEP, "models that never saw the forget set")
     return Item(entry, DELETE, "models that were trained on the forget set")
@@ -98,11 +98,8 @@ def _with_earlier(run: RunFolder) -> list[RunFolder]:
     runs = [run]
     while (checkpoint := load_spec(runs[0]).checkpoint) is not None:
         places = [Path(checkpoint).parent, *sorted(runs[0].path.parent.glob("*/"))]
-        here = runs[0].path.resolve()
         before = (RunFolder(place) for place in places if RunFolder(place).spec.exists())
-        found = [
-            one for one in before if (after := continued(one)) and after.path.resolve() == here
-        ]
+        found = [one for one in before if _is_before(one, runs[0])]
         if not found or found[0].path in [one.path for one in runs]:
             break
         runs.insert(0, found[0])

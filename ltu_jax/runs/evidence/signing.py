@@ -17,6 +17,7 @@ from ltu_jax import files, paths
 from ltu_jax.errors import InputError
 
 if TYPE_CHECKING:
+    from securesystemslib.dsse import Envelope
     from securesystemslib.signer import CryptoSigner, SSlibKey
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -146,11 +147,17 @@ def content_of(data: bytes) -> Any:
         raise ValueError(f"is not a signed envelope ({_line(error)})") from error
 
 
-def check_signed(data: bytes, key: SSlibKey) -> None:
+def check_signed(data: bytes, key: SSlibKey, name: str) -> None:
     """Check that an envelope is exactly what the owner of a key wrote.
 
+    Args:
+      data: content of the file of the envelope.
+      key: public key of the owner.
+      name: of the file, for errors.
+
     Raises:
-      ValueError: what is wrong with it.
+      InputError: another key signed it.
+      ValueError: what else is wrong with it.
     """
     from securesystemslib.dsse import Envelope
     from securesystemslib.exceptions import FormatError, VerificationError
@@ -163,13 +170,30 @@ def check_signed(data: bytes, key: SSlibKey) -> None:
     if not is_canonical or envelope.payload_type != PAYLOAD_TYPE:
         raise ValueError("was edited: it is not the canonical form of a signed statement")
     if key.keyid not in envelope.signatures:
-        raise ValueError("is not signed by this key")
+        _check_other_keys(envelope, key, name)
     try:
         envelope.verify([key], 1)
     except VerificationError as error:
         raise ValueError("was edited: its content does not have its signature") from error
     if canonical(json.loads(envelope.payload)) != envelope.payload:
         raise ValueError("is not canonical JSON (RFC 8785)")
+
+
+def _check_other_keys(envelope: Envelope, key: SSlibKey, name: str) -> None:
+    """Raise the error of an envelope that does not name a key as that of its signature."""
+    from securesystemslib.exceptions import UnverifiedSignatureError
+    from securesystemslib.signer import Signature
+
+    if not envelope.signatures:
+        raise ValueError("has no signature")
+    for one in envelope.signatures.values():
+        try:
+            key.verify_signature(Signature(key.keyid, one.signature), envelope.pae())
+        except UnverifiedSignatureError:
+            continue
+        raise ValueError("was edited: it names another key than the one that signed it")
+    remedy = "give the public key of the signer"
+    raise InputError("key", f"is not the key that signed {name}", remedy)
 
 
 def _read(path: str | os.PathLike, expected: str) -> bytes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import ltu_jax.runs.sequential.ledger as ledger
 from ltu_jax import files
-from ltu_jax.errors import DamagedError, TamperedError
+from ltu_jax.errors import DamagedError, InputError, TamperedError
 from ltu_jax.runs.evidence import signing, time_stamps
 from ltu_jax.runs.evidence.statement import PREDICATE_TYPE, check_valid, path_of
 from ltu_jax.runs.folder import RunFolder
@@ -40,7 +40,7 @@ def verify(
       What could not be checked, one sentence each.
 
     Raises:
-      InputError: there is no ledger, or a file of an argument cannot be used.
+      InputError: there is no ledger, a file of an argument cannot be used, or another key signed.
       TamperedError: something is not what was written or signed; names the entry and the file.
     """
     public = None if key is None else signing.read_public(key)
@@ -56,6 +56,8 @@ def verify(
         for number in found:
             unchecked += time_stamps.check(path_of(folder, number), roots)
         unchecked += _check_deletions(folder, public)
+    except InputError:  # another key, which is no fault of the files
+        raise
     except ValueError as error:
         raise TamperedError("run", f"{folder}: {error}", "restore it from a copy") from error
     return [*unchecked, *_unsigned(folder, entries, found, public)]
@@ -70,6 +72,8 @@ def _statements(
         try:
             statement = _read(path, key)
             number = _number(statement, path, entries, found)
+        except InputError:
+            raise
         except ValueError as error:
             raise ValueError(f"{path.parent.name}/{path.name} {error}") from error
         found[number] = statement
@@ -79,7 +83,7 @@ def _statements(
 def _read(path: Path, key: SSlibKey | None) -> Mapping[str, Any]:
     data = path.read_bytes()
     if key is not None:
-        signing.check_signed(data, key)
+        signing.check_signed(data, key, f"{path.parent.name}/{path.name}")
     statement = signing.content_of(data)
     if not isinstance(statement, dict) or statement.get("predicateType") != PREDICATE_TYPE:
         raise ValueError("is not the statement of a deletion")
@@ -154,10 +158,12 @@ def _check_deletions(folder: RunFolder, key: SSlibKey | None) -> list[str]:
         try:
             is_signed = "payload" in (content := json.loads(data))
             if is_signed and key is not None:
-                signing.check_signed(data, key)
+                signing.check_signed(data, key, f"{path.parent.name}/{path.name}")
             predicate = (signing.content_of(data) if is_signed else content)["predicate"]
             deleted = predicate["deleted"]
             rewritten |= {one["name"]: one["after"] for one in predicate["rewritten"]}
+        except InputError:
+            raise
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path.parent.name}/{path.name} {error}") from error
         if key is not None and not is_signed:

@@ -275,3 +275,13 @@ def test_bad_input(runs, tmp_path, signed_once):
         forget_files(runs / "second", delete=True)
     shutil.rmtree(runs / "second" / "running")
     assert files.file_digests(runs) == before
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_a_folder_that_cannot_be_read_is_listed_and_left(tmp_path, content):
+    (tmp_path / "models").mkdir()
+    about = tmp_path / "models" / "about.json"
+    about.write_text(content)
+    (item,) = forget_files(tmp_path, delete=True).items
+    assert (item.path, item.action) == (about.parent, "outside")
+    assert about.exists()

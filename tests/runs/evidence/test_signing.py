@@ -139,10 +139,12 @@ def test_a_statement_is_edited_in_every_field_in_vain(signed):
 
 def test_a_signature_by_another_key(signed, tmp_path, capsys):
     _, other = make_key(tmp_path / "other")
-    with pytest.raises(TamperedError, match="not signed by this key"):
+    with pytest.raises(InputError, match=r"entry-0001\.json") as caught:
         verify(signed.run, key=other)
-    assert code_of("ledger", "verify", signed.run, "--key", other) == 1
-    assert "entry-0001.json is not signed by this key" in capsys.readouterr().err
+    assert caught.value.argument == "key"
+    assert not isinstance(caught.value, TamperedError)
+    assert code_of("ledger", "verify", signed.run, "--key", other) == 2
+    assert "--key" in capsys.readouterr().err
 
 
 def test_a_statement_that_is_missing_doubled_or_of_another_run(signed):
