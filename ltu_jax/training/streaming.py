@@ -53,6 +53,8 @@ def batches(
         return jax.make_array_from_process_local_data(layout, array, shape)
 
     def feed(first: int) -> Iterator[Examples]:
+        # Compiled here: threads that compile it at once read each other's half-written cache files.
+        rows_of(first)
         steps = grain.MapDataset.range(first, num_steps).map(read)
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=AHEAD)
         for batch in steps.to_iter_dataset(options):
