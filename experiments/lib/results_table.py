@@ -113,6 +113,7 @@ _OPEN = {
         "conflicts",
         "scheme_check",
         "budget",
+        "second_order",
         "stopping",
         "movement",
     )
@@ -132,6 +133,7 @@ BLOCKS = (
     Block(_CLAIMS_PAGE, "variants", _OPEN["claims"], rendered.variants),
     Block(_ABLATIONS, "rho", _OPEN["rho_sweep"], rendered.rho),
     Block(_ABLATIONS, "budget", _OPEN["budget"], rendered.budget),
+    Block(_ABLATIONS, "second-order", _OPEN["second_order"], rendered.second_order),
     Block(_ABLATIONS, "stopping", _OPEN["stopping"], rendered.stopping),
     Block(_ATTACKS, "movement", _OPEN["movement"], rendered.movement),
     Block(_ABLATIONS, "overlap", _OPEN["overlap"], rendered.overlaps),

@@ -134,6 +134,40 @@ def budget(results: Mapping[str, Any]) -> str:
 _BUDGET = ("ua", "ra", "ta", "auc")
 
 
+def second_order(results: Mapping[str, Any]) -> str:
+    """Return cost and metrics of each variant in each form."""
+    times = results["times"]
+    rows = [
+        [
+            f"`{one['method']}`",
+            one["form"],
+            f"{one['images']:,}",
+            _times(times[one["method"]].get(one["form"])),
+            span(one["gap"]),
+            *(mean(one, measure) for measure in _BUDGET),
+        ]
+        for one in results["rows"]
+    ]
+    rows += [
+        [
+            f"`{name}`",
+            "",
+            "",
+            _times(times["ltu"].get(name)),
+            span(one["gap"]),
+            *(mean(one, measure) for measure in _BUDGET),
+        ]
+        for name, one in results["references"].items()
+    ]
+    header = ["method", "form", "forward passes a step", "time / exact", "Avg. gap"]
+    return table([*header, "UA", "RA", "TA", "loss AUC"], rows)
+
+
+def _times(found: Sequence[float] | None) -> str:
+    """Return the median of a ratio and its extremes, or nothing."""
+    return "" if found is None else f"{found[1]:.2f} ({found[0]:.2f} to {found[2]:.2f})"
+
+
 def stopping(results: Mapping[str, Any]) -> str:
     """Return by setting the gap after every number of steps, and after those of each rule."""
     first = next(iter(results["settings"].values()))

@@ -15,7 +15,8 @@ import jax
 from ltu_jax.types import Array, Model, Variables
 
 FORWARD = 1
-GRADIENT = 3  # forward and backward
+BACKWARD = 2
+GRADIENT = FORWARD + BACKWARD
 
 # A Hessian-vector product after a gradient, whose activations are kept. The
 # linearised forward pass has two products for each one, y' = w' x + w x', so it is 2; the
@@ -44,7 +45,9 @@ class Images(NamedTuple):
         return self.support + self.audit + self.queries
 
 
-def ltu_units(images: Images, order: int, has_statistics: bool) -> dict[str, int]:
+def ltu_units(
+    images: Images, order: int, has_statistics: bool, last_layer: bool = False
+) -> dict[str, int]:
     """Return the units that each part of an LTU step needs; membership heads count as nothing.
 
     - `remember`: the support's gradient serves the temporary step and the linearisation, the
@@ -54,13 +57,17 @@ def ltu_units(images: Images, order: int, has_statistics: bool) -> dict[str, int
       however many membership models there are.
     - `statistics`: one forward pass over the queries, for BatchNorm; none without.
 
+    With `last_layer` the inner steps move that layer alone, which counts as nothing: the support
+    and the audit batch pass forwards once, the audit batch backwards in each of its roles.
+
     >>> ltu_units(Images(support=1, audit=1, queries=1), order=2, has_statistics=False)
     {'remember': 12, 'forget': 12, 'statistics': 0}
     """
-    curved = GRADIENT + (HESSIAN_PRODUCT if order == 2 else 0)
+    curved = GRADIENT + (HESSIAN_PRODUCT if order == 2 and not last_layer else 0)
+    again = BACKWARD if last_layer else GRADIENT
     return {
         "remember": images.support * curved + images.queries * GRADIENT,
-        "forget": images.audit * (curved + GRADIENT),
+        "forget": images.audit * (curved + again),
         "statistics": images.queries * FORWARD if has_statistics else 0,
     }
 

@@ -13,6 +13,7 @@ from experiments.ablations import (
     overlap,
     rho_sweep,
     scheme_check,
+    second_order,
     stopping,
 )
 from experiments.attacks import movement
@@ -194,6 +195,19 @@ def test_budget_quick(place, monkeypatch):
     assert [(row["method"], row["steps"]) for row in rows] == [("mi_match", 5), ("mi_match", 10)]
     assert all(row["learning_rate"] in (0.02, 0.04) and row["seeds"] == [0] for row in rows)
     assert rows[1]["work"] == pytest.approx(2 * rows[0]["work"])
+
+
+def test_second_order_quick(place, monkeypatch):
+    plan = replace(second_order.QUICK_PLAN, setting=TABLE)
+    monkeypatch.setattr(second_order, "QUICK_PLAN", plan)
+    second_order.main(["--quick"])
+    results = written(place, "second_order")
+    exact, last_layer = results["rows"]
+    assert (exact["form"], last_layer["form"]) == ("exact", "last layer")
+    assert last_layer["images"] < exact["images"]
+    assert results["times"]["ltu"]["exact"] == [1, 1, 1]
+    assert set(results["times"]["ltu"]) == {"exact", "last layer", "mi_match"}
+    assert exact["gap"][0] != last_layer["gap"][0]
 
 
 def test_stopping_quick(place, capsys):

@@ -13,7 +13,13 @@ from ltu_jax.unlearners.ltu.harmonization import (
 from ltu_jax.unlearners.ltu.heldout import HeldoutDistillation
 from ltu_jax.unlearners.ltu.membership import DIVERSE, MembershipSpec
 from ltu_jax.unlearners.ltu.memory import Memory
-from ltu_jax.unlearners.ltu.meta import InnerStep, MetaInfo, meta_gradient, meta_objective
+from ltu_jax.unlearners.ltu.meta import (
+    InnerStep,
+    MetaInfo,
+    meta_gradient,
+    meta_objective,
+    partial_meta_gradient,
+)
 from ltu_jax.unlearners.ltu.objectives.base import Context, Forgetting, make_context
 from ltu_jax.unlearners.ltu.objectives.calibration import CalibrationConfig, calibrated
 from ltu_jax.unlearners.ltu.objectives.matching import match_membership
@@ -44,6 +50,7 @@ __all__ = [
     "meta_gradient",
     "meta_objective",
     "mi_match",
+    "partial_meta_gradient",
     "project_conflicts",
     "sliced_wasserstein",
     "with_weight_noise",

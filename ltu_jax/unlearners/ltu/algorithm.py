@@ -2,17 +2,30 @@ r"""LTU, the unlearner: two meta-gradients and their harmonisation (arXiv 2407.1
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+import optax
 from jax.flatten_util import ravel_pytree
 
-from ltu_jax.types import DataSpec, Info, Invariants, Key, Model, Unlearner
+from ltu_jax.models.layers import last_layers
+from ltu_jax.types import DataSpec, Info, Invariants, Key, Model, PyTree, Unlearner
 from ltu_jax.unlearners.ltu.config import LTUConfig
 from ltu_jax.unlearners.ltu.harmonization import harmonize
-from ltu_jax.unlearners.ltu.meta import meta_gradient
+from ltu_jax.unlearners.ltu.meta import (
+    InnerStep,
+    MetaInfo,
+    QueryLosses,
+    TuneLoss,
+    meta_gradient,
+    partial_meta_gradient,
+)
 from ltu_jax.unlearners.ltu.objectives.base import Forgetting
 from ltu_jax.unlearners.ltu.tasks import LTUBatch, LTUState, Tasks, make_tasks
 from ltu_jax.unlearners.ltu.weight_noise import with_weight_noise
+
+MetaGradient = Callable[[TuneLoss, QueryLosses, PyTree], tuple[PyTree, MetaInfo]]
 
 
 def ltu(
@@ -68,31 +81,25 @@ def ltu(
     """
     forgetting = forgetting or config.objective.build()
     tasks = ltu_tasks(model, spec, config, forgetting)
+    remembering_gradient, forgetting_gradient = (
+        gradient_of(inner, model, spec)
+        for inner in (config.random_label_inner, config.membership_inner)
+    )
 
     def step(key: Key, state: LTUState, batch: LTUBatch) -> tuple[LTUState, Info]:
-        # Norms, products and updates of one vector are a few operations, whatever the layers.
-        params, unravel = ravel_pytree(state.variables.params)
+        params = state.variables.params
         losses = tasks.losses(state, batch)
         roles = split_tasks(key, forgetting.num_tasks, forgetting.num_support)
         support, query = (role_weights(role, forgetting.num_tasks) for role in roles)
 
-        remember, remembered = meta_gradient(
-            lambda p: losses.random_labels(unravel(p)),
-            lambda p: losses.queries(unravel(p)),
+        remember, remembered = remembering_gradient(losses.random_labels, losses.queries, params)
+        forget, forgot = forgetting_gradient(
+            lambda p: (support * losses.membership(p)).mean(),
+            lambda p: query * losses.membership(p),
             params,
-            config.random_label_inner,
         )
-        forget, forgot = meta_gradient(
-            lambda p: (support * losses.membership(unravel(p))).mean(),
-            lambda p: query * losses.membership(unravel(p)),
-            params,
-            config.membership_inner,
-        )
-        direction, conflict = harmonize(
-            unravel(remember),
-            unravel((config.forget_weight * forget).astype(forget.dtype)),
-            config.harmonize,
-        )
+        weighted = optax.tree.cast_like(optax.tree.scale(config.forget_weight, forget), forget)
+        direction, conflict = harmonize(remember, weighted, config.harmonize)
 
         state = tasks.descend(key, state, batch, direction)
         return state, {
@@ -117,6 +124,26 @@ def ltu(
 def ltu_tasks(model: Model, spec: DataSpec, config: LTUConfig, forgetting: Forgetting) -> Tasks:
     """Return the tasks of both branches, see `make_tasks`."""
     return make_tasks(model, spec, config, forgetting, config.query_sampling, config.support_size)
+
+
+def gradient_of(inner: InnerStep, model: Model, spec: DataSpec) -> MetaGradient:
+    """Return the meta-gradient `(tune_loss, query_losses, params) -> gradient, info`."""
+    if inner.layers:
+        shapes = jax.eval_shape(model.init, jax.random.key(0), spec.inputs)
+        moved = last_layers(model, shapes, spec.inputs, inner.layers).params
+        return lambda tune, queries, params: partial_meta_gradient(
+            tune, queries, params, inner, moved
+        )
+
+    def of_vector(tune: TuneLoss, queries: QueryLosses, params: PyTree) -> tuple[PyTree, MetaInfo]:
+        # Norms, products and updates of one vector are a few operations, whatever the layers.
+        vector, unravel = ravel_pytree(params)
+        gradient, info = meta_gradient(
+            lambda p: tune(unravel(p)), lambda p: queries(unravel(p)), vector, inner
+        )
+        return unravel(gradient), info
+
+    return of_vector
 
 
 def split_tasks(key: Key, count: int, support: int) -> tuple[jax.Array, jax.Array]:

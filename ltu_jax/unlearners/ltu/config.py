@@ -47,8 +47,10 @@ QuerySamplings = Annotated[
 Inner = Annotated[
     InnerStep,
     Constraint(
-        lambda inner: inner.count >= 1 and inner.order in (1, 2) and inner.max_norm > 0,
-        "a count of at least 1, order 1 or 2 and a max_norm above 0",
+        lambda inner: (
+            inner.count >= 1 and inner.order in (1, 2) and inner.max_norm > 0 and inner.layers >= 0
+        ),
+        "a count of at least 1, order 1 or 2, a max_norm above 0 and layers of at least 0",
     ),
 ]
 

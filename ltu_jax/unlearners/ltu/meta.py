@@ -36,6 +36,8 @@ class InnerStep(NamedTuple):
       count: number of inner steps.
       order: 2 differentiates through the steps; 1 leaves the Hessian out.
       tune_weight: weight w of the support loss itself.
+      layers: the steps move this many of the last layers only, see `models.layers.last_layers`; 0:
+        all. Then the Hessian product passes through these layers alone, at the cost of first order.
     """
 
     lr: float = 0.01
@@ -43,6 +45,7 @@ class InnerStep(NamedTuple):
     count: int = 1
     order: int = 2
     tune_weight: float = 1.0
+    layers: int = 0
 
 
 class MetaInfo(NamedTuple):
@@ -136,6 +139,79 @@ def meta_gradient(
     return optax.tree.cast_like(gradient, params), MetaInfo(
         tune_loss_value, losses, optax.tree.norm(tune_grad)
     )
+
+
+def partial_meta_gradient(
+    tune_loss: TuneLoss,
+    query_losses: QueryLosses,
+    params: PyTree,
+    inner: InnerStep,
+    moved: PyTree,
+) -> tuple[PyTree, MetaInfo]:
+    r"""Return the gradient of a meta-objective whose inner steps move a part of the parameters.
+
+    With parameters :math:`\theta = (\phi, \psi)` of which the steps move :math:`\psi`, it is
+
+    .. math::
+        g = \nabla_\theta \Big[ w\, L_{tune}(\phi, \psi)
+            + \tfrac1N \sum_i L^i_{test}\big(\phi,
+              \psi - \alpha \nabla_\psi L_{tune}(\phi, \psi)\big) \Big],
+
+    exactly. If :math:`\psi` are last layers, the gradient through a gradient ends there, and the
+    other layers are passed once forwards and twice backwards.
+
+    Args:
+      tune_loss: support loss, `params -> scalar`.
+      query_losses: `params -> [N]`.
+      params: the parameters.
+      inner: see `InnerStep`.
+      moved: booleans like `params`, True for the leaves that the steps move.
+
+    Returns:
+      The gradient, shaped like `params`, and `MetaInfo`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from ltu_jax.unlearners.ltu import InnerStep, partial_meta_gradient
+      >>> tune = lambda p: 0.5 * (p["head"] * p["body"]) ** 2
+      >>> query = lambda p: jnp.array([p["head"] + p["body"]])
+      >>> inner, moved = InnerStep(lr=0.1, tune_weight=0.0), {"body": False, "head": True}
+      >>> g, _ = partial_meta_gradient(tune, query, {"body": 2.0, "head": 1.0}, inner, moved)
+      >>> [round(float(g[part]), 6) for part in ("body", "head")]   # 1 - .1 * 4, 1 - .1 * 4
+      [0.6, 0.6]
+
+    References:
+      Raghu et al., "Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness of
+      MAML", ICLR 2020, https://arxiv.org/abs/1909.09157
+    """
+
+    def objective(params: PyTree) -> tuple[jax.Array, MetaInfo]:
+        part, join = _part(params, moved)
+        for step in range(inner.count):
+            loss, grad = jax.value_and_grad(lambda p: tune_loss(join(p)))(part)
+            if step == 0:
+                tune_value, tune_norm = loss, optax.tree.norm(grad)
+            part = _descend(part, grad, inner)
+        value, losses = meta_test(query_losses, join(part))
+        info = MetaInfo(tune_value, losses, tune_norm)
+        return value + inner.tune_weight * tune_value, info
+
+    gradient, info = jax.grad(objective, has_aux=True)(params)
+    return gradient, info
+
+
+def _part(params: PyTree, moved: PyTree) -> tuple[list[jax.Array], Callable[[list], PyTree]]:
+    """Return the leaves that are moved, and how to put others in their place."""
+    leaves, structure = jax.tree.flatten(params)
+    chosen = [i for i, choice in enumerate(jax.tree.leaves(moved)) if choice]
+
+    def join(part: list[jax.Array]) -> PyTree:
+        whole = list(leaves)
+        for i, leaf in zip(chosen, part, strict=True):
+            whole[i] = leaf
+        return structure.unflatten(whole)
+
+    return [leaves[i] for i in chosen], join
 
 
 def _descend(params: PyTree, grad: PyTree, inner: InnerStep) -> PyTree:

@@ -116,6 +116,32 @@ def runs():
     return [unlearn(method, VARIABLES, DATA, key=jax.random.key(seed)) for seed in (5, 5, 6)]
 
 
+def last_layers_only(config, layers):
+    return replace(
+        config,
+        random_label_inner=config.random_label_inner._replace(layers=layers),
+        membership_inner=config.membership_inner._replace(layers=layers),
+    )
+
+
+def test_inner_steps_on_the_only_layer_are_those_on_all(linear_step):
+    _, wanted, _, wanted_info = linear_step
+    _, after, _, info = one_step(LINEAR, VARIABLES, DATA, last_layers_only(SMALL, 1))
+    assert_trees_close((after.variables, info), (wanted.variables, wanted_info))
+
+
+def test_inner_steps_on_the_last_layers(linen_step):
+    variables, data, (_, whole, _, _) = linen_step
+    model, _ = linen_and_nnx(num_classes=CLASSES)
+    kernels = [
+        one_step(model, variables, data, last_layers_only(SMALL, layers))[1].variables.params
+        for layers in (1, 99)
+    ]
+    assert_trees_close(kernels[1], whole.variables.params)
+    moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), kernels[0], whole.variables.params)
+    assert all(change > 0 for change in jax.tree.leaves(moved))
+
+
 def test_queries_alone_are_plain_sgd():
     _, after, batch, info = one_step(LINEAR, VARIABLES, DATA, QUERIES_ONLY)
 
@@ -341,6 +367,7 @@ SPECS = SMALL.objective.specs
         ("weight_noise", -0.1),
         ("random_label_inner", InnerStep(order=3)),
         ("membership_inner", InnerStep(count=0)),
+        ("membership_inner", InnerStep(layers=-1)),
     ],
 )
 def test_options_out_of_range_are_refused(argument, value):

@@ -7,7 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltu_jax.unlearners.ltu.meta import InnerStep, meta_gradient, meta_objective
+from ltu_jax.unlearners.ltu.meta import (
+    InnerStep,
+    meta_gradient,
+    meta_objective,
+    partial_meta_gradient,
+)
 from tests.unlearners.parity import read_case
 
 
@@ -97,6 +102,38 @@ def test_first_order_differs_from_second():
         meta_gradient(tune, queries, params, InnerStep(lr=0.1, order=order))[0] for order in (1, 2)
     )
     assert float(jnp.max(jnp.abs(first["in"] - second["in"]))) > 1e-3
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("count", [1, 2])
+def test_inner_steps_on_all_leaves_are_those_of_the_meta_gradient(order, count):
+    params, tune, queries = net()
+    inner = InnerStep(lr=0.1, max_norm=0.5, count=count, order=order, tune_weight=0.7)
+    moved = {"in": True, "out": True}
+    gradient, info = partial_meta_gradient(tune, queries, params, inner, moved)
+    wanted, wanted_info = meta_gradient(tune, queries, params, inner)
+    chex.assert_trees_all_close((gradient, info), (wanted, wanted_info), rtol=1e-10)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_inner_steps_on_one_leaf_by_finite_differences(count):
+    params, tune, queries = net()
+    flat, unravel = jax.flatten_util.ravel_pytree(params)
+    inner = InnerStep(lr=0.1, tune_weight=0.7, count=count)
+
+    def objective(flat):
+        whole = unravel(flat)
+        moved = whole["out"]
+        for _ in range(count):
+            moved = moved - 0.1 * jax.grad(lambda out: tune(whole | {"out": out}))(moved)
+        return 0.7 * tune(whole) + queries(whole | {"out": moved}).mean()
+
+    found, _ = partial_meta_gradient(tune, queries, params, inner, {"in": False, "out": True})
+    got = jax.flatten_util.ravel_pytree(found)[0]
+    for row in range(flat.size):
+        nudge = 1e-5 * jnp.zeros_like(flat).at[row].set(1.0)
+        slope = (objective(flat + nudge) - objective(flat - nudge)) / 2e-5
+        np.testing.assert_allclose(got[row], slope, rtol=1e-6, atol=1e-9)
 
 
 def test_clipped_inner_step_moves_by_at_most_lr_times_the_norm():
