@@ -46,8 +46,9 @@ def check(statement: Path, roots: list[Certificate] | None) -> list[str]:
       What could not be checked, one sentence each.
 
     Raises:
-      ValueError: the token is not one of this file, its certificate does not lead to a root or was
-        not valid at the time of the token, or its time is before the statement's own.
+      ValueError: the token is not one of this file, its certificate does not lead to a root, or its
+        time is before the statement's own.
+      InputError: a certificate was not valid at the time of the token.
     """
     token = statement.with_suffix(".tsr")
     if not token.exists():
@@ -57,17 +58,37 @@ def check(statement: Path, roots: list[Certificate] | None) -> list[str]:
     from rfc3161_client import VerificationError, VerifierBuilder, decode_timestamp_response
 
     name = f"{token.parent.name}/{token.name}"
+    response = None
     try:
         response = decode_timestamp_response(token.read_bytes())
         verifier = VerifierBuilder(roots=list(roots)).build()
         verifier.verify_message(response, statement.read_bytes())
     except (VerificationError, ValueError) as error:
+        if response is not None and (expired := _out_of_force(response, roots)):
+            remedy = "have the statement stamped again"
+            raise InputError("tsa_root", f"{name} {expired}", remedy) from None
         reason = " ".join(str(error).split())[:160]
         raise ValueError(
             f"{name} is not a valid time stamp of {statement.name}: {reason}"
         ) from None
     _check_order(signing.content_of(statement.read_bytes()), response.tst_info.gen_time, name)
     return []
+
+
+def _out_of_force(response: Any, roots: list[Certificate]) -> str | None:
+    """Return what is wrong if a certificate was not valid at the time of a token."""
+    from cryptography.x509 import load_der_x509_certificate
+
+    try:
+        stamped = response.tst_info.gen_time
+        held = [load_der_x509_certificate(one) for one in response.signed_data.certificates]
+    except ValueError:  # damaged, which the caller says
+        return None
+    for one in (*held, *roots):
+        if not one.not_valid_before_utc <= stamped <= one.not_valid_after_utc:
+            valid = f"{one.not_valid_before_utc:%Y-%m-%d} to {one.not_valid_after_utc:%Y-%m-%d}"
+            return f"is of {stamped:%Y-%m-%d}; its certificate was valid from {valid}"
+    return None
 
 
 def _check_order(statement: Any, stamped: Any, name: str) -> None:

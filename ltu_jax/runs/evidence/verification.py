@@ -105,7 +105,9 @@ def _number(
     except (KeyError, TypeError) as error:
         raise ValueError("holds no entry of a ledger") from error
     if number in found:
-        raise ValueError(f"is a second statement of entry {number}")
+        name = f"{path.parent.name}/{path.name}"
+        problem = f"{path.parents[1]}: {name} is a second statement of entry {number}"
+        raise InputError("run", problem, "delete the one that was not signed for this entry")
     if not re.fullmatch(rf"entry-0*{number}\.json", path.name):
         raise ValueError(f"holds entry {number}; it was renamed")
     if number > len(entries) or entry != entries[number - 1]:
