@@ -228,7 +228,12 @@ def test_a_subpopulation_that_shares_a_label_is_forgotten(tmp_path):
         metrics = ltu_jax.unlearn(
             data,
             ltu_jax.by_group("site", "south"),
-            config=LTUConfig(steps=200, query_size=16, objective=Objective(target_source=source)),
+            # Without fitted models, which on so few examples differ from seed to seed.
+            config=LTUConfig(
+                steps=200,
+                query_size=16,
+                objective=Objective("sliced_wasserstein", target_source=source),
+            ),
             retain_fraction=1.0,
             epochs=30,
             out=tmp_path / source,
