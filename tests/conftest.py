@@ -1,5 +1,6 @@
 """One small deletion, run once and looked at by many tests."""
 
+import gc
 import os
 import shutil
 import sys
@@ -15,7 +16,10 @@ os.environ |= {
     or tempfile.mkdtemp(prefix="programs-"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.05",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
 }
+# Tracing makes many short-lived objects; looking for cycles among them took a tenth of the time.
+gc.set_threshold(100_000, 50, 100)
 
 import pytest
 
