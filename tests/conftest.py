@@ -18,8 +18,6 @@ os.environ |= {
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
 }
-# Tracing makes many short-lived objects; looking for cycles among them took a tenth of the time.
-gc.set_threshold(100_000, 50, 100)
 
 import pytest
 
@@ -28,6 +26,11 @@ from ltu_jax.cli.main import main
 from ltu_jax.runs import ensembles, pipeline
 from ltu_jax.runs.comparison import cache
 from tests import tiny
+
+
+def pytest_configure():
+    # Tracing makes many objects; looking for cycles among them takes a tenth of the time.
+    gc.set_threshold(100_000, 50, 100)
 
 
 def pytest_unconfigure():
