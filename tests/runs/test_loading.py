@@ -141,7 +141,7 @@ def test_a_run_of_another_version_is_refused(tmp_path):
 def test_settings_that_strict_json_cannot_say_are_read_back(tmp_path):
     save(tmp_path, config=NESTED)
     described = json.loads(RunFolder(tmp_path).spec.read_text(encoding="utf-8"))
-    assert described["spec"]["options"]["membership_inner"] == [0.5, math.inf, 1, 1, 1.0]
+    assert described["spec"]["options"]["membership_inner"] == [0.5, math.inf, 1, 1, 1.0, 0]
     assert load_plan(tmp_path).config.membership_inner == NESTED.membership_inner
 
 
