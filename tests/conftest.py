@@ -19,6 +19,7 @@ os.environ |= {
     "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
 }
 
+import hypothesis
 import pytest
 
 import ltu_jax
@@ -31,6 +32,9 @@ from tests import tiny
 def pytest_configure():
     # Tracing makes many objects; looking for cycles among them takes a tenth of the time.
     gc.set_threshold(100_000, 50, 100)
+    # A busy machine makes no example wrong.
+    hypothesis.settings.register_profile("tests", deadline=None)
+    hypothesis.settings.load_profile("tests")
 
 
 def pytest_unconfigure():

@@ -6,8 +6,8 @@
 Every variant of LTU in four forms: exact, of first order, with inner steps that move the last layer
 only, and with a smaller batch under random labels. The cost of a step is counted in forward passes
 over one image, and timed against the exact step, all forms in turn in one process. The control
-without the meta scheme is in the table, too. CIFAR-10, 5,000 images, `mlp`, a random 10 %, with each
-variant's own default options. Writes `experiments/results/second_order.json`; half an hour on two
+without the meta scheme is in the table, too. CIFAR-10, 5,000 images, `mlp`, a random 10 %, with the
+default options of each variant. Writes `experiments/results/second_order.json`; half an hour on two
 cores.
 """
 

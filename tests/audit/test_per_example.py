@@ -4,7 +4,7 @@ import doctest
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
@@ -221,7 +221,6 @@ def test_offline_a_is_the_best_on_the_known_model():
     )
 
 
-@settings(deadline=None)
 @given(arrays(np.float64, (8, 5), elements=st.integers(-3, 3).map(float)), st.integers(0, 99))
 def test_summary_is_that_of_the_curves(scores, seed):
     included, groups = model_pairs(4, 5, np.random.default_rng(seed))

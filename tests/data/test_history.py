@@ -23,7 +23,7 @@ TABLE = tiny.table()
     seed=st.integers(0, 100),
     redraw=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_later_set_contains_forgotten_examples(shares, seed, redraw):
     forgotten_rows, before, heldout = np.empty(0, int), None, None
     names = np.asarray(TABLE.train_ids)

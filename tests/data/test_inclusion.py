@@ -36,7 +36,7 @@ def paired(deletion, seed=0):
     return pair_canaries(labels, split, seed=seed)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(deletions(), st.integers(0, 5))
 def test_pairs_are_of_one_class_and_divide_the_training_set(deletion, seed):
     labels, split = deletion
@@ -47,7 +47,7 @@ def test_pairs_are_of_one_class_and_divide_the_training_set(deletion, seed):
     np.testing.assert_array_equal(pairs.accessible, np.setdiff1d(split.accessible, pairs.second))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(deletions())
 def test_as_many_are_paired_as_half_of_a_class_allows_and_unseen_partners_come_first(deletion):
     labels, split = deletion
@@ -59,7 +59,7 @@ def test_as_many_are_paired_as_half_of_a_class_allows_and_unseen_partners_come_f
     np.testing.assert_array_equal(taken, np.maximum(expected - unseen, 0))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(deletions(), st.integers(1, 4))
 def test_a_model_is_trained_on_all_but_the_partners_of_what_it_unlearns(deletion, half):
     labels, _ = deletion
@@ -75,7 +75,7 @@ def test_a_model_is_trained_on_all_but_the_partners_of_what_it_unlearns(deletion
         np.testing.assert_array_equal(np.sort(gone), np.sort(expected))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 6), st.integers(1, 9), st.integers(0, 5))
 def test_paired_models_have_opposite_inclusion_bits(half, num_pairs, seed):
     inclusion = draw_inclusion(2 * half, num_pairs, seed=seed)

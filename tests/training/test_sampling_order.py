@@ -14,7 +14,7 @@ from ltu_jax.training.sampling_order import rows_at
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**31 - 1), size=st.integers(1, 300))
 def test_every_row_has_one_position(seed, size):
     rows = rows_at(jax.random.key(seed), jnp.arange(size), size)

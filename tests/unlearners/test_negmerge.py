@@ -82,7 +82,7 @@ def test_mergers_are_the_references():
     assert_follows(case, ours, case["merged"])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.lists(st.floats(-3, 3, width=32, allow_subnormal=False), min_size=4, max_size=4),

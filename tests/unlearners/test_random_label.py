@@ -75,7 +75,7 @@ def test_follows_the_reference(name):
     np.testing.assert_allclose(losses, case["steps/loss"], rtol=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**31 - 1), classes=st.integers(2, 7))
 def test_true_label_is_never_drawn(seed, classes):
     labels = jnp.arange(40) % classes

@@ -13,7 +13,7 @@ from ltu_jax.unlearners.sampling import batches_per_pass, concatenate, shuffled_
 @given(
     num_examples=st.integers(1, 12), batch_size=st.integers(1, 30), seed=st.integers(0, 2**31 - 1)
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_every_example_comes_once_before_any_comes_again(num_examples, batch_size, seed):
     key = jax.random.key(seed)
     count = 2 * batches_per_pass(num_examples, batch_size) + 1

@@ -58,7 +58,7 @@ def test_label_free_form_reads_no_labels():
     np.testing.assert_array_equal(seen.params, unseen.params)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.floats(-9, 9), IMPORTANCE, IMPORTANCE),

@@ -42,7 +42,7 @@ def assert_close(a, b, tolerance=1e-5):
 
 
 @given(seeds)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_without_conflict_the_result_is_the_sum(seed):
     remember, forget = gradients(seed)
     forget = flip_to_agree(remember, forget, agree=True)
@@ -54,7 +54,7 @@ def test_without_conflict_the_result_is_the_sum(seed):
 
 
 @given(seeds, st.floats(-3, 3), st.floats(-3, 3))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_two_way_conflicts_with_neither_and_has_the_closed_form(seed, log_a, log_b):
     remember, forget = gradients(seed)
     remember = jax.tree.map(lambda g: 10**log_a * g, remember)
@@ -70,7 +70,7 @@ def test_two_way_conflicts_with_neither_and_has_the_closed_form(seed, log_a, log
 
 
 @given(seeds, st.floats(-3, 3))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_two_way_is_the_sum_of_the_vmapped_projections(seed, log_scale):
     remember, forget = gradients(seed)
     forget = jax.tree.map(lambda g: 10**log_scale * g, flip_to_agree(remember, forget, False))
@@ -83,7 +83,7 @@ def test_two_way_is_the_sum_of_the_vmapped_projections(seed, log_scale):
 
 
 @given(seeds)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_one_way_leaves_the_protected_gradient_whole(seed):
     remember, forget = gradients(seed)
     forget = flip_to_agree(remember, forget, agree=False)
@@ -95,7 +95,7 @@ def test_one_way_leaves_the_protected_gradient_whole(seed):
 
 
 @given(seeds)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_symmetric_modes_do_not_depend_on_the_order(seed):
     remember, forget = gradients(seed)
     for mode in ("two-way", "per-layer", "none"):
@@ -103,7 +103,7 @@ def test_symmetric_modes_do_not_depend_on_the_order(seed):
 
 
 @given(seeds, st.floats(-20, 20))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_positive_scaling_passes_through(seed, log_scale):
     remember, forget = gradients(seed)
     scale = lambda tree: jax.tree.map(lambda g: jnp.float32(10**log_scale) * g, tree)  # noqa: E731

@@ -43,7 +43,7 @@ def draw_often(keys, samplings, source, num_classes, size):
 
 
 # Few shapes, for every one is compiled; many keys and pools.
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     samplings=st.sampled_from([("hard",), ("class", "cluster", "class"), SAMPLINGS]),
     size_and_spare=st.sampled_from([(1, 0), (8, 5)]),

@@ -52,7 +52,7 @@ def test_constant_reference_scores_give_the_mean():
     np.testing.assert_allclose(intercept[:, 0], scores.mean(1))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(2, 40), st.integers(3, 50), st.floats(0, 1), st.integers(0, 2**31))
 def test_residuals_are_those_of_one_heldout_example_each(count, heldout, correlation, seed):
     rng = np.random.default_rng(seed)
