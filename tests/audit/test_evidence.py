@@ -30,6 +30,7 @@ def attack(rng, leak):
     return evidence.attack_membership(scores, halved, inclusion, model_pairs, alpha=0.05)
 
 
+@pytest.mark.slow
 def test_no_evidence_under_the_null_hypothesis():
     rng = np.random.default_rng(0)
     found = [attack(rng, 0.0) for _ in range(100)]

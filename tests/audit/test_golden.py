@@ -396,6 +396,7 @@ def test_hull_as_jax_privacy():
         assert accuracy == pytest.approx(float(case[f"out_{name}_maxacc"]), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_one_run_epsilons_of_scores_as_jax_privacy():
     """There every score above a threshold is a guess of "in", and Bonferroni pays for the hull."""
     case = golden.load("jaxprivacy_auditor")

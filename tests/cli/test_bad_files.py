@@ -141,6 +141,7 @@ def test_a_file_of_ids_may_be_odd(workplace, name):
     assert requests.resolve(requests.by_ids(name), tiny.table()).tolist() == [1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ["{}", "7"], ids=["different", "equal"])
 def test_a_million_ids_are_refused_in_one_short_line(workplace, refused, line):
     Path("million.txt").write_text("".join(f"{line.format(i)}\n" for i in range(10**6)))

@@ -48,6 +48,7 @@ def test_what_one_process_compiled_the_next_one_finds(tmp_path):
     assert again[2] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [lambda data: data[:9], lambda data: b"", lambda data: b"no"])
 def test_damaged_programs_are_compiled_again(tmp_path, damage):
     first = run(None, XDG_CACHE_HOME=str(tmp_path))
@@ -81,6 +82,7 @@ def test_a_user_without_a_home_keeps_nothing(monkeypatch):
     assert compilation_cache._user_folder() is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("platform", "command"),
     [("tpu", ["unlearn", "--dry-run"]), ("no_such_platform", ["selfcheck"])],

@@ -231,6 +231,7 @@ def test_what_tyro_refuses_exits_with_2(workplace, capsys, arguments, fragment):
 SMALL_RUN = [*TABLE, "--model", "mine:fits", "--epochs", "1", "--reference", "none"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_method")
 def test_a_quiet_run_prints_the_table_and_where_the_results_are(workplace, capsys):
     arguments = [*SMALL_RUN, "--forget-class", "ill", "--quiet"]
@@ -271,6 +272,7 @@ def test_a_run_shows_its_phases_and_numbers_its_folder(workplace, capsys):
         assert phase in shown.err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_method")
 def test_a_run_that_diverges_exits_with_1_and_one_line(workplace, capsys, monkeypatch):
     method = unlearners.METHODS["ltu"]

@@ -176,6 +176,7 @@ WIDER = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390, 320])
 def test_no_element_is_wider_than_the_screen(browser, signed_page, width):
     _show(browser, signed_page, width=width)
@@ -188,6 +189,7 @@ def test_no_element_is_wider_than_the_screen(browser, signed_page, width):
     assert browser.execute_async_script(AXE) == []
 
 
+@pytest.mark.slow
 def test_the_first_page_with_all_facts_prints_on_one_sheet(browser, signed_page):
     _show(browser, signed_page, width=A4[0], media="print")
     height = browser.execute_script("return document.querySelector('.first').offsetHeight")
@@ -211,6 +213,7 @@ def test_the_desktop_table_needs_no_scrolling(browser, page):
     assert browser.execute_script(hidden) <= 0
 
 
+@pytest.mark.slow
 def test_long_and_hostile_names_neither_run_nor_overflow(browser, tmp_path):
     content = make_content()
     name = "<img src=x onerror=alert(1)>" + "long" * 60
@@ -230,6 +233,7 @@ def test_the_console_check_can_fail(browser, tmp_path):
     assert "seen" in _severe(browser)[0]["message"]
 
 
+@pytest.mark.slow
 def test_the_answers_print_on_one_sheet(browser, content, audit, tmp_path):
     _show(
         browser, write_report(content._replace(audit=audit), tmp_path), width=A4[0], media="print"
@@ -256,6 +260,7 @@ def test_an_audit_of_outputs_fits_phone_and_desktop(browser, outputs_page, width
     assert not _severe(browser)
 
 
+@pytest.mark.slow
 def test_no_table_is_cut_on_paper(browser, outputs_page, content, audit, tmp_path):
     whole = write_report(content._replace(audit=audit), tmp_path)
     hidden = (

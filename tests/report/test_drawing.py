@@ -18,6 +18,7 @@ STYLES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 def test_pictures_do_not_depend_on_the_style_of_the_user(style):
     expected = [picture.png for picture in pictures(make_content())]
@@ -26,6 +27,7 @@ def test_pictures_do_not_depend_on_the_style_of_the_user(style):
         assert matplotlib.rcParams[next(iter(style))] == next(iter(style.values()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["module://nowhere.backend", "NoSuchBackend"])
 def test_unusable_settings_do_not_stop_a_figure(tmp_path, backend):
     (tmp_path / "matplotlibrc").write_text("backend: no_such_thing\nnonsense\n")

@@ -19,6 +19,7 @@ def plan():
     return tiny.plan(tiny.table(), tiny.FORGOTTEN, method="finetune", reference="retrain", epochs=2)
 
 
+@pytest.mark.slow
 def test_sizes_and_steps_are_those_of_the_run(complete):
     plan = tiny.plan(
         tiny.table(),

@@ -73,6 +73,7 @@ def test_an_ensemble_is_made_with_its_parent_and_read_the_second_time(
     assert (about["type"], about["models"], about["seed"]) == (name, networks, 0)
 
 
+@pytest.mark.slow
 def test_retrained_models_do_not_depend_on_the_forget_set(tmp_path):
     data = tiny.table()
     other = data._replace(train=data.train._replace(inputs=data.train.inputs.copy()))
@@ -83,6 +84,7 @@ def test_retrained_models_do_not_depend_on_the_forget_set(tmp_path):
         assert np.array_equal(kernels(one), kernels(two)) == same
 
 
+@pytest.mark.slow
 def test_shadow_models_see_what_their_inclusion_bits_say(tmp_path, monkeypatch, small_parts):
     seen = {"rows": [], "forget": [], "retain": []}
 

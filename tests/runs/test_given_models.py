@@ -123,6 +123,7 @@ def test_a_stopped_run_needs_the_function_again(tmp_path, monkeypatch):
     assert set(result.metrics) == {"original", "retrain", "retrain_2", "unlearned"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2])
 def test_ready_checkpoints_are_retrain(tmp_path, number):
     data = tiny.table()
@@ -181,6 +182,7 @@ def test_a_function_that_fails_is_named(tmp_path, function):
     assert caught.value.argument == "retrain"
 
 
+@pytest.mark.slow
 def test_retrain_that_is_far_from_the_original_is_warned_of(tmp_path):
     def weak(key, train_data, eval_data):
         inputs, labels = train_data

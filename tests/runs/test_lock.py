@@ -67,6 +67,7 @@ def test_a_held_folder_takes_no_new_run_and_is_not_touched(held, tmp_path, data)
     assert content(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_run_taken_between_check_and_claim_is_refused(held, tmp_path, data, monkeypatch):
     held(tmp_path / ".." / tmp_path.name)
     monkeypatch.setattr("ltu_jax.runs.lock.check_free", lambda *args: None)
@@ -106,6 +107,7 @@ def test_an_unfinished_run_names_its_process_until_that_is_killed(held, tmp_path
     assert ltu_jax.resume(run, data=data, quiet=True).folder == run
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_made_by_one_process(held, tmp_path, data):
     run = ltu_jax.unlearn(data, ["3"], out=tmp_path / "run", **SHORT).folder
     plan = load_plan(run, InMemory(data))
@@ -135,6 +137,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     assert refusal(lock.claim(tmp_path, "run").__enter__).argument == "run"
 
 
+@pytest.mark.slow
 def test_ctrl_c_names_the_run_which_resumes(tmp_path, data, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt

@@ -190,6 +190,7 @@ def test_the_same_seed_gives_the_same_numbers(complete, small_run):
         np.testing.assert_array_equal(values, again.history[name])
 
 
+@pytest.mark.slow
 def test_another_seed_gives_others(complete, small_run):
     other = small_run(seed=1, reference="none")
     for one, two in zip(leaves(complete.unlearned), leaves(other.unlearned), strict=True):

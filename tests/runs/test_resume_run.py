@@ -183,6 +183,7 @@ def test_networks_and_checkpoints_of_another_seed_are_not_used(stopped, complete
     assert len(caplog.messages) >= 2
 
 
+@pytest.mark.slow
 def test_nothing_of_the_running_state_stays(small_run, tmp_path, monkeypatch):
     states, check = [], loop.check_invariants
 
@@ -280,6 +281,7 @@ COMMAND = ["unlearn", "--data", "tests.tiny:table", "--epochs", "2", "--referenc
 COMMAND += ["--method", "finetune", "--out", "run", "--quiet"]
 
 
+@pytest.mark.slow
 def test_the_command_line_stops_at_sigterm_and_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patched:

@@ -41,6 +41,7 @@ def test_bad_input_is_named(triggered, shown):
         tiny.table(triggered=triggered)
 
 
+@pytest.mark.slow
 def test_every_model_of_a_run_is_measured_and_reported(small_run):
     result = small_run(data=tiny.table(triggered=(INPUTS, "ill")), method="finetune", config=None)
     report = json.loads((result.folder / "report.json").read_text())

@@ -191,6 +191,7 @@ def build(name, model, data):
     return method.build(model, spec_of(data, CLASSES), unlearners.configure(method, METHODS[name]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "together"), [("gradient_ascent", False), *((name, True) for name in METHODS)]
 )

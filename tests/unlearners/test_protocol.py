@@ -19,6 +19,8 @@ from ltu_jax.unlearners.ltu import MembershipSpec
 
 CLASSES = 3
 WIDTH = 5
+# Methods whose step shares its code with `ltu`, and which take long operation by operation.
+COSTLY = ("ltu_calibrated", "ltu_first_order", "ltu_joint", "ltu_paper", "mi_match")
 # A method takes of these what it knows.
 SMALL = {
     "steps": 3,
@@ -91,6 +93,10 @@ def assert_same(one, other):
     assert all(np.array_equal(a, b) for a, b in zip(leaves(one), leaves(other)))
 
 
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in COSTLY else name for name in METHODS],
+)
 def test_step_is_pure_and_the_same_when_compiled(name):
     method = build(name)
     state = method.prepare(jax.random.key(1), VARIABLES, DATA)

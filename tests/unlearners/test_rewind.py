@@ -75,6 +75,7 @@ def test_validation_without_an_example_of_a_forgotten_class_is_refused():
     assert refused.value.argument == "rewind"
 
 
+@pytest.mark.slow
 def test_every_epoch_of_a_wrapped_method_is_kept():
     model, variables, data, spec = toy_problem()
     config = FineTuneConfig(epochs=3, batch_size=3, schedule="constant")

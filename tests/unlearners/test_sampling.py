@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ from ltu_jax.types import Examples
 from ltu_jax.unlearners.sampling import batches_per_pass, concatenate, shuffled_rows, take_joint
 
 
+@pytest.mark.slow
 @given(
     num_examples=st.integers(1, 12), batch_size=st.integers(1, 30), seed=st.integers(0, 2**31 - 1)
 )

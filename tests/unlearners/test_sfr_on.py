@@ -207,6 +207,7 @@ def test_a_loss_below_single_precision_does_not_take_all_the_weight():
     np.testing.assert_allclose(info["loss"], wanted, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_forget", [1, 25])
 def test_forget_sets_of_any_size(num_forget):
     data = make_data(num_forget)

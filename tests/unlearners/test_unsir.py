@@ -61,6 +61,7 @@ def accuracy(model, variables, examples):
     return float(jnp.mean(logits.argmax(-1) == examples.labels))
 
 
+@pytest.mark.slow
 def test_a_class_is_forgotten_and_the_others_are_not(digits):
     original, data = digits
     assert accuracy(MLP_MODEL, original, data.forget) > 0.9

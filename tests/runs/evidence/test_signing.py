@@ -185,6 +185,7 @@ def test_only_what_agrees_is_signed(signed):
     assert envelope_of(signed.run).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_twenty_signed_entries_are_verified_in_five_seconds(signed):
     folder = RunFolder(signed.run)
     first = ledger.read(folder)[0]
@@ -209,6 +210,7 @@ def test_twenty_signed_entries_are_verified_in_five_seconds(signed):
         verify(folder, key=signed.public)
 
 
+@pytest.mark.slow
 def test_the_next_run_keeps_the_statements(signed, tmp_path):
     after = ltu_jax.unlearn_next(
         signed.run,
@@ -297,6 +299,7 @@ def test_keygen(tmp_path, capsys):
     assert [path.read_bytes() for path in tmp_path.iterdir()] == before[1:]
 
 
+@pytest.mark.slow
 def test_without_the_packages_the_extra_is_named(signed, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "rfc8785", None)
     with refused("key", "rfc8785"):

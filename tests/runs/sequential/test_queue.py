@@ -63,6 +63,7 @@ def test_pending_requests_are_answered_by_one_deletion(run, tmp_path):
     assert ids_on_disk(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_the_queue_of_the_first_run_serves_the_whole_chain(run, tmp_path):
     serve(run, out=tmp_path / "second")
     with pytest.raises(
@@ -75,6 +76,7 @@ def test_the_queue_of_the_first_run_serves_the_whole_chain(run, tmp_path):
     assert [entry["entry"] for entry in ledger.read(tmp_path / "third")] == [1, 2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "moment",
     [

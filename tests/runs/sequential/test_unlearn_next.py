@@ -180,6 +180,7 @@ def test_an_audit_of_a_later_run_keeps_its_ledger(second, tmp_path):
     assert "Earlier requests" in (run / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "moment",
     [

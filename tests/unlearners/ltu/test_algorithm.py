@@ -130,6 +130,7 @@ def test_inner_steps_on_the_only_layer_are_those_on_all(linear_step):
     assert_trees_close((after.variables, info), (wanted.variables, wanted_info))
 
 
+@pytest.mark.slow
 def test_inner_steps_on_the_last_layers(linen_step):
     variables, data, (_, whole, _, _) = linen_step
     model, _ = linen_and_nnx(num_classes=CLASSES)

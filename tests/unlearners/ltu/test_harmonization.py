@@ -151,6 +151,7 @@ def test_cosine_of_a_vanishing_gradient_is_zero():
     assert float(harmonize(jnp.zeros(3), jnp.ones(3))[1].cosine) == 0.0
 
 
+@pytest.mark.slow
 def test_parity_with_pcgrad():
     case, meta = read_case("pcgrad")
     assert "PCGrad" in meta["method"]

@@ -291,6 +291,7 @@ def test_quantiles_of_the_first_values_are_those_of_a_shorter_row(size):
     np.testing.assert_allclose(mi.mid_quantiles(values, 5, size), wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_padding_is_not_fitted():
     rng = np.random.default_rng(0)
     members, nonmembers = (

@@ -70,6 +70,7 @@ def test_uniform_draws_every_example_alike():
     assert chisquare(np.bincount(rows.ravel(), minlength=20)).pvalue > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["uniform", "class", "cluster"])
 def test_of_a_large_set_all_examples_are_candidates_alike(monkeypatch, strategy):
     monkeypatch.setattr(sampling, "CANDIDATES", 16)
@@ -81,6 +82,7 @@ def test_of_a_large_set_all_examples_are_candidates_alike(monkeypatch, strategy)
     assert chisquare(np.bincount(rows.ravel(), minlength=60)).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_of_a_large_set_hard_examples_are_still_preferred(monkeypatch):
     monkeypatch.setattr(sampling, "CANDIDATES", 16)
     losses = jnp.where(jnp.arange(60) < 30, 0.1, 2.0)

@@ -112,6 +112,7 @@ def calibrated():
     return forgetting.init(KEY, context, 10), logits, DATA.forget.labels
 
 
+@pytest.mark.slow
 def test_without_references_all_expected_scores_are_those_of_the_targets(calibrated):
     state, _, _ = calibrated
     assert np.ptp(np.asarray(state.examples.expected), axis=0) == pytest.approx(0, abs=1e-6)

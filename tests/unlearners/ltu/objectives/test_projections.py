@@ -92,6 +92,7 @@ def test_the_targets_themselves_are_at_distance_zero():
     np.testing.assert_allclose(losses, 0.0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_detects_a_difference_that_no_single_score_shows():
     """Equal margins of the forget set and the targets, another order of the other classes."""
     rng = np.random.default_rng(0)
@@ -139,6 +140,7 @@ def test_projections_are_drawn_in_every_step_and_change_no_other_draw():
         jax.tree.map(np.testing.assert_array_equal, getattr(batch, name), getattr(without, name))
 
 
+@pytest.mark.slow
 def test_heldout_distillation_is_on_validation_examples():
     data = make_data()
     variables, state, batch = prepared(CONFIG, data)
