@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.flatten_util import ravel_pytree
 
 from ltu_jax.models.layers import last_layers
@@ -25,7 +24,8 @@ from ltu_jax.unlearners.ltu.objectives.base import Forgetting
 from ltu_jax.unlearners.ltu.tasks import LTUBatch, LTUState, Tasks, make_tasks
 from ltu_jax.unlearners.ltu.weight_noise import with_weight_noise
 
-MetaGradient = Callable[[TuneLoss, QueryLosses, PyTree], tuple[PyTree, MetaInfo]]
+Unravel = Callable[[jax.Array], PyTree]
+MetaGradient = Callable[[TuneLoss, QueryLosses, jax.Array, Unravel], tuple[jax.Array, MetaInfo]]
 
 
 def ltu(
@@ -87,19 +87,26 @@ def ltu(
     )
 
     def step(key: Key, state: LTUState, batch: LTUBatch) -> tuple[LTUState, Info]:
-        params = state.variables.params
+        # Norms, products and updates of one vector are a few operations, whatever the layers.
+        params, unravel = ravel_pytree(state.variables.params)
         losses = tasks.losses(state, batch)
         roles = split_tasks(key, forgetting.num_tasks, forgetting.num_support)
         support, query = (role_weights(role, forgetting.num_tasks) for role in roles)
 
-        remember, remembered = remembering_gradient(losses.random_labels, losses.queries, params)
+        remember, remembered = remembering_gradient(
+            losses.random_labels, losses.queries, params, unravel
+        )
         forget, forgot = forgetting_gradient(
             lambda p: (support * losses.membership(p)).mean(),
             lambda p: query * losses.membership(p),
             params,
+            unravel,
         )
-        weighted = optax.tree.cast_like(optax.tree.scale(config.forget_weight, forget), forget)
-        direction, conflict = harmonize(remember, weighted, config.harmonize)
+        direction, conflict = harmonize(
+            unravel(remember),
+            unravel((config.forget_weight * forget).astype(forget.dtype)),
+            config.harmonize,
+        )
 
         state = tasks.descend(key, state, batch, direction)
         return state, {
@@ -127,23 +134,24 @@ def ltu_tasks(model: Model, spec: DataSpec, config: LTUConfig, forgetting: Forge
 
 
 def gradient_of(inner: InnerStep, model: Model, spec: DataSpec) -> MetaGradient:
-    """Return the meta-gradient `(tune_loss, query_losses, params) -> gradient, info`."""
-    if inner.layers:
-        shapes = jax.eval_shape(model.init, jax.random.key(0), spec.inputs)
-        moved = last_layers(model, shapes, spec.inputs, inner.layers).params
-        return lambda tune, queries, params: partial_meta_gradient(
-            tune, queries, params, inner, moved
-        )
+    """Return the meta-gradient with this inner step: `(tune, queries, vector, unravel)` to vector.
 
-    def of_vector(tune: TuneLoss, queries: QueryLosses, params: PyTree) -> tuple[PyTree, MetaInfo]:
-        # Norms, products and updates of one vector are a few operations, whatever the layers.
-        vector, unravel = ravel_pytree(params)
-        gradient, info = meta_gradient(
-            lambda p: tune(unravel(p)), lambda p: queries(unravel(p)), vector, inner
+    Both losses take parameters as the model has them, `unravel(vector)`.
+    """
+    if not inner.layers:
+        return lambda tune, queries, vector, unravel: meta_gradient(
+            lambda v: tune(unravel(v)), lambda v: queries(unravel(v)), vector, inner
         )
-        return unravel(gradient), info
+    shapes = jax.eval_shape(model.init, jax.random.key(0), spec.inputs)
+    moved = last_layers(model, shapes, spec.inputs, inner.layers).params
 
-    return of_vector
+    def partial(
+        tune: TuneLoss, queries: QueryLosses, vector: jax.Array, unravel: Unravel
+    ) -> tuple[jax.Array, MetaInfo]:
+        gradient, info = partial_meta_gradient(tune, queries, unravel(vector), inner, moved)
+        return ravel_pytree(gradient)[0], info
+
+    return partial
 
 
 def split_tasks(key: Key, count: int, support: int) -> tuple[jax.Array, jax.Array]:
