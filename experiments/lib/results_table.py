@@ -101,7 +101,7 @@ def benchmark(results: dict[str, Any]) -> str:
 _RESULTS = ROOT / "experiments/results"
 _CIFAR10, _DIGITS = (_RESULTS / f"compare_{name}.json" for name in ("cifar10", "digits"))
 _SINGLE = tuple(_RESULTS / f"per_example_{name}.json" for name in ("digits", "cifar10"))
-_PARTS = "benchmark", "benchmark_programs", "benchmark_more"
+_PARTS = "benchmark_steps", "benchmark", "benchmark_programs", "benchmark_more"
 _COSTS = tuple(_RESULTS / f"{name}.json" for name in _PARTS)
 _GPU_COSTS = (_RESULTS / "benchmark_h200.json",)
 _OPEN = {
