@@ -36,8 +36,9 @@ class InnerStep(NamedTuple):
       count: number of inner steps.
       order: 2 differentiates through the steps; 1 leaves the Hessian out.
       tune_weight: weight w of the support loss itself.
-      layers: the steps move this many of the last layers only, see `models.layers.last_layers`; 0:
-        all. Then the Hessian product passes through these layers alone, at the cost of first order.
+      layers: the steps move this many of the last layers only, see `models.layers.last_layers`; 0
+        moves all. The Hessian product then ends at these layers; with 1 a step costs less than one
+        of first order.
     """
 
     lr: float = 0.01
